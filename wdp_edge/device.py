@@ -1,0 +1,90 @@
+"""What a device is: where an artifact runs and is timed. Results of timing, and what may be said from them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class Kind(StrEnum):
+    """What stands behind a time: wall time on the device, an emulator's count, or a model over counts."""
+
+    MEASURED = "measured"
+    VIRTUAL = "virtual"
+    ESTIMATED = "estimated"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds for one image."""
+
+    p50: float
+    p90: float
+    min: float
+    kind: Kind = Kind.MEASURED
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Latency over all runs, and the median of each interleaved round (in ms) for drift-free comparisons."""
+
+    latency: Latency
+    rounds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TimingPlan:
+    """How often an artifact is run: `rounds` interleaved rounds of `runs` timed runs after `warmup` untimed ones."""
+
+    rounds: int = 12
+    runs: int = 15
+    warmup: int = 3
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What a latency depends on. `key` names it in caches: two devices with one key are the same kind."""
+
+    name: str
+    model: str
+    cores: int
+    features: tuple[str, ...]
+    system: str
+
+    @property
+    def key(self) -> str:
+        return "|".join([self.name, self.model, str(self.cores), ",".join(self.features), self.system])
+
+
+class Device(Protocol):
+    """Runs artifacts somewhere and times them."""
+
+    name: str
+
+    def probe(self) -> DeviceInfo: ...
+
+    def time(
+        self,
+        target: str,
+        artifacts: Sequence[Path],
+        plan: TimingPlan,
+        on_round: Callable[[int, int], None] | None = None,
+    ) -> list[Timing]:
+        """Times the artifacts in interleaved rounds in one process (A B C A B C …), in the given order.
+
+        on_round(done, total) is told of every finished round.
+        """
+        ...
+
+
+def ratio(timing: Timing, reference: Timing) -> float:
+    """How long `timing` takes relative to `reference`, from the same interleaved run.
+
+    The median over rounds of the per-round ratio: a busy machine slows both sides of a round alike.
+    """
+    return statistics.median(a / b for a, b in zip(timing.rounds, reference.rounds, strict=True))

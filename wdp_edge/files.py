@@ -1,0 +1,92 @@
+"""Files written whole or not at all, and their fingerprints."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from wdp_edge.errors import InputError, SetupError
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Raises SetupError when the disk is full or the folder cannot be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def disk_error(error: OSError, path: Path) -> SetupError:
+    """The sentence for a file that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SetupError(
+            f"No space left while writing {path}.", "Free space or choose another folder with --out."
+        )
+    return SetupError(
+        f"Cannot write {path}: {error.strerror or error}.", "Check its permissions or choose another folder with --out."
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_text(path, json.dumps(to_plain(data), indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises InputError when the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist.", "Check the path.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}.", "Restore the file or start a new run.") from error
+
+
+def to_plain(data: Any) -> Any:
+    """Dataclasses, enums, paths and tuples as JSON knows them; fields that are None are left out."""
+    if is_dataclass(data) and not isinstance(data, type):
+        if hasattr(data, "to_json"):
+            return to_plain(data.to_json())
+        named = {f.name: getattr(data, f.name) for f in fields(data)}
+        return {k: to_plain(v) for k, v in named.items() if v is not None}
+    if isinstance(data, dict):
+        return {str(k): to_plain(v) for k, v in data.items()}
+    if isinstance(data, list | tuple):
+        return [to_plain(v) for v in data]
+    if isinstance(data, Enum):
+        return data.value
+    return str(data) if isinstance(data, Path) else data
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

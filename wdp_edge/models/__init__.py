@@ -1,0 +1,1 @@
+"""Vision Transformers we know: make, load, describe, cut and save them."""

@@ -1,0 +1,117 @@
+"""Models on disk: trained checkpoints in, `structure.json` + `model.safetensors` in and out. Never a pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from wdp_edge.errors import InputError
+from wdp_edge.files import atomic_path, read_json, write_json
+from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.surgery import build
+from wdp_edge.models.vit import structure_of
+from wdp_edge.structure import Structure
+
+MODEL_VERSION = 1
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+
+
+def load_dense(spec: ModelSpec, checkpoint: Path) -> nn.Module:
+    """The trained model, in eval mode, float32.
+
+    Raises InputError for a missing or corrupt checkpoint, one of another architecture or of another class count.
+    """
+    model = create(spec)
+    weights = read_weights(checkpoint)
+    _check_fit(model, weights, spec, checkpoint)
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    return model.eval()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a .safetensors, .pt or .pth file, without wrappers such as {"model": …} or "module."."""
+    if not path.is_file():
+        raise InputError(f"Checkpoint {path} does not exist.", "Set checkpoint in [model] or give --checkpoint.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        data: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise _unreadable(path) from error
+    except Exception as error:  # torch.load raises pickle's own errors for foreign bytes
+        if type(error).__module__ in ("_pickle", "pickle"):
+            raise _unreadable(path) from error
+        raise
+    for name in _WRAPPERS:
+        if isinstance(data, Mapping) and isinstance(data.get(name), Mapping):
+            data = data[name]
+            break
+    if not isinstance(data, Mapping) or not all(isinstance(v, Tensor) for v in data.values()):
+        raise InputError(
+            f"Checkpoint {path} holds no state dict.", "Save it with torch.save(model.state_dict(), …)."
+        )
+    return {str(k).removeprefix("module."): v for k, v in data.items()}
+
+
+def _unreadable(path: Path) -> InputError:
+    return InputError(
+        f"Checkpoint {path} is corrupt or not a weights file.",
+        "Use a complete .safetensors, or a .pt/.pth that torch.load(weights_only=True) reads.",
+    )
+
+
+def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:
+    own = model.state_dict()
+    wrong = {k for k in own if k in weights and own[k].shape != weights[k].shape}
+    missing, extra = own.keys() - weights.keys(), weights.keys() - own.keys()
+    if wrong and wrong <= {"head.weight", "head.bias"} and not missing and not extra:
+        raise InputError(
+            f"Checkpoint {path} has {len(weights['head.bias'])} classes, the recipe says {spec.num_classes}.",
+            f"Set num_classes = {len(weights['head.bias'])} in [model] or give --num-classes.",
+        )
+    if bad := sorted(wrong) + sorted(missing) + sorted(extra):
+        key = bad[0]
+        state = "has another shape" if key in wrong else "is missing" if key in missing else "is unexpected"
+        raise InputError(
+            f"Checkpoint {path} is not one of '{spec.name}' with {dict(spec.args)}: {key} {state}"
+            f"{f' ({len(bad)} tensors differ)' if len(bad) > 1 else ''}.",
+            "Name the timm model it was trained as, with the same arguments (img_size, …).",
+        )
+
+
+def save(model: nn.Module, spec: ModelSpec, folder: Path) -> None:
+    """Writes `structure.json` (timm name and arguments + Structure) and `model.safetensors`."""
+    with atomic_path(folder / "model.safetensors") as temporary:
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary)
+    data = {"version": MODEL_VERSION, "model": spec.to_json(), "structure": structure_of(model).to_json()}
+    write_json(folder / "structure.json", data)
+
+
+def read_spec(folder: Path) -> tuple[ModelSpec, Structure]:
+    data = read_json(folder / "structure.json")
+    try:
+        return ModelSpec.from_json(data["model"]), Structure.from_json(data["structure"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder / 'structure.json'} is not a saved model.", "Point to a folder that wdp-edge wrote."
+        ) from error
+
+
+def load(folder: Path | str) -> nn.Module:
+    """A saved (shrunk) model as a plain timm module, in eval mode, float32."""
+    folder = Path(folder)
+    spec, structure = read_spec(folder)
+    weights_path = folder / "model.safetensors"
+    if not weights_path.is_file():
+        raise InputError(f"{weights_path} does not exist.", "Point to a folder that wdp-edge wrote.")
+    weights = read_weights(weights_path)
+    model = build(spec, structure)
+    _check_fit(model, weights, spec, weights_path)
+    model.load_state_dict(weights)
+    return model.eval()

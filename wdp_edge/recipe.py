@@ -1,0 +1,110 @@
+"""A recipe: everything that decides a run, as frozen dataclasses with one documented field per setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def setting(doc: str, default: Any) -> Any:
+    """A recipe field whose documentation is written into wdp-edge.toml by `wdp-edge init`."""
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """[model]: the trained model."""
+
+    name: str = setting("timm model name", "")
+    args: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"doc": "further arguments of timm.create_model, such as img_size"}
+    )
+    num_classes: int = setting("number of classes of the trained head", 0)
+    checkpoint: str = setting("trained weights: .safetensors, .pt or .pth", "")
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """[data]: real images in class folders."""
+
+    train: str = setting("folder with one subfolder of training images per class", "")
+    val: str = setting("the same for validation; used once, for the final figures", "")
+    holdout_images: int = setting("training images held back for choices; never trained on", 2000)
+    calibration_images: int = setting("training images for compensation and static quantization", 2048)
+    workers: int = setting("processes that decode images; 0 decodes in the main process", 2)
+
+
+@dataclass(frozen=True)
+class LearnRecipe:
+    """[prune.learn]: search for widths with learnable scores and thresholds."""
+
+    share: float = setting("share of prune.images spent on learning; the rest goes to recovery", 0.15)
+    batch_size: int = setting("images per step", 64)
+    scores_lr: float = setting("learning rate of the scores", 0.02)
+    thresholds_lr: float = setting("learning rate of the thresholds", 0.05)
+    weights_lr: float = setting("learning rate of proj, fc2 and the exits while learning", 2e-4)
+    exits: int = setting("how many of the last blocks may carry an exit besides the last one", 2)
+    checkpoint_seconds: float = setting("time between checkpoints", 30.0)
+
+
+@dataclass(frozen=True)
+class SelectRecipe:
+    """[prune.select]: choice of the structure."""
+
+    calibration_images: int = setting("images for compensating each candidate", 512)
+    margin: float = setting("aim at this share of the budget, so that a noisy timing still passes", 0.975)
+    floor: float = setting("select again when the measured time is below this share of the budget", 0.95)
+    rounds: int = setting("how often the table is corrected by a measured file and selection runs again", 3)
+
+
+@dataclass(frozen=True)
+class RecoverRecipe:
+    """[prune.recover]: fine-tuning of the shrunk model, with the dense one as teacher."""
+
+    batch_size: int = setting("images per step", 128)
+    lr: float = setting("peak learning rate", 2e-4)
+    weight_decay: float = setting("decoupled weight decay of matrices", 0.02)
+    warmup: float = setting("share of the steps with rising learning rate", 0.05)
+    distillation: float = setting("weight of the dense model's logits against the labels, 0 to 1", 0.7)
+    temperature: float = setting("softening of the logits in distillation", 2.0)
+    ema: float = setting("decay of the averaged weights that are shipped; 0 ships the last ones", 0.998)
+    checkpoint_seconds: float = setting("time between checkpoints", 30.0)
+
+
+@dataclass(frozen=True)
+class TableRecipe:
+    """[prune.table]: measurement of the latency table."""
+
+    points: int = setting("MLP widths that are timed", 6)
+    chain: int = setting("equal sub-layers in one timed file", 4)
+    rounds: int = setting("interleaved timing rounds", 12)
+    runs: int = setting("timed runs per round", 15)
+
+
+@dataclass(frozen=True)
+class PruneRecipe:
+    """[prune]: the budget, where it holds, and how long to learn."""
+
+    latency_budget: str = setting("20ms, or 50% of the dense model", "")
+    target: str = setting("file format: executorch", "executorch")
+    precision: str = setting("number format of the shipped file; default lets the target choose", "default")
+    device: str = setting("where the file is timed: local", "local")
+    threads: int = setting("threads of the runtime on the device", 1)
+    seed: int = setting("seed of everything random", 0)
+    out: str = setting("folder for run directories", "runs")
+    images: int = setting("training images seen by learning and recovery together; 0 skips both", 100_000)
+    epochs: float = setting("the same in passes over the training images; 0 leaves it to images", 0.0)
+    learn: LearnRecipe = field(default_factory=LearnRecipe)
+    select: SelectRecipe = field(default_factory=SelectRecipe)
+    recover: RecoverRecipe = field(default_factory=RecoverRecipe)
+    table: TableRecipe = field(default_factory=TableRecipe)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole wdp-edge.toml."""
+
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    prune: PruneRecipe = field(default_factory=PruneRecipe)

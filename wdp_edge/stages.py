@@ -1,0 +1,104 @@
+"""What each stage of a run hands to the next, and the file names of a run directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wdp_edge.device import Latency
+from wdp_edge.results import Parity
+
+RECIPE = "recipe.toml"
+MANIFEST = "manifest.json"
+RESULT = "result.json"
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One point of a learning curve. `values` by name: loss, accuracy, cost_ms, lambda, lr …"""
+
+    step: int
+    images: int
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Stage `learn`. scores and keep ratios per block; curve with loss, cost_ms, keep ratios over time.
+
+    heads_scores: per block one score per head; hidden_scores: per block one score per hidden unit.
+    keep_heads, keep_hidden: learned keep ratio per block, in (0, 1].
+    """
+
+    heads_scores: list[list[float]]
+    hidden_scores: list[list[float]]
+    keep_heads: list[float]
+    keep_hidden: list[float]
+    seconds: float
+    images: int
+    curve: list[CurvePoint]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A structure that was tried: compensated, then judged on held-back training images (never validation ones)."""
+
+    name: str
+    exit: int
+    heads: list[int]
+    hidden: list[int]
+    predicted_ms: float
+    agreement: float
+    divergence: float
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Round:
+    """One closing of the loop: the exported file's measured time against the table's word and the budget."""
+
+    predicted_ms: float
+    measured_ms: float
+    dense_ms: float
+    budget_ms: float
+    correction: float
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Stage `select`: the units that stay."""
+
+    kept_heads: list[list[int]]
+    kept_hidden: list[list[int]]
+    predicted_ms: float
+    candidates: list[Candidate]
+    rounds: list[Round]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Stage `recover`: the fine-tuning curve (loss, lr, holdout accuracy). images = 0 when training is off."""
+
+    seconds: float
+    images: int
+    curve: list[CurvePoint]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Stage `measure`: shipped and dense artifact timed in turn in one run."""
+
+    dense: Latency
+    shipped: Latency
+    ratio: float
+    budget_ms: float
+    rounds_dense: list[float]
+    rounds_shipped: list[float]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Stage `verify`: masked = shrunk = exported on real images."""
+
+    parity: list[Parity]
