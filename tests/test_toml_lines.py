@@ -1,0 +1,54 @@
+"""Lines of keys in TOML, held against files whose lines are known by construction."""
+
+import tomllib
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wdp_edge.toml_lines import key_lines
+
+STATEMENTS = [
+    ("{} = 1", 1),
+    ("{} = 'a # b'  # comment", 1),
+    ('{} = """\n[table]\nx = 1\n"""', 4),
+    ("{} = [\n  1,\n  # two\n  2,\n]", 5),
+    ("{} = {{ inner = 1, other = [1, 2] }}", 1),
+    ("'{}' = true", 1),
+    ("{}.dotted.key = 2", 1),
+    ("[{}]", 1),
+    ("[{}.'sub table']", 1),
+    ("[[{}]]", 1),
+    ("# {}", 1),
+    ("", 1),
+]
+
+
+@given(st.lists(st.sampled_from(STATEMENTS), max_size=12))
+@settings(deadline=None)
+def test_every_key_is_found_on_its_line(chosen: list[tuple[str, int]]) -> None:
+    text, expected, line, table = "", {}, 1, ()
+    for number, (form, height) in enumerate(chosen):
+        key = f"key{number}"
+        text += form.format(key) + "\n"
+        if form.startswith("["):
+            table = (key,) if "sub table" not in form else (key, "sub table")
+            expected[(key,)] = line
+            expected[table] = line
+        elif form and not form.startswith("#"):
+            expected[(*table, key)] = line
+        line += height
+    tomllib.loads(text)
+    lines = key_lines(text)
+    assert {path: lines.get(path) for path in expected} == expected
+
+
+def test_keys_inside_inline_tables_and_dotted_keys() -> None:
+    lines = key_lines("a = { b = { c = 1 } }\n\n[t]\nx.y = 1\n")
+    assert lines == {
+        ("a",): 1,
+        ("a", "b"): 1,
+        ("a", "b", "c"): 1,
+        ("t",): 3,
+        ("t", "x"): 4,
+        ("t", "x", "y"): 4,
+    }

@@ -1,0 +1,210 @@
+"""From plain tables to recipe dataclasses: names, types and ranges are checked, and errors say where."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, fields, is_dataclass
+from typing import Any, get_type_hints
+
+from wdp_edge.budget import parse_budget
+from wdp_edge.errors import InputError
+from wdp_edge.target import Precision, target_names
+from wdp_edge.toml_lines import KeyPath
+
+Name = Callable[[KeyPath], str]
+"""How a message calls a setting: "wdp-edge.toml, line 3: prune.threads", or "--threads"."""
+
+_INT_LIMIT = 2**63
+_KINDS: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text in quotes",
+    bool: "true or false",
+}
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers a setting may have. above: the lower end itself is excluded; below: the upper end is."""
+
+    low: float = 0.0
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def holds(self, value: float) -> bool:
+        over = value > self.low if self.above else value >= self.low
+        return over and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"{'more than' if self.above else 'at least'} {self.low:g}"
+        if self.high == math.inf:
+            return low
+        return f"{low} and {'less than' if self.below else 'at most'} {self.high:g}"
+
+
+COUNT = Range(low=1)
+POSITIVE = Range(above=True)
+SHARE = Range(high=1)
+
+# Settings that are not here may be anything from 0 on.
+RANGES: dict[str, Range] = {
+    "data.holdout_images": COUNT,
+    "data.calibration_images": COUNT,
+    "prune.threads": COUNT,
+    "prune.seed": Range(high=2**32, below=True),
+    "prune.learn.share": SHARE,
+    "prune.learn.batch_size": COUNT,
+    "prune.learn.scores_lr": POSITIVE,
+    "prune.learn.thresholds_lr": POSITIVE,
+    "prune.learn.weights_lr": POSITIVE,
+    "prune.select.calibration_images": COUNT,
+    "prune.select.margin": Range(high=1, above=True),
+    "prune.select.floor": SHARE,
+    "prune.select.rounds": COUNT,
+    "prune.recover.batch_size": COUNT,
+    "prune.recover.lr": POSITIVE,
+    "prune.recover.warmup": SHARE,
+    "prune.recover.distillation": SHARE,
+    "prune.recover.temperature": POSITIVE,
+    "prune.recover.ema": Range(high=1, below=True),
+    "prune.table.points": Range(low=2),
+    "prune.table.chain": COUNT,
+    "prune.table.rounds": COUNT,
+    "prune.table.runs": COUNT,
+}
+
+CHOICES: dict[str, Callable[[], list[str]]] = {
+    "prune.target": target_names,
+    "prune.precision": lambda: ["default", *(p.value for p in Precision)],
+}
+
+
+def convert(data: Mapping[str, Any], cls: type, name: Name, path: KeyPath = ()) -> Any:
+    """`data` as an instance of the recipe dataclass `cls`; what is absent keeps its default.
+
+    Raises InputError for the first unknown key, wrong type or value out of range.
+    """
+    known = {f.name: f for f in fields(cls)}
+    types = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        here = (*path, key)
+        if key not in known:
+            raise _unknown(here, cls, isinstance(value, Mapping), name)
+        if is_dataclass(types[key]):
+            if not isinstance(value, Mapping):
+                raise InputError(
+                    f"{name(here)} is a table of settings, not {_shown(value)}.",
+                    f"Write a line [{'.'.join(here)}] and its settings below it.",
+                )
+            values[key] = convert(value, types[key], name, here)
+        else:
+            values[key] = _value(value, known[key], types[key], name, here)
+    return cls(**values)
+
+
+def settings(cls: type, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """Every table and setting below the dataclass `cls` with its type."""
+    for key, kind in get_type_hints(cls).items():
+        yield (*path, key), kind
+        if isinstance(kind, type) and is_dataclass(kind):
+            yield from settings(kind, (*path, key))
+
+
+def _value(value: Any, field: Field[Any], kind: Any, name: Name, path: KeyPath) -> Any:
+    dotted = ".".join(path)
+    if kind not in _KINDS:
+        return _arguments(value, name, path)
+    if kind is float and type(value) is int and abs(value) < _INT_LIMIT:
+        value = float(value)
+    wrong = type(value) is not kind
+    if wrong or (kind is int and abs(value) >= _INT_LIMIT) or (kind is float and not math.isfinite(value)):
+        raise InputError(
+            f"{name(path)} must be {_KINDS[kind]}, not {_shown(value)}.", _meaning(field, dotted)
+        )
+    if kind in (int, float):
+        allowed = RANGES.get(dotted, Range())
+        if not allowed.holds(value):
+            raise InputError(f"{name(path)} must be {allowed}, not {value:g}.", _meaning(field, dotted))
+    elif kind is str:
+        _check_text(value, name, path)
+    return value
+
+
+def _check_text(value: str, name: Name, path: KeyPath) -> None:
+    dotted = ".".join(path)
+    if dotted in CHOICES and value not in (allowed := CHOICES[dotted]()):
+        near = difflib.get_close_matches(value, allowed, n=1)
+        raise InputError(
+            f"{name(path)} cannot be '{value}'.",
+            f"Did you mean {near[0]}?" if near else f"Use one of: {', '.join(allowed)}.",
+        )
+    if dotted == "prune.latency_budget" and value:
+        try:
+            parse_budget(value)
+        except InputError as error:
+            raise InputError(f"{name(path)}: {error.message}", error.hint) from error
+
+
+def _arguments(value: Any, name: Name, path: KeyPath) -> dict[str, Any]:
+    """Free arguments for somebody else's function: numbers, texts, true or false, and lists of them."""
+    if not isinstance(value, Mapping):
+        raise InputError(
+            f"{name(path)} must be a table of arguments, not {_shown(value)}.",
+            f"Write it as {path[-1]} = {{ img_size = 224 }}.",
+        )
+    for key, item in value.items():
+        parts = item if isinstance(item, list | tuple) else [item]
+        if not all(_plain(part) for part in parts):
+            raise InputError(
+                f"{name((*path, key))} must be a number, a text, true or false, or a list of them, "
+                f"not {_shown(item)}.",
+                "Give the value as timm.create_model takes it.",
+            )
+    return {key: list(v) if isinstance(v, list | tuple) else v for key, v in value.items()}
+
+
+def _plain(value: Any) -> bool:
+    if type(value) is int:
+        return abs(value) < _INT_LIMIT
+    return isinstance(value, str | bool) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _unknown(path: KeyPath, cls: type, is_table: bool, name: Name) -> InputError:
+    """The error for a key that `cls` lacks, with the nearest one, wherever it belongs."""
+    parent, key = path[:-1], path[-1]
+    where = f"[{'.'.join(parent)}]" if parent else "a recipe"
+    what = f"there is no {'table' if is_table else 'setting'} '{key}' in {where}"
+    own = [f.name for f in fields(cls)]
+    hint = f"{where[0].upper()}{where[1:]} has: {', '.join(own)}."
+    if near := difflib.get_close_matches(key, own, n=1, cutoff=0.6):
+        hint = f"Did you mean {near[0]}?"
+    elif elsewhere := _elsewhere(key):
+        hint = f"It belongs in {' or '.join(f'[{t}]' for t in elsewhere)}."
+    return InputError(f"{name(path)}: {what}.", hint)
+
+
+def _elsewhere(key: str) -> list[str]:
+    from wdp_edge.recipe import Recipe
+
+    return [
+        ".".join(p[:-1])
+        for p, kind in settings(Recipe)
+        if p[-1] == key and len(p) > 1 and not is_dataclass(kind)
+    ]
+
+
+def _meaning(field: Field[Any], dotted: str) -> str:
+    return f"{dotted} is: {field.metadata['doc']}."
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
