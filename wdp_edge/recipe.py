@@ -32,6 +32,8 @@ class DataRecipe:
     val: str = setting("the same for validation; used once, for the final figures", "")
     holdout_images: int = setting("training images held back for choices; never trained on", 2000)
     calibration_images: int = setting("training images for compensation and static quantization", 2048)
+    flip: bool = setting("mirror every other training image; switch off where left and right matter", True)
+    min_crop: float = setting("smallest share of a training image that a random crop keeps; 1 for all", 0.6)
     workers: int = setting("processes that decode images; 0 decodes in the main process", 2)
 
 

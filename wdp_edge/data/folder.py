@@ -1,0 +1,157 @@
+"""Images in class folders: which there are, what they are called, and whether they fit the model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from wdp_edge.errors import InputError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+VALIDATION_NAMES = ("val", "validation", "valid", "test")
+_KINDS = ", ".join(sorted(s[1:] for s in SUFFIXES))
+_LAYOUT = "Make one subfolder of images per class, for example train/cat/1.jpg."
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Images of labelled classes; class c is `classes[c]`, in the order of their names.
+
+    paths: relative to root, grouped by class and sorted. labels: class of each path.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def by_class(self, indices: list[int] | None = None) -> list[list[int]]:
+        """Per class the indices of its images, in order; only those in `indices` when given."""
+        groups: list[list[int]] = [[] for _ in self.classes]
+        for index in range(len(self)) if indices is None else indices:
+            groups[self.labels[index]].append(index)
+        return groups
+
+
+def scan(root: Path) -> ImageFolder:
+    """Finds the images of every class folder in `root`, also in folders below it; hidden names are ignored.
+
+    Raises InputError when the folder is missing or unreadable, or holds no class folders, no images, an empty
+    class or one class only.
+    """
+    if not root.is_dir():
+        raise InputError(f"Image folder {root} does not exist.", "Check [data] or --data, --train and --val.")
+    try:
+        classes = sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
+        found = {name: sorted(_images(root, name)) for name in classes}
+    except OSError as error:
+        raise InputError(
+            f"{root} cannot be read: {error.strerror or error}.", "Check its permissions."
+        ) from error
+    if not classes:
+        raise InputError(f"{root} holds no class folders.", _LAYOUT)
+    if not any(found.values()):
+        raise InputError(
+            f"{root} holds no images ({_KINDS}) in its class folders.",
+            _LAYOUT,
+        )
+    if len(classes) == 1:
+        raise InputError(
+            f"{root} holds one class only, '{classes[0]}'.", "Add a folder for every other class."
+        )
+    if empty := [name for name in classes if not found[name]]:
+        raise InputError(
+            f"{_named(empty)} in {root} without images.",
+            "Put images into every class folder or remove the folder.",
+        )
+    return ImageFolder(
+        root=root,
+        classes=tuple(classes),
+        paths=tuple(path for name in classes for path in found[name]),
+        labels=tuple(label for label, name in enumerate(classes) for _ in found[name]),
+    )
+
+
+def _images(root: Path, name: str) -> Iterator[str]:
+    """Relative paths of the images under root/name. A folder reached twice through links is read once."""
+    seen: set[tuple[int, int]] = set()
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, subfolders, files in os.walk(root / name, followlinks=True, onerror=fail):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
+        prefix = Path(folder).relative_to(root).as_posix()
+        for file in files:
+            if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES:  # noqa: PTH122 (hot)
+                yield f"{prefix}/{file}"
+
+
+def _named(names: list[str], most: int = 3) -> str:
+    listed = ", ".join(f"'{n}'" for n in names[:most]) + (", …" if len(names) > most else "")
+    return f"{len(names)} class folder{'s' if len(names) > 1 else ''} ({listed})"
+
+
+def resolve_data(data: Path) -> tuple[Path, Path]:
+    """The training and the validation folder inside `data`.
+
+    Raises InputError when one of them is missing.
+    """
+    if not data.is_dir():
+        raise InputError(f"Data folder {data} does not exist.", "Check --data or [data].")
+    validation = [data / name for name in VALIDATION_NAMES if (data / name).is_dir()]
+    if not (data / "train").is_dir() or not validation:
+        raise InputError(
+            f"{data} does not hold train/ and one of {', '.join(f'{n}/' for n in VALIDATION_NAMES)}.",
+            "Rename its folders, or name the two with --train and --val.",
+        )
+    return data / "train", validation[0]
+
+
+def fingerprint(folder: ImageFolder) -> str:
+    """SHA-256 over class names, relative paths and file sizes: cheap, notices added, lost and resaved images.
+
+    Raises InputError when an image has vanished since the scan.
+    """
+    digest = hashlib.sha256()
+    for name in folder.classes:
+        digest.update(os.fsencode(name) + b"\0")
+    root = os.fspath(folder.root)
+    for path in folder.paths:
+        try:
+            size = os.stat(f"{root}/{path}").st_size  # noqa: PTH116 (a Path per image takes five times as long)
+        except OSError as error:
+            raise InputError(
+                f"{root}/{path} cannot be read any more.", "Restore the file and try again."
+            ) from error
+        digest.update(os.fsencode(path) + b"\0%d\0" % size)
+    return digest.hexdigest()
+
+
+def check_classes(train: ImageFolder, val: ImageFolder, num_classes: int) -> None:
+    """Raises InputError unless both folders hold the same classes, as many as the model has."""
+    if train.classes != val.classes:
+        missing = sorted(set(train.classes) - set(val.classes))
+        extra = sorted(set(val.classes) - set(train.classes))
+        parts = [f"lacks {_named(missing)}"] * bool(missing) + [f"adds {_named(extra)}"] * bool(extra)
+        raise InputError(
+            f"The validation folder {val.root} {' and '.join(parts)} compared with {train.root}.",
+            "Give both the same class folders.",
+        )
+    if len(train.classes) != num_classes:
+        raise InputError(
+            f"{train.root} holds {len(train.classes)} classes, the model has {num_classes}.",
+            "Set num_classes in [model] (--num-classes) to the classes the checkpoint was trained on, "
+            "and give one folder for each of them in train and val ([data], --data).",
+        )

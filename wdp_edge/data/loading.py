@@ -1,0 +1,211 @@
+"""Images as tensors: decoded here or in other processes, in the order asked for, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BufferedReader
+from typing import BinaryIO, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wdp_edge import progress
+from wdp_edge.data import worker
+from wdp_edge.data.folder import ImageFolder
+from wdp_edge.data.preprocess import Preprocessing
+from wdp_edge.data.worker import Augmentation, View
+from wdp_edge.errors import InputError, SetupError
+
+_BATCH = 64
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """One batch. seeds: one per path, for random views."""
+
+    paths: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """images: [n, 3, H, W] uint8. errors: why a path could not be read (its image is black)."""
+
+    images: Tensor
+    errors: dict[str, str]
+
+
+def view_of(
+    folder: ImageFolder, preprocessing: Preprocessing, augmentation: Augmentation | None = None
+) -> View:
+    """What a decoding process must know about these images."""
+    red, green, blue = (round(255 * v) for v in preprocessing.mean)
+    return View(
+        root=os.path.abspath(folder.root),  # noqa: PTH100 (resolve() would follow links)
+        size=preprocessing.size,
+        interpolation=preprocessing.interpolation,
+        crop_pct=preprocessing.crop_pct,
+        crop_mode=preprocessing.crop_mode,
+        fill=(red, green, blue),
+        augmentation=augmentation,
+    )
+
+
+def load_images(
+    folder: ImageFolder,
+    indices: Sequence[int],
+    preprocessing: Preprocessing,
+    workers: int = 0,
+    title: str = "Loading images",
+) -> Tensor:
+    """The evaluation views of these images: [n, 3, H, W] uint8.
+
+    workers: decoding processes; 0 decodes in this one.
+    Raises InputError that counts and names unreadable images.
+    """
+    images = torch.empty((len(indices), 3, *preprocessing.size), dtype=torch.uint8)
+    start = 0
+    for part, _ in eval_batches(folder, indices, preprocessing, _BATCH, workers, title):
+        images[start : start + len(part)] = part
+        start += len(part)
+    return images
+
+
+def eval_batches(
+    folder: ImageFolder,
+    indices: Sequence[int],
+    preprocessing: Preprocessing,
+    batch_size: int = _BATCH,
+    workers: int = 0,
+    title: str = "Loading images",
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of evaluation views in the order of `indices`: [b, 3, H, W] uint8 and [b] int64 labels.
+
+    The last batch may be smaller. An unreadable image ends the batches; once all others are looked at, raises
+    InputError that counts and names them.
+    """
+    parts = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    requests = (Request(tuple(folder.paths[i] for i in part), (0,) * len(part)) for part in parts)
+    errors: dict[str, str] = {}
+    with progress.task(title, len(indices)) as advance:
+        for part, batch in zip(
+            parts, decoded(view_of(folder, preprocessing), requests, workers), strict=True
+        ):
+            errors |= batch.errors
+            if not errors:
+                yield batch.images, torch.tensor([folder.labels[i] for i in part])
+            advance(len(part))
+    if errors:
+        raise unreadable(folder, errors)
+
+
+def unreadable(folder: ImageFolder, errors: dict[str, str]) -> InputError:
+    """The sentence for images that Pillow cannot decode."""
+    named = ", ".join(f"{path} ({reason})" for path, reason in list(errors.items())[:_NAMED])
+    more = f" and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
+    count = f"{len(errors)} image{'s' if len(errors) > 1 else ''}"
+    return InputError(
+        f"{count} in {folder.root} cannot be read: {named}{more}.",
+        "Replace or remove the files and start again.",
+    )
+
+
+def decoded(view: View, requests: Iterable[Request], workers: int) -> Iterator[Decoded]:
+    """Answers to the requests, in their order. Closing the generator ends the processes.
+
+    Each process holds one request at a time: it decodes the next one while the caller works on the last.
+    """
+    if workers < 1:
+        for request in requests:
+            data, errors = worker.decode(view, list(request.paths), list(request.seeds))
+            yield Decoded(_planes(np.frombuffer(data, np.uint8), view), errors)
+        return
+    processes: list[_Process] = []
+    busy: deque[tuple[_Process, int]] = deque()
+    try:
+        for request in requests:
+            answer = None
+            if len(processes) < workers:
+                processes.append(_Process(view))
+                process = processes[-1]
+            else:
+                process, size = busy.popleft()
+                answer = process.answer(size)
+            process.ask(request)
+            busy.append((process, len(request.paths)))
+            if answer is not None:
+                yield answer
+        while busy:
+            process, size = busy.popleft()
+            yield process.answer(size)
+    finally:
+        for process in processes:
+            process.close()
+
+
+def _planes(pixels: np.ndarray, view: View) -> Tensor:
+    """[n * H * W * 3] uint8 -> [n, 3, H, W], contiguous."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.reshape(-1, *view.size, 3).transpose(0, 3, 1, 2)))
+
+
+class _Process:
+    """One decoding process and its two pipes. It ends by itself when this process is gone."""
+
+    def __init__(self, view: View) -> None:
+        # -P: files in the caller's folder cannot shadow a module. -W: no remarks of Pillow on odd files.
+        command = [sys.executable, "-P", "-W", "ignore", worker.__file__]
+        self._view = view
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        except OSError as error:
+            raise SetupError(
+                f"A decoding process cannot be started: {error.strerror or error}.",
+                "Set workers = 0 in [data].",
+            ) from error
+        self._requests = cast(BinaryIO, self._process.stdin)
+        self._answers = cast(BufferedReader, self._process.stdout)
+        self._send(worker.encode(view))
+
+    def ask(self, request: Request) -> None:
+        message = {"paths": request.paths, "seeds": request.seeds}
+        self._send(json.dumps(message).encode() + b"\n")
+
+    def answer(self, size: int) -> Decoded:
+        """The answer to the one open request, of `size` images."""
+        header = self._answers.readline()
+        pixels = np.empty(size * self._view.bytes, np.uint8)
+        if not header.endswith(b"\n") or self._answers.readinto(pixels.data) != len(pixels):
+            raise self._ended()
+        return Decoded(_planes(pixels, self._view), json.loads(header))
+
+    def _send(self, message: bytes) -> None:
+        try:
+            self._requests.write(message)
+            self._requests.flush()
+        except BrokenPipeError as error:
+            raise self._ended() from error
+
+    def _ended(self) -> SetupError:
+        self._process.kill()
+        status = self._process.wait()
+        return SetupError(
+            f"A decoding process ended unexpectedly (status {status}).",
+            "Free memory, or set workers = 0 in [data].",
+        )
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._requests, self._answers):
+            try:
+                pipe.close()
+            except BrokenPipeError:  # the unsent rest of a request to a process that is already gone
+                continue

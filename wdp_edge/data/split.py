@@ -1,0 +1,49 @@
+"""Class-balanced choices among training images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wdp_edge.data.folder import ImageFolder
+
+HELD_SHARE = 5
+
+
+def balanced_counts(sizes: Sequence[int], total: int) -> list[int]:
+    """How many to take from groups of these sizes: as equal as possible, `total` in all or everything."""
+    counts = [0] * len(sizes)
+    left = min(total, sum(sizes))
+    while left:
+        open_groups = [g for g, size in enumerate(sizes) if counts[g] < size]
+        if left < len(open_groups):
+            open_groups = open_groups[:left]
+        step = min(left // len(open_groups), min(sizes[g] - counts[g] for g in open_groups))
+        for group in open_groups:
+            counts[group] += step
+        left -= step * len(open_groups)
+    return counts
+
+
+def balanced_choice(groups: Sequence[Sequence[int]], counts: Sequence[int], seed: int) -> list[int]:
+    """`counts[g]` random members of each group, in ascending order; the same for the same seed."""
+    chosen: list[int] = []
+    for number, (group, count) in enumerate(zip(groups, counts, strict=True)):
+        order = np.random.default_rng([seed, number]).permutation(len(group))
+        chosen += [group[i] for i in order[:count]]
+    return sorted(chosen)
+
+
+def hold_out(folder: ImageFolder, count: int, seed: int) -> tuple[list[int], list[int]]:
+    """Indices of the images to train on and of `count` held back, class-balanced, both ascending.
+
+    At most a fifth of a class is held back, but one at least; the only image of a class is trained on.
+    """
+    groups = folder.by_class()
+    counts = [0] * len(groups)
+    if count > 0:
+        counts = balanced_counts([len(g) // HELD_SHARE for g in groups], count)
+        counts = [max(taken, min(1, len(g) - 1)) for taken, g in zip(counts, groups, strict=True)]
+    held = balanced_choice(groups, counts, seed)
+    return sorted(set(range(len(folder))) - set(held)), held

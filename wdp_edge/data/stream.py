@@ -1,0 +1,82 @@
+"""An endless, repeatable stream of augmented training batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wdp_edge.data.folder import ImageFolder
+from wdp_edge.data.loading import Request, decoded, unreadable, view_of
+from wdp_edge.data.preprocess import Preprocessing, normalise
+from wdp_edge.data.worker import Augmentation
+
+__all__ = ["Augmentation", "StreamOptions", "TrainStream"]
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """seed: of order and augmentation. workers: decoding processes; 0 decodes in this one."""
+
+    batch_size: int
+    seed: int
+    workers: int = 0
+    augmentation: Augmentation = Augmentation()  # noqa: RUF009 (frozen)
+
+
+class TrainStream:
+    """Batches that depend on (seed, step) alone: the same whatever came before, for any number of workers.
+
+    The stream is one shuffled epoch after the other; a batch may end one and begin the next. Global random
+    states are neither read nor changed.
+    """
+
+    def __init__(
+        self,
+        folder: ImageFolder,
+        indices: Sequence[int],
+        preprocessing: Preprocessing,
+        options: StreamOptions,
+    ) -> None:
+        self.folder = folder
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.preprocessing = preprocessing
+        self.options = options
+        self._epochs: dict[int, np.ndarray] = {}
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches number start, …, stop - 1: normalised images [B, 3, H, W] float32 and labels [B] int64.
+
+        Raises InputError that names the unreadable images of a batch.
+        """
+        chosen = [self.chosen(step) for step in range(start, stop)]
+        view = view_of(self.folder, self.preprocessing, self.options.augmentation)
+        requests = (self._request(start + i, part) for i, part in enumerate(chosen))
+        for part, batch in zip(chosen, decoded(view, requests, self.options.workers), strict=True):
+            if batch.errors:
+                raise unreadable(self.folder, batch.errors)
+            labels = torch.tensor([self.folder.labels[i] for i in part])
+            yield normalise(batch.images, self.preprocessing), labels
+
+    def chosen(self, step: int) -> list[int]:
+        """Which images batch `step` holds, in order."""
+        count = len(self.indices)
+        first = step * self.options.batch_size
+        places = (divmod(first + i, count) for i in range(self.options.batch_size))
+        return [int(self._epoch(epoch)[offset]) for epoch, offset in places]
+
+    def _request(self, step: int, part: list[int]) -> Request:
+        first = step * self.options.batch_size
+        seeds = tuple((self.options.seed << 64) + first + i for i in range(len(part)))
+        return Request(tuple(self.folder.paths[i] for i in part), seeds)
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        """The images in the order of this epoch; the last two are kept, for batches across the border."""
+        if epoch not in self._epochs:
+            order = np.random.default_rng([self.options.seed, epoch]).permutation(len(self.indices))
+            self._epochs = {k: v for k, v in self._epochs.items() if k == epoch - 1}
+            self._epochs[epoch] = self.indices[order]
+        return self._epochs[epoch]

@@ -1,0 +1,173 @@
+"""Decodes images: a file becomes the pixels that the model sees. Also the program of the decoding processes.
+
+Imports only the standard library and Pillow and is started as a file: a process is ready after 0.1 s, where
+one that imports torch takes two. It needs neither fork, which is unsafe beside OpenMP threads, nor a caller's
+`__main__` that can be imported again, as spawn and forkserver do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import random
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random crop and mirror of training images.
+
+    min_crop: smallest share of the image's area that is kept; 1 keeps the whole image.
+    ratio: range of the crop's width / height, relative to that of the model's input.
+    flip: mirror every other image.
+    """
+
+    flip: bool = True
+    min_crop: float = 0.6
+    ratio: tuple[float, float] = (0.85, 1.18)
+
+
+@dataclass(frozen=True)
+class View:
+    """Which pixels of a file are wanted: timm's evaluation view, or with `augmentation` a random one."""
+
+    root: str
+    size: tuple[int, int]
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
+    fill: tuple[int, int, int]
+    augmentation: Augmentation | None = None
+
+    @property
+    def bytes(self) -> int:
+        return 3 * self.size[0] * self.size[1]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> View:
+        augmentation = Augmentation(**data["augmentation"]) if data["augmentation"] else None
+        return cls(**{**data, "augmentation": augmentation})
+
+
+def pixels(view: View, path: str, seed: int) -> bytes:
+    """The image as RGB bytes, [H, W, 3]. seed: of the random view; unused in the evaluation view.
+
+    Raises whatever Pillow raises for broken files: see `UNREADABLE`.
+    """
+    with Image.open(f"{view.root}/{path}") as file:
+        image = file.convert("RGB")
+    if view.augmentation is None:
+        return _evaluation_view(image, view).tobytes()
+    return _random_view(image, view, view.augmentation, random.Random(seed)).tobytes()
+
+
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+
+
+def _evaluation_view(image: Image.Image, view: View) -> Image.Image:
+    """The same pixels as timm's evaluation transform."""
+    height, width = view.size
+    resample = Image.Resampling[view.interpolation.upper()]
+    scaled = (math.floor(width / view.crop_pct), math.floor(height / view.crop_pct))
+    if view.crop_mode == "squash":
+        return _crop(image.resize(scaled, resample), width, height)
+    ratios = image.width / scaled[0], image.height / scaled[1]
+    if view.crop_mode == "border":
+        image = image.resize(_divided(image, max(ratios)), resample)
+        return _crop(image, width, height, view.fill)
+    if scaled[0] != scaled[1]:
+        return _crop(image.resize(_divided(image, min(ratios)), resample), width, height)
+    short, side = min(image.size), scaled[0]
+    shape = (side if n == short else int(side * n / short) for n in image.size)
+    return _crop(image.resize(tuple(shape), resample), width, height)  # type: ignore[arg-type]
+
+
+def _divided(image: Image.Image, ratio: float) -> tuple[int, int]:
+    return round(image.width / ratio), round(image.height / ratio)
+
+
+def _crop(image: Image.Image, width: int, height: int, fill: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
+    """The centre; what lies outside the image is filled."""
+    across, down = max(0, width - image.width), max(0, height - image.height)
+    if across or down:
+        padded = Image.new("RGB", (image.width + across, image.height + down), fill)
+        padded.paste(image, (across // 2, down // 2))
+        image = padded
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
+
+
+def _random_view(
+    image: Image.Image, view: View, augmentation: Augmentation, rng: random.Random
+) -> Image.Image:
+    """A crop of random area, shape and place, resized to the model's input, perhaps mirrored."""
+    mirrored = augmentation.flip and rng.random() < 0.5
+    height, width = view.size
+    box = _random_box(image, width / height, augmentation, rng)
+    image = image.resize((width, height), Image.Resampling[view.interpolation.upper()], box)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
+
+
+def _random_box(
+    image: Image.Image, shape: float, augmentation: Augmentation, rng: random.Random
+) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the crop, in fractions of pixels.
+
+    A crop that does not fit is shrunk until it does, so that every draw gives one.
+    """
+    if augmentation.min_crop >= 1:
+        return 0, 0, image.width, image.height
+    low, high = (math.log(r) for r in augmentation.ratio)
+    area = image.width * image.height * rng.uniform(augmentation.min_crop, 1)
+    ratio = shape * math.exp(rng.uniform(low, high))
+    width, height = math.sqrt(area * ratio), math.sqrt(area / ratio)
+    fit = min(1.0, image.width / width, image.height / height)
+    width, height = width * fit, height * fit
+    left, top = rng.random() * (image.width - width), rng.random() * (image.height - height)
+    return left, top, min(left + width, image.width), min(top + height, image.height)
+
+
+def decode(view: View, paths: list[str], seeds: list[int]) -> tuple[bytes, dict[str, str]]:
+    """The images one after the other, black where a file is unreadable, and why each of those is."""
+    parts, errors = [], {}
+    for path, seed in zip(paths, seeds, strict=True):
+        try:
+            parts.append(pixels(view, path, seed))
+        except UNREADABLE as error:
+            parts.append(bytes(view.bytes))
+            errors[path] = str(error) or type(error).__name__
+    return b"".join(parts), errors
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answers requests until the asking process closes the pipe or is gone.
+
+    First line: the View. Then per line {"paths": […], "seeds": […]}, answered by {path: error}
+    in a line and the pixels.
+    """
+    view = View.from_json(json.loads(requests.readline()))
+    for line in requests:
+        request = json.loads(line)
+        data, errors = decode(view, request["paths"], request["seeds"])
+        answers.write(json.dumps(errors).encode() + b"\n")
+        answers.write(data)
+        answers.flush()
+
+
+def encode(view: View) -> bytes:
+    return json.dumps(asdict(view)).encode() + b"\n"
+
+
+if __name__ == "__main__":
+    # Ctrl-C reaches the whole process group; these processes end when their pipe does, without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(BrokenPipeError, json.JSONDecodeError):
+        serve(sys.stdin.buffer, sys.stdout.buffer)
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.close()
