@@ -1,9 +1,10 @@
 """A Vision Transformer rewritten for lowering: the same function, in a form that becomes one delegate.
 
-Folded into the weights, all exactly: LayerScale into `proj` and `fc2`; the affine part of every LayerNorm into the
-linear layers that read it; the attention scale into `q`; and the centring of every LayerNorm into whatever writes the
-residual stream (a LayerNorm does not see the mean of its input, so the stream may as well have none). What is left of a
-LayerNorm is x / rms(x), which delegates can run where `native_layer_norm` stays outside. docs/lowering.md has figures.
+Folded into the weights, all exactly: LayerScale into `proj` and `fc2`; the affine part of every LayerNorm
+into the linear layers that read it; the attention scale into `q`; and the centring of every LayerNorm into
+whatever writes the residual stream (a LayerNorm does not see the mean of its input, so the stream may as well
+have none). What is left of a LayerNorm is x / rms(x), which delegates can run where `native_layer_norm` stays
+outside. docs/lowering.md has figures.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from wdp_edge.models.vit import check_supported, embed, set_fused_attention, tok
 def lower(model: nn.Module) -> nn.Module:
     """An export-friendly copy, in eval mode: one image [1, 3, H, W] float32 -> logits [1, classes] float32.
 
-    A ViT that `wdp_edge.models.vit` knows, cut or not, is rewritten; any other module is copied, with its timm
-    attentions switched to plain matrix products (the fused kernel decomposes into operators nobody delegates).
+    A ViT that `wdp_edge.models.vit` knows, cut or not, is rewritten; any other module is copied, with its
+    timm attentions switched to plain matrix products (the fused kernel decomposes into operators that no
+    delegate takes).
     """
     lowered = copy.deepcopy(model).eval().requires_grad_(False)
     set_fused_attention(lowered, False)
@@ -68,7 +70,7 @@ def centre(writer: nn.Linear | nn.Conv2d) -> None:
 class LoweredNorm(nn.Module):
     """A LayerNorm without affine part: x / rms(x) of a centred x.
 
-    The mean of squares is a product with a constant row, eps its bias: one operator that every delegate knows.
+    The mean of squares is a product with a constant row, eps its bias: one operator every delegate knows.
     """
 
     def __init__(self, width: int, eps: float, centred: bool) -> None:
@@ -106,8 +108,8 @@ class LoweredAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [1, N, D] -> [1, N, D]."""
         tokens, shape = x.shape[1], (x.shape[1], self.heads, self.head_dim)
-        # All three products come before any reshape: the partitioner merges greedily in graph order, and a reshape
-        # between two products that share one dynamic quantization would split the delegate in two.
+        # All three products come before any reshape: the partitioner merges greedily in graph order, and a
+        # reshape between two products that share one dynamic quantization would split the delegate in two.
         q, k, v = self.q(x), self.k(x), self.v(x)
         q, k = self.q_norm(q.reshape(shape)), self.k_norm(k.reshape(shape))
         if self.scale_in_graph:
