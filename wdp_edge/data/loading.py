@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
+from subprocess import PIPE, Popen
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -164,7 +164,7 @@ class _Process:
         command = [sys.executable, "-P", "-W", "ignore", worker.__file__]
         self._view = view
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._process = Popen(command, stdin=PIPE, stdout=PIPE)
         except OSError as error:
             raise SetupError(
                 f"A decoding process cannot be started: {error.strerror or error}.",

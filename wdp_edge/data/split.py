@@ -41,9 +41,7 @@ def hold_out(folder: ImageFolder, count: int, seed: int) -> tuple[list[int], lis
     At most a fifth of a class is held back, but one at least; the only image of a class is trained on.
     """
     groups = folder.by_class()
-    counts = [0] * len(groups)
-    if count > 0:
-        counts = balanced_counts([len(g) // HELD_SHARE for g in groups], count)
-        counts = [max(taken, min(1, len(g) - 1)) for taken, g in zip(counts, groups, strict=True)]
+    sizes = [max(len(g) // HELD_SHARE, min(1, len(g) - 1)) for g in groups]
+    counts = balanced_counts(sizes, max(count, len(groups)) if count > 0 else 0)
     held = balanced_choice(groups, counts, seed)
     return sorted(set(range(len(folder))) - set(held)), held

@@ -129,7 +129,8 @@ def _random_box(
     width, height = math.sqrt(area * ratio), math.sqrt(area / ratio)
     fit = min(1.0, image.width / width, image.height / height)
     width, height = width * fit, height * fit
-    left, top = rng.random() * (image.width - width), rng.random() * (image.height - height)
+    left = rng.random() * max(0.0, image.width - width)
+    top = rng.random() * max(0.0, image.height - height)
     return left, top, min(left + width, image.width), min(top + height, image.height)
 
 

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from class_folders import write_image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from timm.data import create_transform
+
+from wdp_edge.data import worker
+from wdp_edge.data.folder import ImageFolder
+from wdp_edge.data.loading import load_images, view_of
+from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
+from wdp_edge.errors import InputError
+
+SETTINGS = Preprocessing((32, 32), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bicubic", 0.9)
+
+
+def timm_transform(p: Preprocessing) -> object:
+    return create_transform(
+        (3, *p.size),
+        is_training=False,
+        mean=p.mean,
+        std=p.std,
+        interpolation=p.interpolation,
+        crop_pct=p.crop_pct,
+        crop_mode=p.crop_mode,
+    )
+
+
+def test_follows_the_size_the_model_was_made_for() -> None:
+    model = timm.create_model("vit_small_patch14_dinov2", img_size=56, num_classes=10, depth=1)
+    imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    assert preprocessing_of(model) == Preprocessing((56, 56), *imagenet, "bicubic", 1.0, "center")
+
+
+def test_follows_the_settings_of_other_models() -> None:
+    model = timm.create_model(
+        "vit_tiny_patch16_224", img_size=(32, 48), patch_size=4, num_classes=10, depth=1
+    )
+    found = preprocessing_of(model)
+    assert found.size == (32, 48)
+    assert found.mean == (0.5, 0.5, 0.5)
+    assert found.crop_pct == 0.9
+
+
+def test_survives_json() -> None:
+    assert Preprocessing.from_json(json.loads(json.dumps(SETTINGS.to_json()))) == SETTINGS
+
+
+@pytest.mark.parametrize("change", [{"size": [1]}, {"mean": [1.0]}, {"crop_pct": None}, {"more": 1}])
+def test_rejects_other_json(change: dict[str, object]) -> None:
+    data = {**SETTINGS.to_json(), **change}
+    if change == {"crop_pct": None}:
+        del data["crop_pct"]
+    with pytest.raises(InputError, match="not preprocessing settings"):
+        Preprocessing.from_json(data)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    width=st.integers(1, 90),
+    height=st.integers(1, 90),
+    size=st.tuples(st.integers(8, 48), st.integers(8, 48)),
+    square=st.booleans(),
+    crop_pct=st.sampled_from([0.8, 0.875, 0.9, 0.95, 1.0]),
+    crop_mode=st.sampled_from(["center", "squash", "border"]),
+    interpolation=st.sampled_from(["bicubic", "bilinear", "nearest"]),
+)
+def test_pixels_equal_timms_evaluation_transform(
+    tmp_path_factory: pytest.TempPathFactory,
+    width: int,
+    height: int,
+    size: tuple[int, int],
+    square: bool,
+    crop_pct: float,
+    crop_mode: str,
+    interpolation: str,
+) -> None:
+    size = (size[0], size[0]) if square else size
+    p = Preprocessing(size, SETTINGS.mean, SETTINGS.std, interpolation, crop_pct, crop_mode)
+    path = write_image(tmp_path_factory.getbasetemp() / "one.png", (width, height), seed=width * height)
+    try:
+        expected = timm_transform(p)(Image.open(path).convert("RGB"))  # type: ignore[operator]
+    except ValueError:  # an edge of less than half a pixel: timm cannot do it either
+        return
+    folder = ImageFolder(path.parent, ("a",), (path.name,), (0,))
+    images = load_images(folder, [0], p)
+    assert images.dtype == torch.uint8
+    assert torch.equal(normalise(images, p)[0], expected)
+
+
+def test_grey_palette_and_transparent_images_are_read_as_timm_reads_them(tmp_path: Path) -> None:
+    for mode in ("L", "P", "RGBA", "1"):
+        path = write_image(tmp_path / f"{mode}.png", mode=mode)
+        expected = timm_transform(SETTINGS)(Image.open(path).convert("RGB"))  # type: ignore[operator]
+        images = load_images(ImageFolder(tmp_path, ("a",), (path.name,), (0,)), [0], SETTINGS)
+        assert torch.equal(normalise(images, SETTINGS)[0], expected)
+
+
+def test_normalise_leaves_its_input_alone() -> None:
+    images = torch.full((2, 3, 4, 4), 255, dtype=torch.uint8)
+    out = normalise(images, SETTINGS)
+    assert out.dtype == torch.float32
+    np.testing.assert_allclose(out[0, :, 0, 0], [2.5, 2.0, 1.75], rtol=1e-6)
+    assert bool((images == 255).all())
+
+
+def test_random_views_have_the_models_size_and_depend_on_the_seed_alone(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", (40, 30))
+    folder = ImageFolder(tmp_path, ("a",), ("a.png",), (0,))
+    view = view_of(folder, SETTINGS, worker.Augmentation())
+    views = [worker.pixels(view, "a.png", seed) for seed in (1, 2, 1)]
+    assert len(views[0]) == view.bytes == 3 * 32 * 32
+    assert views[0] == views[2] != views[1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    width=st.integers(1, 300),
+    height=st.integers(1, 300),
+    min_crop=st.floats(0.05, 1.0),
+    shape=st.floats(0.3, 3.0),
+    seed=st.integers(0, 2**70),
+)
+def test_random_crops_lie_inside_the_image(
+    width: int, height: int, min_crop: float, shape: float, seed: int
+) -> None:
+    image = Image.new("RGB", (width, height))
+    augmentation = worker.Augmentation(min_crop=min_crop)
+    left, top, right, bottom = worker._random_box(image, shape, augmentation, worker.random.Random(seed))
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+
+
+def test_flip_mirrors_half_of_the_views_and_can_be_switched_off(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", (32, 32))
+    plain = np.asarray(Image.open(tmp_path / "a.png"))
+    folder = ImageFolder(tmp_path, ("a",), ("a.png",), (0,))
+    counts = []
+    for flip in (True, False):
+        view = view_of(folder, SETTINGS, worker.Augmentation(flip=flip, min_crop=1.0))
+        views = [
+            np.frombuffer(worker.pixels(view, "a.png", s), np.uint8).reshape(32, 32, 3) for s in range(40)
+        ]
+        mirrored = [bool((v == plain[:, ::-1]).all()) for v in views]
+        assert all(m or (v == plain).all() for m, v in zip(mirrored, views, strict=True))
+        counts.append(sum(mirrored))
+    assert 10 <= counts[0] <= 30
+    assert counts[1] == 0
