@@ -1,0 +1,84 @@
+"""Prunes a trained Vision Transformer until it meets a latency budget measured on a device, and proves it.
+
+Every command of `wdp-edge` has a twin here that takes plain values and returns a typed result:
+
+    import wdp_edge
+
+    recipe = wdp_edge.load_recipe("wdp-edge.toml")
+    result = wdp_edge.prune(recipe)                    # -> PruneResult
+    model = wdp_edge.load(result.run / "model")        # -> a plain timm module
+
+Importing this module imports neither torch nor any target's runtime; the first use of a function does.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wdp_edge.models.files import load
+    from wdp_edge.pipeline import evaluate, export, profile, prune, table
+    from wdp_edge.project import init
+    from wdp_edge.recipe import Recipe
+    from wdp_edge.recipe_file import load_recipe
+    from wdp_edge.report import report
+
+    __version__: str
+
+_HOMES = {
+    "Recipe": "wdp_edge.recipe",
+    "evaluate": "wdp_edge.pipeline",
+    "export": "wdp_edge.pipeline",
+    "init": "wdp_edge.project",
+    "load": "wdp_edge.models.files",
+    "load_recipe": "wdp_edge.recipe_file",
+    "profile": "wdp_edge.pipeline",
+    "prune": "wdp_edge.pipeline",
+    "table": "wdp_edge.pipeline",
+}
+
+__all__ = [
+    "Recipe",
+    "__version__",
+    "evaluate",
+    "export",
+    "init",
+    "load",
+    "load_recipe",
+    "profile",
+    "prune",
+    "report",
+    "table",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("wdp-edge")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'wdp_edge' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Module(ModuleType):
+    """`wdp_edge.report` is the function; importing the package of that name must not take its place."""
+
+    @property
+    def report(self) -> Any:
+        return import_module("wdp_edge.report").report
+
+    @report.setter
+    def report(self, package: ModuleType) -> None:
+        """The import system binds the package here; it stays reachable as `from wdp_edge.report import …`."""
+
+
+sys.modules[__name__].__class__ = _Module

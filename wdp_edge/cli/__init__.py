@@ -1,0 +1,61 @@
+"""The command `wdp-edge`: parses, calls the library, prints; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from wdp_edge.cli import demo, evaluate, export, init, profile, prune, report, table
+from wdp_edge.cli._shared import INTERRUPTED, MET, WRONG_INPUT, fail
+
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="wdp-edge",
+    help="Prune a trained Vision Transformer until it meets a latency budget measured on a device.",
+    epilog="Exit codes: 0 done and inside the budget, 1 a budget is missed, 2 wrong input or environment.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for module in (init, prune, export, profile, evaluate, table, report, demo):
+    name = module.__name__.rpartition(".")[2]
+    app.command(name)(getattr(module, name))
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        import wdp_edge
+
+        print(f"wdp-edge {wdp_edge.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code.
+
+    arguments: what follows `wdp-edge`; None takes the process's own.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return contextvars.copy_context().run(_run, words)
+
+
+def _run(words: list[str]) -> int:
+    try:
+        code = app(words, prog_name="wdp-edge", standalone_mode=False, obj=("wdp-edge", *words))
+    except _UsageError as error:
+        path = error.ctx.command_path if error.ctx else "wdp-edge"
+        return fail(error.format_message(), f"See `{path} --help`.", "--json" in words, WRONG_INPUT)
+    except typer.Abort:
+        return INTERRUPTED
+    return MET if code is None else int(code)

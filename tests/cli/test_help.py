@@ -1,0 +1,72 @@
+"""Help is quick because nothing heavy is imported, and the command line stays small."""
+
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from wdp_edge.cli import app
+
+HEAVY = (
+    "torch",
+    "torchvision",
+    "timm",
+    "executorch",
+    "torchao",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "PIL",
+)
+COMMANDS = ("init", "prune", "export", "profile", "evaluate", "table", "report", "demo")
+
+
+def imported_by(code: str) -> set[str]:
+    """Top-level modules in a fresh interpreter after `code`."""
+    script = f"import sys\n{code}\nprint(*sorted({{m.split('.')[0] for m in sys.modules}}), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+def test_help_imports_no_runtime(words: list[str]) -> None:
+    modules = imported_by(f"from wdp_edge.cli import main\nassert main({words!r}) == 0")
+    assert "typer" in modules
+    assert not modules & {*HEAVY, "rich", "tomlkit", "jinja2"}
+
+
+def test_importing_the_library_imports_no_runtime() -> None:
+    modules = imported_by(
+        "import wdp_edge\nwdp_edge.load_recipe, wdp_edge.Recipe, wdp_edge.__version__, wdp_edge.init"
+    )
+    assert "wdp_edge" in modules
+    assert not modules & {*HEAVY, "rich", "typer"}
+
+
+def test_help_names_every_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "wdp_edge", "--help"], capture_output=True, text=True, check=True
+    )
+    assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
+    summaries = done.stdout.partition("Commands:")[2]
+    assert "..." not in summaries
+    assert done.stderr == ""
+
+
+def flags() -> list[tuple[str, str]]:
+    """Every (command, option) of the command line."""
+    group = typer.main.get_command(app)
+    found = [("", option) for p in group.params for option in p.opts if option.startswith("--")]
+    for name, command in group.commands.items():
+        found += [(name, option) for p in command.params for option in p.opts if option.startswith("--")]
+    return found
+
+
+def test_fewer_than_forty_flags() -> None:
+    found = flags()
+    assert {command for command, _ in found} == {"", *COMMANDS}
+    assert {command for command, option in found if option == "--json"} == set(COMMANDS)
+    apart_from_json = [pair for pair in found if pair[1] != "--json"]
+    assert len(apart_from_json) + 1 < 40

@@ -1,0 +1,90 @@
+"""`wdp-edge init` on a real checkpoint and real images, and everything it refuses."""
+
+from pathlib import Path
+
+import pytest
+from tiny_project import ARGS, MODEL, Cli, init_words
+
+from wdp_edge.recipe import Recipe
+from wdp_edge.recipe_file import load_recipe
+
+
+def test_init_writes_a_recipe_that_loads(cli: Cli, project: Path) -> None:
+    said = cli(*init_words(), "--json")
+    assert said.code == 0
+    assert said.json == {
+        "version": 1,
+        "path": "wdp-edge.toml",
+        "model": MODEL,
+        "num_classes": 3,
+        "train_images": 48,
+        "val_images": 12,
+    }
+    recipe = load_recipe(Path("wdp-edge.toml"))
+    assert recipe.model.name == MODEL
+    assert recipe.model.args == ARGS
+    assert recipe.model.num_classes == 3
+    assert recipe.model.checkpoint == "dense.safetensors"
+    assert (recipe.data.train, recipe.data.val) == ("data/train", "data/val")
+    assert recipe.prune == Recipe().prune
+    assert "# timm model name" in Path("wdp-edge.toml").read_text()
+
+
+def test_the_number_of_classes_is_that_of_the_folders(cli: Cli, project: Path) -> None:
+    assert cli(*init_words(num_classes=0)).code == 0
+    assert load_recipe(Path("wdp-edge.toml")).model.num_classes == 3
+
+
+def test_test_folder_serves_for_validation(cli: Cli, project: Path) -> None:
+    (project / "data/val").rename(project / "data/test")
+    assert cli(*init_words()).code == 0
+    assert load_recipe(Path("wdp-edge.toml")).data.val == "data/test"
+
+
+def test_the_python_twin_writes_paths_from_the_folder_of_the_recipe(project: Path) -> None:
+    import wdp_edge
+    from wdp_edge.recipe import ModelRecipe
+
+    (project / "sub").mkdir()
+    result = wdp_edge.init(
+        ModelRecipe(MODEL, ARGS, 3, "dense.safetensors"), Path("data").absolute(), folder=Path("sub")
+    )
+    recipe = load_recipe(result.path)
+    assert Path(recipe.model.checkpoint).resolve() == project / "dense.safetensors"
+    assert recipe.data.train == str(project / "data/train")
+
+
+def test_an_existing_recipe_is_not_overwritten_without_force(cli: Cli, project: Path) -> None:
+    (project / "wdp-edge.toml").write_text("# mine\n")
+    said = cli(*init_words(), "--json")
+    assert said.code == 2
+    assert said.json["error"]["message"] == "wdp-edge.toml exists."
+    assert "--force" in said.json["error"]["hint"]
+    assert (project / "wdp-edge.toml").read_text() == "# mine\n"
+    assert cli(*init_words(), "--force").code == 0
+    assert MODEL in (project / "wdp-edge.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"checkpoint": "missing.pt"}, ["missing.pt", "--checkpoint"]),
+        ({"checkpoint": "data"}, ["data", "--checkpoint"]),
+        ({"data": "nowhere"}, ["nowhere", "--data"]),
+        ({"data": "data/train"}, ["train/", "--train"]),
+        ({"model": "vit_tyny_patch16_224"}, ["vit_tyny_patch16_224", "vit_tiny_patch16_224"]),
+        ({"model": "resnet18"}, ["resnet18", ""]),
+        ({"model": "vit_small_patch14_dinov2"}, ["dense.safetensors", "timm model"]),
+        ({"num-classes": 4}, ["4", "num_classes"]),
+        ({"num-classes": -2}, ["", "num_classes"]),
+        ({"model-arg": "img_size"}, ["KEY=VALUE", "img_size=56"]),
+        ({"model-arg": "no_such_argument=1"}, ["no_such_argument", "args"]),
+    ],
+)
+def test_init_refuses(cli: Cli, project: Path, changes: dict[str, object], says: list[str]) -> None:
+    said = cli(*init_words(**changes), "--json")
+    assert said.code == 2
+    assert says[0] in said.json["error"]["message"]
+    assert says[1] in said.json["error"]["hint"]
+    assert "Traceback" not in said.err
+    assert not (project / "wdp-edge.toml").exists()

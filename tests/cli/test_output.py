@@ -1,0 +1,323 @@
+"""What commands print and return. The library's functions are fakes here: every outcome can be had."""
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_project import Cli
+
+import wdp_edge.pipeline
+from wdp_edge.device import Latency
+from wdp_edge.errors import InputError, SetupError
+from wdp_edge.progress import task
+from wdp_edge.recipe import Recipe
+from wdp_edge.results import (
+    BudgetFigures,
+    EvaluateResult,
+    ExportResult,
+    ModelFigures,
+    Parity,
+    ProfileResult,
+    PruneResult,
+)
+
+DENSE = ModelFigures(0.917, Latency(8.2, 8.4, 8.1), 370_000_000, 21_600_000, 22_800_000, None, 12)
+SHIPPED = ModelFigures(
+    0.906,
+    Latency(3.9, 4.0, 3.8),
+    150_000_000,
+    9_700_000,
+    10_100_000,
+    Path("runs/r/artifacts/model.pte"),
+    10,
+    0.98,
+)
+PRUNED = PruneResult(
+    Path("runs/r"),
+    "executorch",
+    "int8-dynamic",
+    "local",
+    BudgetFigures(4.1, 3.9, 0.951, True),
+    DENSE,
+    SHIPPED,
+)
+MISSED = replace(PRUNED, budget=BudgetFigures(3.0, 3.9, 1.3, False))
+RECIPE = """
+[model]
+name = "vit"
+num_classes = 3
+checkpoint = "dense.pt"
+[data]
+train = "t"
+val = "v"
+[prune]
+threads = 2
+seed = 5
+epochs = 2
+"""
+Fake = Callable[..., Callable[..., Any]]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
+    """fake("prune", result) puts a fake for wdp_edge.pipeline.prune that returns or raises `result`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wdp-edge.toml").write_text(RECIPE)
+
+    def put(name: str, result: Any) -> list[tuple[Any, ...]]:
+        calls: list[tuple[Any, ...]] = []
+
+        def function(*arguments: Any) -> Any:
+            calls.append(arguments)
+            if isinstance(result, BaseException):
+                raise result
+            return result() if callable(result) else result
+
+        monkeypatch.setattr(wdp_edge.pipeline, name, function, raising=False)
+        return calls
+
+    return put
+
+
+def test_prune_prints_one_json_object(cli: Cli, fake: Fake) -> None:
+    fake("prune", PRUNED)
+    said = cli("prune", "--latency-budget", "4.1ms", "--json")
+    assert said.code == 0
+    assert said.json == {
+        "version": 1,
+        "run": "runs/r",
+        "target": "executorch",
+        "precision": "int8-dynamic",
+        "device": "local",
+        "budget": {"latency_ms": 4.1, "measured_ms": 3.9, "ratio": 0.951, "met": True},
+        "dense": {
+            "accuracy": 0.917,
+            "latency_ms": {"p50": 8.2, "p90": 8.4, "min": 8.1, "kind": "measured"},
+            "macs": 370_000_000,
+            "parameters": 21_600_000,
+            "bytes": 22_800_000,
+            "exit": 12,
+        },
+        "shipped": {
+            "accuracy": 0.906,
+            "latency_ms": {"p50": 3.9, "p90": 4.0, "min": 3.8, "kind": "measured"},
+            "macs": 150_000_000,
+            "parameters": 9_700_000,
+            "bytes": 10_100_000,
+            "path": "runs/r/artifacts/model.pte",
+            "exit": 10,
+            "agreement": 0.98,
+        },
+    }
+
+
+def test_noise_of_libraries_does_not_reach_standard_output(cli: Cli, fake: Fake) -> None:
+    def noisy() -> PruneResult:
+        print("from Python")
+        os.write(1, b"from a descriptor\n")
+        ctypes.CDLL(None).printf(b"from C\n")
+        with task("Work", 2) as advance:
+            advance(2)
+        return PRUNED
+
+    fake("prune", noisy)
+    said = cli("prune", "--latency-budget", "50%", "--json")
+    assert said.json["version"] == 1
+    for text in ("from Python", "from a descriptor", "from C", "Work: done"):
+        assert text in said.err
+    print("to standard output again")
+    os.write(1, b"and the descriptor\n")
+
+
+def test_prune_prints_a_table_with_units(cli: Cli, fake: Fake) -> None:
+    fake("prune", PRUNED)
+    said = cli("prune", "--latency-budget", "4.1ms")
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert "int8-dynamic executorch file, latency measured on local" in lines
+    assert "accuracy 91.70 % 90.60 % −1.10 points" in lines
+    assert "latency p50 8.20 ms 3.90 ms −52.4 %" in lines
+    assert "MACs 370 M 150 M −59.5 %" in lines
+    assert "parameters 21.6 M 9.70 M −55.1 %" in lines
+    assert "file size 22.8 MB 10.1 MB −55.7 %" in lines
+    assert "Inside the budget: 3.90 ms of 4.10 ms (95.1 %)." in lines
+    assert "Shipped file: runs/r/artifacts/model.pte" in lines
+    assert said.code == 0
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_a_missed_budget_exits_with_1_and_the_figures(cli: Cli, fake: Fake, words: tuple[str, ...]) -> None:
+    fake("prune", MISSED)
+    said = cli("prune", "--latency-budget", "3ms", *words)
+    assert said.code == 1
+    if words:
+        assert said.json["budget"]["met"] is False
+    else:
+        assert "Over the budget by 0.900 ms: 3.90 ms of 3.00 ms (130.0 %)." in said.out.replace("\u00a0", " ")
+
+
+def test_options_win_over_the_file_and_the_file_over_defaults(cli: Cli, fake: Fake) -> None:
+    calls = fake("prune", PRUNED)
+    words = ("prune", "--latency-budget", "50%", "--seed", "9", "--model-arg", "img_size=56", "--out", "here")
+    assert cli(*words).code == 0
+    (recipe, command) = calls[0]
+    assert isinstance(recipe, Recipe)
+    assert (recipe.prune.seed, recipe.prune.threads, recipe.prune.device) == (9, 2, "local")
+    assert recipe.prune.latency_budget == "50%"
+    assert recipe.prune.out == "here"
+    assert recipe.prune.epochs == 2.0
+    assert recipe.model.args == {"img_size": 56}
+    assert tuple(command) == ("wdp-edge", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "epochs", "images"),
+    [(("--images", "0"), 0.0, 0), (("--epochs", "0"), 0.0, 0), (("--epochs", "1.5"), 1.5, 100_000)],
+)
+def test_the_last_word_on_training_is_on_the_command_line(
+    cli: Cli, fake: Fake, words: tuple[str, ...], epochs: float, images: int
+) -> None:
+    calls = fake("prune", PRUNED)
+    assert cli("prune", "--latency-budget", "50%", *words).code == 0
+    assert (calls[0][0].prune.epochs, calls[0][0].prune.images) == (epochs, images)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("56", 56),
+        ("-1", -1),
+        ("1e-5", 1e-5),
+        ("true", True),
+        ("False", False),
+        ("[56, 64]", [56, 64]),
+        ("avg", "avg"),
+        ("", ""),
+        ("a=b", "a=b"),
+        ("NaN", "NaN"),
+        ("null", "null"),
+    ],
+)
+def test_model_arguments_have_types(cli: Cli, fake: Fake, text: str, value: object) -> None:
+    calls = fake("prune", PRUNED)
+    assert cli("prune", "--latency-budget", "50%", "--model-arg", f"key={text}").code == 0
+    assert calls[0][0].model.args == {"key": value}
+    assert type(calls[0][0].model.args["key"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("It is wrong.", "Mend it."), 2),
+        (SetupError("It is not here.", "Fetch it."), 2),
+        (KeyboardInterrupt(), 130),
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2),
+        (ZeroDivisionError("oh"), 70),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_errors_say_what_to_do(cli: Cli, fake: Fake, error: BaseException, code: int, as_json: bool) -> None:
+    fake("prune", error)
+    said = cli("prune", "--latency-budget", "50%", *["--json"] * as_json)
+    assert said.code == code
+    if as_json:
+        assert said.json.keys() == {"error"}
+        assert all(said.json["error"][key] for key in ("message", "hint"))
+    else:
+        assert said.out == ""
+        assert "error: " in said.err
+        assert "\nhint: " in said.err
+    assert ("Traceback" in said.err) == (code == 70)
+
+
+def test_no_space_left_names_the_file(cli: Cli, fake: Fake) -> None:
+    fake("prune", OSError(errno.ENOSPC, "No space left on device", "/x/y"))
+    said = cli("prune", "--latency-budget", "50%", "--json")
+    assert "No space left" in said.json["error"]["message"]
+    assert "/x/y" in said.json["error"]["message"]
+
+
+def test_export(cli: Cli, fake: Fake) -> None:
+    parity = Parity("pruned model and file", 64, 2e-6, 0.9999, 0.9998, 1.0)
+    calls = fake(
+        "export",
+        ExportResult(Path("r"), "executorch", "fp32", Path("r/m.pte"), 86_000_000, "ab" * 32, parity),
+    )
+    said = cli("export", "r", "--precision", "fp32")
+    assert calls == [(Path("r"), None, "fp32")]
+    assert said.code == 0
+    assert "ab" * 32 in said.out
+    assert "86.0\u00a0MB" in said.out
+    assert cli("export", "r", "--json").json["parity"]["images"] == 64
+
+
+def test_profile_judges_a_budget(cli: Cli, fake: Fake) -> None:
+    result = ProfileResult(
+        Path("m.pte"),
+        "executorch",
+        "local",
+        1,
+        Latency(3.9, 4.0, 3.8),
+        10_000_000,
+        Latency(8.2, 8.4, 8.1),
+        0.475,
+        BudgetFigures(3.0, 3.9, 1.3, False),
+    )
+    calls = fake("profile", result)
+    said = cli("profile", "m.pte", "--threads", "1", "--latency-budget", "3ms")
+    assert calls == [(Path("m.pte"), "local", 1, "3ms")]
+    assert said.code == 1
+    assert "47.5\u00a0% of the dense file's latency" in said.out
+    fake("profile", replace(result, budget=None, dense_latency_ms=None, ratio=None))
+    said = cli("profile", "m.pte")
+    assert said.code == 0
+    assert "dense" not in said.out
+
+
+def test_evaluate(cli: Cli, fake: Fake) -> None:
+    calls = fake("evaluate", EvaluateResult(Path("m.pte"), "executorch", 10_000, 0.9061))
+    assert "90.61\u00a0% of 10000 images" in cli("evaluate", "m.pte").out
+    assert cli("evaluate", "m.pte", "--val", "v", "--json").json["accuracy"] == 0.9061
+    assert calls == [(Path("m.pte"), None), (Path("m.pte"), Path("v"))]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("prune", "--thread", "2"), "--thread"),
+        (("prune", "--threads"), "--threads"),
+        (("prune", "--threads", "two"), "--threads"),
+        (("prun",), "prun"),
+        (("evaluate",), "FILE"),
+        (("init",), "--model"),
+    ],
+)
+def test_usage_errors(cli: Cli, words: tuple[str, ...], message: str) -> None:
+    said = cli(*words)
+    assert (said.code, said.out) == (2, "")
+    assert message in said.err
+    assert "--help`" in said.err
+    said = cli(*words[:1], "--json", *words[1:])
+    assert said.code == 2
+    assert message in said.json["error"]["message"]
+    assert "Traceback" not in said.err
+
+
+def test_progress_stays_silent_after_the_command(
+    cli: Cli, fake: Fake, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake("prune", PRUNED)
+    cli("prune", "--latency-budget", "50%")
+    with task("Work", 1):
+        pass
+    assert capfd.readouterr().err == ""
+
+
+def test_module_and_command_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wdp_edge import __main__, cli
+
+    assert __main__.main is cli.main

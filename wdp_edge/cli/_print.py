@@ -1,0 +1,141 @@
+"""Results as people read them: small tables with units, and one line on the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wdp_edge.results import (
+    BudgetFigures,
+    EvaluateResult,
+    ExportResult,
+    ModelFigures,
+    ProfileResult,
+    PruneResult,
+    ReportResult,
+)
+
+
+def show_prune(result: PruneResult) -> None:
+    rows = _comparison(result.dense, result.shipped)
+    kind = result.shipped.latency_ms.kind
+    title = f"{result.precision} {result.target} file, latency {kind} on {result.device}"
+    print_table(title, ("", "dense", "shipped", "change"), rows)
+    print_line(budget_line(result.budget))
+    if result.shipped.path:
+        print_line(f"Shipped file: {near(result.shipped.path)}")
+    print_line(f"Run folder: {near(result.run)} (`wdp-edge report` makes a page of it)")
+
+
+def show_export(result: ExportResult) -> None:
+    from wdp_edge.report.units import quantity, share
+
+    parity = result.parity
+    rows = [
+        ("file", near(result.path)),
+        ("size", quantity(result.bytes, "B")),
+        ("compared with", f"{parity.name}, {parity.images} images"),
+        ("same top-1 class", share(parity.agreement)),
+        ("cosine, centred", f"{parity.cosine_centred:.4f} (smallest)"),
+        ("logits differ by", f"{parity.max_error:.2g} at most"),
+    ]
+    print_table(f"{result.precision} {result.target} file", ("", ""), rows)
+    print_line(f"SHA-256: {result.sha256}")
+
+
+def show_profile(result: ProfileResult) -> None:
+    from wdp_edge.report.units import milliseconds, quantity, share
+
+    times = [result.latency_ms] + ([result.dense_latency_ms] if result.dense_latency_ms else [])
+    rows = [
+        ("latency p50", *(milliseconds(t.p50) for t in times)),
+        ("latency p90", *(milliseconds(t.p90) for t in times)),
+        ("fastest", *(milliseconds(t.min) for t in times)),
+        ("file size", quantity(result.bytes, "B")),
+    ]
+    threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
+    title = f"{near(result.path)}: {result.latency_ms.kind} on {result.device}, {threads}"
+    print_table(title, ("", "file", "dense")[: len(times) + 1], rows)
+    if result.ratio is not None:
+        print_line(f"{share(result.ratio, 1)} of the dense file's latency, timed in turn.")
+    if result.budget is not None:
+        print_line(budget_line(result.budget))
+
+
+def show_evaluate(result: EvaluateResult) -> None:
+    from wdp_edge.report.units import share
+
+    print_line(
+        f"{near(result.path)}: {share(result.accuracy)} of {result.images} images right, "
+        f"through the runtime of {result.target}."
+    )
+
+
+def show_report(result: ReportResult) -> None:
+    print_line(f"Report: {near(result.path)}")
+
+
+def budget_line(budget: BudgetFigures) -> str:
+    from wdp_edge.report.units import milliseconds, share
+
+    figures = (
+        f"{milliseconds(budget.measured_ms)} of {milliseconds(budget.latency_ms)} ({share(budget.ratio, 1)})"
+    )
+    if budget.met:
+        return f"Inside the budget: {figures}."
+    return f"Over the budget by {milliseconds(budget.measured_ms - budget.latency_ms)}: {figures}."
+
+
+def _comparison(dense: ModelFigures, shipped: ModelFigures) -> list[tuple[str, str, str, str]]:
+    from wdp_edge.report.units import NONE, change, milliseconds, points, quantity, share
+
+    rows = [
+        (
+            "accuracy",
+            share(dense.accuracy),
+            share(shipped.accuracy),
+            points(dense.accuracy, shipped.accuracy),
+        ),
+    ]
+    for name, before, after in (
+        ("latency p50", dense.latency_ms.p50, shipped.latency_ms.p50),
+        ("latency p90", dense.latency_ms.p90, shipped.latency_ms.p90),
+    ):
+        rows.append((name, milliseconds(before), milliseconds(after), change(before, after)))
+    for name, unit, old, new in (
+        ("MACs", "", dense.macs, shipped.macs),
+        ("parameters", "", dense.parameters, shipped.parameters),
+        ("file size", "B", dense.bytes, shipped.bytes),
+    ):
+        rows.append((name, quantity(old, unit), quantity(new, unit), change(old, new)))
+    if dense.exit and shipped.exit:
+        rows.append(("blocks", str(dense.exit), str(shipped.exit), change(dense.exit, shipped.exit)))
+    if shipped.agreement is not None:
+        rows.append(("same top-1 class", NONE, share(shipped.agreement), ""))
+    return rows
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """The first column is a label; the others stand to the right, as figures do."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    print_line(title)
+    table = Table(box=None, show_header=any(header), pad_edge=False)
+    for index, head in enumerate(header):
+        right = index > 0 and len(header) > 2
+        table.add_column(head, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def print_line(text: str) -> None:
+    print(text, flush=True)
+
+
+def near(path: Path) -> str:
+    """The path as seen from here when it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else str(path)

@@ -1,0 +1,132 @@
+"""What every command does around its call: progress, one JSON object or a table, errors, exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from wdp_edge import progress
+from wdp_edge.errors import WdpError
+from wdp_edge.files import disk_error, to_plain
+
+MET, MISSED, WRONG_INPUT, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
+Result = TypeVar("Result")
+
+
+def perform(call: Callable[[], Result], show: Callable[[Result], None], as_json: bool) -> int:
+    """Calls the library, prints what it returns, and gives the exit code.
+
+    as_json: standard output carries one JSON object, the result or the error, and nothing else.
+    """
+    progress.use(progress.Bars())
+    try:
+        with clean_stdout() if as_json else contextlib.nullcontext():
+            result = call()
+    except WdpError as error:
+        return fail(error.message, error.hint, as_json)
+    except KeyboardInterrupt:
+        return fail("Interrupted.", "The same command goes on where this one stopped.", as_json, INTERRUPTED)
+    except Exception as error:
+        return _unexpected(error, as_json)
+    if as_json:
+        print_json(result)
+    else:
+        show(result)
+    budget = getattr(result, "budget", None)
+    return MET if budget is None or budget.met else MISSED
+
+
+def fail(message: str, hint: str, as_json: bool, code: int = WRONG_INPUT) -> int:
+    """Says what is wrong and what to do about it."""
+    if as_json:
+        print_json({"error": {"message": message, "hint": hint}})
+    else:
+        print(f"error: {message}\nhint: {hint}", file=sys.stderr)
+    return code
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(to_plain(data), indent=2), flush=True)
+
+
+def _unexpected(error: Exception, as_json: bool) -> int:
+    """A full disk is the user's to mend anywhere; anything else is a defect, with its traceback."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        mendable = disk_error(error, Path(error.filename or "a file"))
+        return fail(mendable.message, mendable.hint, as_json)
+    if isinstance(error, BrokenPipeError):
+        raise error
+    traceback.print_exception(error)
+    return fail(
+        f"wdp-edge failed: {type(error).__name__}: {error}.",
+        "This is a defect: please report it with the traceback above.",
+        as_json,
+        DEFECT,
+    )
+
+
+@contextlib.contextmanager
+def clean_stdout() -> Iterator[None]:
+    """Whatever is printed meanwhile, by Python or by native code, goes to standard error."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _flush_native()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _flush_native() -> None:
+    """Empties the C library's buffers, which would otherwise reach the restored standard output later."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).fflush(None)
+
+
+def given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of options that were used; an option that was not is None."""
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def parse_arguments(pairs: Sequence[str], option: str = "--model-arg") -> dict[str, Any]:
+    """KEY=VALUE texts as keyword arguments: numbers, true/false, lists in brackets, else texts.
+
+    Raises InputError for a text without a key.
+    """
+    return dict(_argument(pair, option) for pair in pairs)
+
+
+def _argument(pair: str, option: str) -> tuple[str, Any]:
+    from wdp_edge.errors import InputError
+
+    key, equals, text = pair.partition("=")
+    if not equals or not key.isidentifier():
+        raise InputError(f"{option} {pair} is not KEY=VALUE.", f"Write it like {option} img_size=56.")
+    return key, _literal(text)
+
+
+def _literal(text: str) -> Any:
+    """A number, a truth value or a list as JSON or Python writes it; anything else stays a text."""
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        value = json.loads(text, parse_constant=lambda name: name)
+    except ValueError:
+        return text
+    return value if isinstance(value, int | float | list) else text

@@ -1,0 +1,50 @@
+"""`wdp-edge init`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wdp_edge.cli._options import ModelArg
+from wdp_edge.cli._shared import Json, parse_arguments, perform
+
+if TYPE_CHECKING:
+    from wdp_edge.project import InitResult
+
+
+def init(
+    model: Annotated[str, typer.Option("--model", metavar="NAME", help="timm model name.")],
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="Trained weights.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="FOLDER", help="Folder with train/ and val/ (or test/) inside.")
+    ],
+    model_arg: ModelArg = None,
+    num_classes: Annotated[
+        int,
+        typer.Option("--num-classes", metavar="N", help="Classes of the trained head; 0: one per folder."),
+    ] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite wdp-edge.toml.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Write wdp-edge.toml for a trained model and its images."""
+
+    def call() -> InitResult:
+        import wdp_edge
+        from wdp_edge.recipe import ModelRecipe
+
+        arguments = parse_arguments(model_arg or ())
+        return wdp_edge.init(ModelRecipe(model, arguments, num_classes, str(checkpoint)), data, force=force)
+
+    return perform(call, _show, as_json)
+
+
+def _show(result: InitResult) -> None:
+    from wdp_edge.cli._print import near, print_line
+
+    print_line(
+        f"Wrote {near(result.path)}: {result.model}, {result.num_classes} classes, "
+        f"{result.train_images} training and {result.val_images} validation images."
+    )
+    print_line("Next: wdp-edge prune --latency-budget 50%")

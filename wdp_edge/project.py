@@ -1,0 +1,151 @@
+"""A project: a folder with a wdp-edge.toml, a trained model and images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wdp_edge.errors import InputError
+from wdp_edge.files import write_text
+from wdp_edge.progress import task
+from wdp_edge.recipe import ModelRecipe, PruneRecipe, Recipe
+from wdp_edge.recipe_file import dump_recipe, load_recipe, merge
+from wdp_edge.results import RESULT_VERSION
+from wdp_edge.stages import MANIFEST
+
+RECIPE_FILE = "wdp-edge.toml"
+
+_MISSING = {
+    "model.name": ("model", "--model NAME, or set name in [model]"),
+    "model.checkpoint": ("checkpoint", "--checkpoint FILE, or set checkpoint in [model]"),
+    "data.train": ("training images", "--data FOLDER or --train FOLDER, or set train in [data]"),
+    "data.val": ("validation images", "--data FOLDER or --val FOLDER, or set val in [data]"),
+    "prune.latency_budget": (
+        "latency budget",
+        "--latency-budget 20ms (or 50% of the dense model), or set latency_budget in [prune]",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class InitResult:
+    """`wdp_edge.init`: the file written, and what was found."""
+
+    path: Path
+    model: str
+    num_classes: int
+    train_images: int
+    val_images: int
+    version: int = RESULT_VERSION
+
+
+def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = False) -> InitResult:
+    """Writes wdp-edge.toml into `folder` after reading the checkpoint and listing the images.
+
+    model: num_classes = 0 takes the number of class folders. data: holds train/ and val/ (or test/).
+    Raises InputError when the file exists and `force` is not set, when the checkpoint does not fit the model,
+    and for folders that are no sound image data.
+    """
+    from wdp_edge.data.folder import check_classes, resolve_data, scan
+
+    path = folder / RECIPE_FILE
+    if path.exists() and not force:
+        raise InputError(f"{path} exists.", "Edit it, or write it anew with --force.")
+    if not Path(model.checkpoint).is_file():
+        raise InputError(
+            f"Checkpoint {model.checkpoint} does not exist.", "Name a weights file with --checkpoint."
+        )
+    train, val = (scan(part) for part in resolve_data(data))
+    classes = model.num_classes or len(train.classes)
+    check_classes(train, val, classes)
+    _check_model(model, classes)
+    recipe = merge(
+        Recipe(),
+        {
+            "model.name": model.name,
+            "model.args": model.args,
+            "model.num_classes": classes,
+            "model.checkpoint": _from(folder, Path(model.checkpoint)),
+            "data.train": _from(folder, train.root),
+            "data.val": _from(folder, val.root),
+        },
+    )
+    write_text(path, dump_recipe(recipe, comments=True))
+    return InitResult(path, model.name, classes, len(train), len(val))
+
+
+def project_recipe(
+    folder: Path, overrides: Mapping[str, Any], names: Mapping[str, str], needs: Sequence[str]
+) -> Recipe:
+    """The recipe of the project in `folder`: defaults, then its wdp-edge.toml, then `overrides`.
+
+    names: what messages call an overridden setting. needs: settings that must not be empty.
+    Raises InputError like `load_recipe` and `merge`, and when something needed is missing.
+    """
+    path = folder / RECIPE_FILE
+    recipe = merge(load_recipe(path) if path.exists() else Recipe(), overrides, names)
+    missing = [key for key in needs if not _setting(recipe, key)]
+    if missing and not path.exists() and {"model.name", "data.train"} & set(missing):
+        raise InputError(
+            f"There is no {RECIPE_FILE} in this folder, and no --model and --data that say what to prune.",
+            "`wdp-edge init` writes one for your model and images; `wdp-edge demo` shows the whole loop.",
+        )
+    if missing:
+        what, how = _MISSING[missing[0]]
+        raise InputError(f"There is no {what}.", f"Give {how} of {RECIPE_FILE}.")
+    return recipe
+
+
+def length_settings(epochs: float | None, images: int | None) -> dict[str, Any]:
+    """How long to train, by dotted key: what is said last must win over the other kind in wdp-edge.toml.
+
+    Raises InputError when both are given.
+    """
+    if epochs is not None and images is not None:
+        raise InputError("--epochs and --images both say how long to train.", "Give one of them.")
+    if images is not None:
+        return {"prune.images": images, "prune.epochs": 0.0}
+    if epochs is None:
+        return {}
+    return {"prune.epochs": epochs} | ({"prune.images": 0} if epochs == 0 else {})
+
+
+def find_run(folder: Path, run: Path | None) -> Path:
+    """`run`, or else the latest run of the project in `folder`.
+
+    Raises InputError when there is none.
+    """
+    if run is not None:
+        return run
+    from wdp_edge.run import latest_run
+
+    path = folder / RECIPE_FILE
+    out = (load_recipe(path) if path.exists() else Recipe()).prune.out
+    runs = Path(out or PruneRecipe().out)
+    return runs if (runs / MANIFEST).is_file() else latest_run(runs)
+
+
+def _check_model(model: ModelRecipe, classes: int) -> None:
+    """Raises InputError unless the checkpoint fits the model."""
+    with task("Reading the checkpoint", 2) as advance:
+        from wdp_edge.models.files import load_dense
+        from wdp_edge.models.spec import ModelSpec
+
+        advance(1)
+        load_dense(ModelSpec(model.name, classes, model.args), Path(model.checkpoint))
+        advance(1)
+
+
+def _from(folder: Path, path: Path) -> str:
+    """`path` as the recipe in `folder` must write it: relative paths in a recipe start at its folder."""
+    return str(path) if path.is_absolute() else os.path.relpath(path, folder)
+
+
+def _setting(recipe: Recipe, dotted: str) -> Any:
+    value: Any = recipe
+    for part in dotted.split("."):
+        value = getattr(value, part)
+    return value
