@@ -1,0 +1,129 @@
+"""The report's page: figures of a run put into words, tables and pictures."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from wdp_edge.device import Kind
+from wdp_edge.report import units
+from wdp_edge.report.pictures import pictures
+from wdp_edge.report.record import Record, Widths
+from wdp_edge.results import PruneResult
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the before/after table. better: whether the difference is a gain; None when it is neither."""
+
+    name: str
+    dense: str
+    shipped: str
+    difference: str
+    better: bool | None = None
+
+
+def render(record: Record) -> str:
+    """The page: the same text for the same record."""
+    environment = Environment(
+        loader=PackageLoader("wdp_edge.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        ms=units.milliseconds,
+        share=units.share,
+        quantity=units.quantity,
+        duration=units.duration,
+        moment=units.moment,
+        joined=units.joined,
+        significant=units.significant,
+        error=units.error,
+        whole=units.whole,
+        kept_words=kept_words,
+        change=lambda after, before: units.change(before, after),
+    )
+    return environment.get_template("report.html.j2").render(
+        record=record,
+        verdict=verdict(record),
+        rows=rows(record.result),
+        pictures=pictures(record),
+        command=[shlex.quote(word) for word in record.manifest.command],
+    )
+
+
+def verdict(record: Record) -> str:
+    """Time against the budget, accuracy before and after, and the speed-up, in one line."""
+    result = record.result
+    budget, kind = result.budget, result.shipped.latency_ms.kind
+    word = "measured" if kind is Kind.MEASURED else f"{kind} time"
+    time = f"{units.milliseconds(budget.measured_ms)} {word}, {units.milliseconds(budget.latency_ms)} allowed"
+    faster = f"{units.significant(speedup(record))}× as fast as the dense model"
+    return f"{time} ({units.share(budget.ratio, 1)} of the budget); {_accuracy_words(result)}; {faster}"
+
+
+def _accuracy_words(result: PruneResult) -> str:
+    before, after = result.dense.accuracy, result.shipped.accuracy
+    if before is None or after is None:
+        return "accuracy not measured"
+    return f"accuracy {units.share(before)} → {units.share(after)} ({units.points(before, after)})"
+
+
+def speedup(record: Record) -> float:
+    """How many times as fast as the dense file: from interleaved rounds, or the p50s without them."""
+    if record.measured is not None:
+        return 1 / record.measured.ratio
+    return record.result.dense.latency_ms.p50 / record.result.shipped.latency_ms.p50
+
+
+def kept_words(widths: Widths) -> str:
+    """What is left, in a sentence."""
+    blocks = widths.dense.blocks
+    heads, hidden = sum(b.heads for b in blocks), sum(b.hidden for b in blocks)
+    return (
+        f"{widths.exit} of {len(blocks)} blocks, {sum(widths.heads)} of {heads} heads and "
+        f"{units.whole(sum(widths.hidden))} of {units.whole(hidden)} hidden units are kept. "
+        "Blocks after the exit are dropped; the norm and the classifier follow the exit."
+    )
+
+
+def rows(result: PruneResult) -> list[Row]:
+    """The before/after table."""
+    dense, shipped = result.dense, result.shipped
+    before, after = dense.latency_ms, shipped.latency_ms
+    known = dense.accuracy is not None and shipped.accuracy is not None
+    return [
+        Row(
+            "Accuracy (top-1)",
+            units.share(dense.accuracy),
+            units.share(shipped.accuracy),
+            units.points(dense.accuracy, shipped.accuracy),
+            (shipped.accuracy or 0) >= (dense.accuracy or 0) if known else None,
+        ),
+        _less(f"Latency p50, {after.kind}", before.p50, after.p50, units.milliseconds),
+        _less(f"Latency p90, {after.kind}", before.p90, after.p90, units.milliseconds),
+        _less("MACs per image", dense.macs, shipped.macs, units.quantity),
+        _less("Parameters", dense.parameters, shipped.parameters, units.quantity),
+        _less("File size", dense.bytes, shipped.bytes, partial(units.quantity, unit="B")),
+        Row("Blocks kept (exit)", _count(dense.exit), _count(shipped.exit), _fewer(dense.exit, shipped.exit)),
+        Row("Same top-1 as dense", units.share(dense.agreement), units.share(shipped.agreement), ""),
+    ]
+
+
+def _less(name: str, before: float, after: float, write: Callable[[float], str]) -> Row:
+    """A line for something that should become less."""
+    return Row(name, write(before), write(after), units.change(before, after), after <= before)
+
+
+def _count(value: int | None) -> str:
+    return units.NONE if value is None else str(value)
+
+
+def _fewer(before: int | None, after: int | None) -> str:
+    return "" if before is None or after is None else units.signed(after - before, ".0f")

@@ -1,0 +1,72 @@
+"""Which pictures a run's report has, and what each says to those who do not see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from wdp_edge.report import plots
+from wdp_edge.report.record import Record, Widths
+from wdp_edge.report.style import inline_svg
+from wdp_edge.report.units import milliseconds
+from wdp_edge.stages import CurvePoint, Measured, Round
+
+
+def pictures(record: Record) -> dict[str, Markup]:
+    """Inline SVGs by name. A picture whose stage is missing, or has nothing to show, is missing."""
+    found: dict[str, Markup] = {}
+    budget = record.result.budget.latency_ms
+
+    def add(name: str, plot: Callable[[], Figure], description: str) -> None:
+        found[name] = Markup(inline_svg(plot, f"wdp-{name}", description))
+
+    if (widths := record.widths) is not None:
+        add("widths", partial(plots.plot_widths, widths), describe_widths(widths))
+    if (learned := record.learned) and plots.has_learning(learned.curve):
+        text = describe_curve("Learning", learned.curve)
+        add("learning", partial(plots.plot_learning, learned.curve, budget), text)
+    if (recovered := record.recovered) and plots.has_recovery(recovered.curve):
+        text = describe_curve("Recovery", recovered.curve)
+        add("recovery", partial(plots.plot_recovery, recovered.curve), text)
+    if (selected := record.selected) and selected.rounds:
+        text = describe_rounds(selected.rounds)
+        add("rounds", partial(plots.plot_rounds, selected.rounds, record.recipe.prune.select.floor), text)
+    if (table := record.table) and table.attention and table.mlp:
+        text = "Latency of one attention sub-layer by heads and of one MLP sub-layer by hidden units."
+        add("table", partial(plots.plot_table, table.attention, table.mlp), text)
+    if (measured := record.measured) is not None:
+        add("timing", partial(plots.plot_timing, measured), describe_timing(measured))
+    return found
+
+
+def describe_widths(widths: Widths) -> str:
+    return (
+        f"Widths per block. Heads kept: {', '.join(map(str, widths.heads))}. "
+        f"Hidden units kept: {', '.join(map(str, widths.hidden))}. "
+        f"Exit after block {widths.exit} of {widths.dense.depth}."
+    )
+
+
+def describe_curve(title: str, curve: Sequence[CurvePoint]) -> str:
+    first, last = curve[0].values, curve[-1].values
+    said = [f"{n.replace('_', ' ')} from {first[n]:.3g} to {last[n]:.3g}" for n in first if n in last]
+    return f"{title} up to step {curve[-1].step}: {', '.join(said)}."
+
+
+def describe_rounds(rounds: Sequence[Round]) -> str:
+    said = (
+        f"round {i}: {milliseconds(r.predicted_ms)} predicted, {milliseconds(r.measured_ms)} measured"
+        for i, r in enumerate(rounds, 1)
+    )
+    return f"Predicted and measured latency. {'; '.join(said)}."
+
+
+def describe_timing(measured: Measured) -> str:
+    return (
+        f"Latency in {len(measured.rounds_dense)} interleaved rounds: "
+        f"dense p50 {milliseconds(measured.dense.p50)}, shipped p50 {milliseconds(measured.shipped.p50)}, "
+        f"budget {milliseconds(measured.budget_ms)}."
+    )

@@ -1,0 +1,175 @@
+"""A run directory read into typed parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TypeVar
+
+from wdp_edge.device import DeviceInfo
+from wdp_edge.errors import InputError
+from wdp_edge.files import read_json
+from wdp_edge.plain import from_plain, read_as
+from wdp_edge.recipe import Recipe
+from wdp_edge.recipe_file import load_recipe
+from wdp_edge.results import PruneResult
+from wdp_edge.stages import MANIFEST, RECIPE, RESULT, Learned, Measured, Recovered, Selected, Verified
+from wdp_edge.structure import Structure
+
+T = TypeVar("T")
+
+STAGES = "stages"
+
+
+@dataclass(frozen=True)
+class DataFigures:
+    """One image folder of a run."""
+
+    images: int = 0
+    classes: int = 0
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class ArtifactFigures:
+    """One file of a run."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the report shows of manifest.json."""
+
+    command: list[str] = field(default_factory=list)
+    started: str = ""
+    finished: str = ""
+    seed: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    device: DeviceInfo | None = None
+    data: dict[str, DataFigures] = field(default_factory=dict)
+    artifacts: dict[str, ArtifactFigures] = field(default_factory=dict)
+    recipe_digest: str = ""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """What the report shows of the dense model's stage."""
+
+    structure: Structure
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class TableFigures:
+    """What the report shows of the latency table, in ms. attention: by heads. mlp: by hidden units."""
+
+    attention: dict[int, float]
+    mlp: dict[int, float]
+    fixed_ms: float
+    dense_ms: float
+
+
+@dataclass(frozen=True)
+class Widths:
+    """What the picture of widths shows. learned_heads, learned_hidden: keep ratios per block, or empty."""
+
+    dense: Structure
+    heads: Sequence[int]
+    hidden: Sequence[int]
+    learned_heads: Sequence[float] = ()
+    learned_hidden: Sequence[float] = ()
+
+    @property
+    def exit(self) -> int:
+        return len(self.heads)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run. Stages that it has not, or not yet, are None."""
+
+    folder: Path
+    result: PruneResult
+    recipe: Recipe
+    recipe_text: str
+    manifest: Manifest
+    dense: Dense | None
+    table: TableFigures | None
+    learned: Learned | None
+    selected: Selected | None
+    recovered: Recovered | None
+    measured: Measured | None
+    verified: Verified | None
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def model(self) -> str:
+        return self.recipe.model.name or "model"
+
+    @property
+    def training_off(self) -> bool:
+        return self.recipe.prune.images == 0 and self.recipe.prune.epochs == 0
+
+    @property
+    def widths(self) -> Widths | None:
+        """What the picture of widths needs; None without the dense or the select stage."""
+        if self.dense is None or self.selected is None:
+            return None
+        return Widths(
+            self.dense.structure,
+            [len(kept) for kept in self.selected.kept_heads],
+            [len(kept) for kept in self.selected.kept_hidden],
+            self.learned.keep_heads if self.learned else (),
+            self.learned.keep_hidden if self.learned else (),
+        )
+
+
+def read_record(run: Path) -> Record:
+    """Everything the report needs from a run directory.
+
+    Raises InputError when it is not one, has no result yet, or holds a damaged file.
+    """
+    if not run.is_dir():
+        raise InputError(f"There is no run {run}.", "Give the folder that `wdp-edge prune` wrote.")
+    if not (run / RESULT).is_file():
+        raise InputError(
+            f"{run} holds no {RESULT}: the run is not finished, or the folder is not a run.",
+            "Run the same `wdp-edge prune` command again; it goes on where it stopped.",
+        )
+    stages = run / STAGES
+    has_recipe = (run / RECIPE).is_file()
+    return Record(
+        folder=run,
+        result=read_as(run / RESULT, PruneResult),
+        recipe=load_recipe(run / RECIPE) if has_recipe else Recipe(),
+        recipe_text=(run / RECIPE).read_text(encoding="utf-8") if has_recipe else "",
+        manifest=_part(run / MANIFEST, Manifest) or Manifest(),
+        dense=_part(stages / "dense.json", Dense),
+        table=_part(stages / "table.json", TableFigures),
+        learned=_stage(stages / "learn.json", Learned),
+        selected=_stage(stages / "select.json", Selected),
+        recovered=_stage(stages / "recover.json", Recovered),
+        measured=_stage(stages / "measure.json", Measured),
+        verified=_stage(stages / "verify.json", Verified),
+    )
+
+
+def _stage(path: Path, cls: type[T]) -> T | None:
+    return read_as(path, cls) if path.is_file() else None
+
+
+def _part(path: Path, cls: type[T]) -> T | None:
+    """The fields of `cls` from a JSON object that may hold more."""
+    if not path.is_file():
+        return None
+    data = read_json(path)
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    return from_plain(
+        cls, {k: v for k, v in data.items() if k in known} if isinstance(data, dict) else data, str(path)
+    )
