@@ -1,0 +1,53 @@
+# Everything is done in .venv inside this folder; `make` alone lists the commands.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_ARGS ?=
+TEST_ARGS ?=
+BENCH_ARGS ?=
+
+# Threads that wait must not spin: on a machine with few cores they take them from those that work.
+OMP_WAIT_POLICY ?= PASSIVE
+export OMP_WAIT_POLICY
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint bench-step bench-table clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv and install wdp-edge into it, once and again when pyproject.toml changes
+
+$(STAMP): pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "error: there is no $(PYTHON)."; \
+	  echo "hint: install Python 3.11, 3.12 or 3.13, or name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; } >&2
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
+	  echo "error: wdp-edge needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$("$(PYTHON)" --version)."; \
+	  echo "hint: name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; } >&2
+	test -x $(BIN)/pip || "$(PYTHON)" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## the whole loop on handwritten digits, at most 8 minutes; DEMO_ARGS=--short for less
+	$(BIN)/wdp-edge demo $(DEMO_ARGS)
+
+test: $(STAMP) ## the tests, without those marked slow; TEST_ARGS="-k recipe" for some
+	$(BIN)/python -m pytest -m "not slow" $(TEST_ARGS)
+
+test-all: $(STAMP) ## every test
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/python -m pytest -q tests/test_quality.py
+
+bench-step: $(STAMP) ## a learning step against a plain fine-tuning step: time and peak memory
+	$(BIN)/python benchmarks/bench_step.py $(BENCH_ARGS)
+
+bench-table: $(STAMP) ## predicted against measured latency of random structures
+	$(BIN)/python benchmarks/bench_table.py $(BENCH_ARGS)
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
