@@ -35,8 +35,8 @@ _SCALE_FLOOR = 2.0**-30
 class ExecuTorchTarget:
     """The target `executorch`.
 
-    hidden_multiple: XNNPACK's kernels write 16 channels at once with AVX-512 and 8 on Arm cores, so a width that
-    is no multiple of 16 pays for the next one (docs/lowering.md).
+    hidden_multiple: XNNPACK's kernels write 16 channels at once with AVX-512 and 8 on Arm cores, so a width
+    that is no multiple of 16 pays for the next one (docs/lowering.md).
     """
 
     name = "executorch"
@@ -101,17 +101,20 @@ class PteProgram:
 
         with quiet(), silent_stderr() as said:
             import executorch.kernels.quantized  # noqa: F401  (registers the operators of int8 files)
-            from executorch.extension.pybindings import portable_lib
-            from executorch.runtime import Runtime, Verification
+
+            # executorch.runtime is a thin layer over this, but imports the exporter: 3 s for every worker.
+            from executorch.extension.pybindings import _C
 
             torch.set_num_threads(threads)
-            portable_lib._unsafe_reset_threadpool(threads)
+            _C._unsafe_reset_threadpool(threads)
             try:
-                self._program = Runtime.get().load_program(
-                    path, verification=Verification.InternalConsistency
+                self._program = _C._load_program(
+                    str(path), program_verification=_C.Verification.InternalConsistency
                 )
                 self._method: Any = self._program.load_method("forward")
-                self.input_shape = tuple(int(n) for n in self._method.metadata.input_tensor_meta(0).sizes())
+                self.input_shape = tuple(
+                    int(n) for n in self._method.method_meta().input_tensor_meta(0).sizes()
+                )
             except (RuntimeError, KeyError) as error:
                 reason = (said() or str(error)).strip().splitlines()[-1]
                 raise InputError(
@@ -120,7 +123,7 @@ class PteProgram:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: [1, ...] float32 -> [1, classes] float32, a tensor of its own."""
-        return self._method.execute([x.contiguous()])[0].clone()
+        return self._method([x.contiguous()])[0].clone()
 
 
 def check_file(path: Path) -> None:
@@ -235,7 +238,8 @@ def silent_stderr() -> Iterator[Any]:
 def cheap_provenance() -> Iterator[None]:
     """Shares the record of where a graph node came from instead of copying it.
 
-    Every pass copies the whole history of every node: a quarter of an export's time, for a record nobody reads.
+    Every pass copies the whole history of every node: a quarter of an export's time, for a record that nobody
+    reads.
     """
     from torch.fx.traceback import NodeSource
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import entry_points
@@ -36,6 +35,16 @@ class Artifact:
     sha256: str
 
 
+class Program(Protocol):
+    """A loaded artifact. input_shape: of its one input, such as (1, 3, 56, 56)."""
+
+    input_shape: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: [1, ...] float32 -> [1, classes] float32."""
+        ...
+
+
 class Target(Protocol):
     """Makes and runs one kind of artifact. An adapter is one small class in its own file.
 
@@ -66,8 +75,8 @@ class Target(Protocol):
         """
         ...
 
-    def load(self, path: Path, threads: int) -> Callable[[Tensor], Tensor]:
-        """The artifact's own runtime on this machine: [1, ...] float32 -> [1, classes] float32.
+    def load(self, path: Path, threads: int) -> Program:
+        """The artifact in its own runtime on this machine.
 
         Raises InputError when the file is not a sound artifact of this target.
         """

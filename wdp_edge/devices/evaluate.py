@@ -1,0 +1,100 @@
+"""Running an artifact over many images, in bounded memory, on several worker processes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wdp_edge import progress
+from wdp_edge.devices.local import WORKER
+from wdp_edge.devices.process import WorkerProcess
+from wdp_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def run_artifact(
+    target: str,
+    path: Path,
+    batches: Iterable[Tensor],
+    total: int,
+    title: str,
+    threads: int = 1,
+    processes: int = 2,
+) -> Tensor:
+    """Logits of the artifact, in the order of the images: [n, classes] float32.
+
+    batches: [b, 3, H, W] float32 each, taken one by one as workers get free: a generator keeps memory small.
+    total: number of images, for the progress bar.
+    Raises InputError when the file is no artifact of `target` or takes images of another size, SetupError
+    when a worker crashes.
+    """
+    import torch
+
+    source = SharedIterator(batches)
+    results: dict[int, Tensor] = {}
+    with progress.task(title, total) as advance, ThreadPoolExecutor(processes) as pool:
+
+        def work() -> None:
+            try:
+                converse()
+            except BaseException:
+                source.stop()
+                raise
+
+        def converse() -> None:
+            request = {"verb": "run", "target": target, "artifact": str(path), "threads": threads}
+            with WorkerProcess(WORKER, {**request, "what": f"running {path.name}"}, threads) as worker:
+                expected = worker.receive()[0]["input_shape"]
+                for index, images in source:
+                    check_shape(images, expected, path)
+                    worker.send({"shape": list(images.shape)}, images.float().contiguous().numpy().tobytes())
+                    reply, payload = worker.receive()
+                    logits = torch.frombuffer(bytearray(payload), dtype=torch.float32)
+                    results[index] = logits.reshape(reply["shape"])
+                    source.report(advance, len(images))
+
+        for finished in [pool.submit(work) for _ in range(processes)]:
+            finished.result()
+    if not results:
+        raise InputError(f"There are no images to run {path} on.", "Check the data folder.")
+    return torch.cat([results[i] for i in sorted(results)])
+
+
+def check_shape(images: Tensor, expected: list[int], path: Path) -> None:
+    if list(images.shape[1:]) != expected[1:]:
+        raise InputError(
+            f"{path} takes images of {'x'.join(map(str, expected[1:]))}, not "
+            f"{'x'.join(map(str, images.shape[1:]))}.",
+            "Evaluate it with the model and img_size it was exported for.",
+        )
+
+
+class SharedIterator:
+    """Numbered items of an iterable for several threads."""
+
+    def __init__(self, items: Iterable[Tensor]) -> None:
+        self._items: Iterator[tuple[int, Tensor]] = enumerate(items)
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        while True:
+            with self._lock:
+                item = next(self._items, None)
+            if item is None:
+                return
+            yield item
+
+    def stop(self) -> None:
+        """No more items for anyone."""
+        with self._lock:
+            self._items = iter(())
+
+    def report(self, advance: progress.Advance, done: int) -> None:
+        """Progress from one thread at a time."""
+        with self._lock:
+            advance(done)

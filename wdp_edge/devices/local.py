@@ -1,0 +1,116 @@
+"""The machine itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from wdp_edge.device import DeviceInfo, Kind, Latency, Timing, TimingPlan
+from wdp_edge.devices.process import SILENCE_SECONDS, WorkerProcess
+
+WORKER = "wdp_edge.devices.worker"
+# What decides which kernels a runtime picks.
+_FEATURES = (
+    *("avx", "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8"),
+    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
+)
+
+
+class LocalDevice:
+    """The device `local`. silence_seconds: how long a worker may say nothing before it counts as hung."""
+
+    name = "local"
+
+    def __init__(self, silence_seconds: float = SILENCE_SECONDS) -> None:
+        self.silence_seconds = silence_seconds
+
+    def probe(self) -> DeviceInfo:
+        """CPU, cores this process may use, the features that decide its kernels, and the system."""
+        facts = read_cpuinfo(Path("/proc/cpuinfo"))
+        flags = set((facts.get("flags") or facts.get("Features") or "").split())
+        return DeviceInfo(
+            name=self.name,
+            model=cpu_model(facts),
+            cores=usable_cores(),
+            features=tuple(f for f in _FEATURES if f in flags),
+            system=f"{platform.system()} {platform.machine()}",
+        )
+
+    def time(
+        self,
+        target: str,
+        artifacts: Sequence[Path],
+        plan: TimingPlan,
+        on_round: Callable[[int, int], None] | None = None,
+    ) -> list[Timing]:
+        """Times the artifacts in interleaved rounds in one worker process, in the given order.
+
+        on_round(done, total) is told of every finished round.
+        Raises InputError for a file the target cannot load, SetupError when the worker crashes or hangs.
+        """
+        request = {
+            "verb": "time",
+            "what": f"timing {', '.join(p.name for p in artifacts)}",
+            "target": target,
+            "artifacts": [str(p) for p in artifacts],
+            "plan": asdict(plan),
+        }
+        runs: list[list[list[float]]] = []
+        with WorkerProcess(WORKER, request, plan.threads, self.silence_seconds) as worker:
+            for number in range(plan.rounds):
+                runs.append(worker.receive()[0]["ms"])
+                if on_round is not None:
+                    on_round(number + 1, plan.rounds)
+        return [summarise([r[i] for r in runs]) for i in range(len(artifacts))]
+
+
+def summarise(rounds: Sequence[Sequence[float]]) -> Timing:
+    """rounds: milliseconds of every run, per round."""
+    every = sorted(t for times in rounds for t in times)
+    p90 = every[min(len(every) - 1, int(0.9 * len(every)))]
+    latency = Latency(p50=statistics.median(every), p90=p90, min=every[0], kind=Kind.MEASURED)
+    return Timing(latency, tuple(statistics.median(times) for times in rounds))
+
+
+def read_cpuinfo(path: Path) -> dict[str, str]:
+    """The first processor's entries of /proc/cpuinfo; {} where there is none."""
+    if not path.is_file():
+        return {}
+    first = path.read_text(encoding="utf-8", errors="replace").strip().split("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def cpu_model(facts: dict[str, str]) -> str:
+    """A name that tells one kind of CPU from another.
+
+    Clouds hide the marketing name ("Intel(R) Xeon(R) Processor"), so family and model are part of it.
+    """
+    if name := facts.get("model name"):
+        return (
+            f"{name} ({facts.get('cpu family', '?')}/{facts.get('model', '?')}/{facts.get('stepping', '?')})"
+        )
+    if part := facts.get("CPU part"):
+        return (
+            f"Arm {facts.get('CPU implementer', '?')} part {part} revision {facts.get('CPU revision', '?')}"
+        )
+    if platform.system() == "Darwin":
+        asked = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return asked.stdout.strip() or platform.processor()
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

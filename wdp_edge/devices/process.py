@@ -1,0 +1,107 @@
+"""A worker process and its end of the conversation: started, spoken to, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+from wdp_edge.devices.messages import read_message, write_message
+from wdp_edge.errors import InputError, SetupError
+
+SILENCE_SECONDS = 600.0
+_TAIL = 300
+
+
+class WorkerProcess:
+    """`python -m module` with a request; replies arrive as messages.
+
+    A runtime that crashes takes the worker down, not the session. silence_seconds: how long a worker may say
+    nothing before it counts as hung.
+    """
+
+    def __init__(
+        self, module: str, request: dict[str, Any], threads: int = 1, silence_seconds: float = SILENCE_SECONDS
+    ) -> None:
+        self.what = request.get("what", module)
+        self.silence_seconds = silence_seconds
+        # A thread that spins while it waits would take the core from the one that is timed.
+        limits = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env={**os.environ, **limits},
+        )
+        self._replies: queue.Queue[tuple[dict[str, Any], bytes] | None] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        self.send(request)
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(ValueError):  # the pipe was closed while we waited for it
+            while (message := read_message(self._process.stdout)) is not None:
+                self._replies.put(message)
+        self._replies.put(None)
+
+    def send(self, data: dict[str, Any], payload: bytes = b"") -> None:
+        """A message to the worker. One that has died already is noticed by `receive`."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            write_message(self._process.stdin, data, payload)
+
+    def receive(self) -> tuple[dict[str, Any], bytes]:
+        """The worker's next message.
+
+        Raises the worker's own InputError or SetupError, and SetupError when it crashed or went silent.
+        """
+        try:
+            message = self._replies.get(timeout=self.silence_seconds)
+        except queue.Empty:
+            raise SetupError(
+                f"Worker process hung: {self.what} (no word for {self.silence_seconds:.0f} s).",
+                "Run again; if it hangs again, try another file or precision.",
+            ) from None
+        if message is None:
+            raise self._crash()
+        data, payload = message
+        if error := data.get("error"):
+            kind = InputError if error["kind"] == InputError.__name__ else SetupError
+            raise kind(error["message"], error["hint"])
+        return data, payload
+
+    def _crash(self) -> SetupError:
+        code = self._process.wait()
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        last = f", last words: {lines[-1][-_TAIL:]}" if lines else ""
+        reason = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return SetupError(
+            f"Worker process crashed: {self.what} ({reason}{last}).",
+            "The file may be damaged or need more memory than there is: export it again, or free memory.",
+        )
+
+    def close(self) -> None:
+        """Ends the worker, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._said):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # unsent bytes of a worker that is gone
+                    pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
