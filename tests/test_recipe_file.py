@@ -35,6 +35,8 @@ def values(dotted: str, kind: object) -> st.SearchStrategy:
         return st.sampled_from(["", "20ms", "50%", "0.02 s", "1.5ms"])
     if tuple(dotted.split(".")) in PATHS:
         return st.one_of(st.just(""), FILE_NAME.map(lambda name: f"/data/{name}"))
+    if kind is bool:
+        return st.booleans()
     if kind is int:
         return st.integers(int(allowed.low), int(min(allowed.high - allowed.below, 2**40)))
     if kind is float:
@@ -57,10 +59,7 @@ def recipes(cls: type = Recipe, path: tuple[str, ...] = ()) -> st.SearchStrategy
 def test_a_dumped_recipe_loads_as_itself(tmp_path: Path, recipe: Recipe, comments: bool) -> None:
     file = tmp_path / "wdp-edge.toml"
     file.write_text(dump_recipe(recipe, comments), encoding="utf-8", newline="")
-    expected = recipe.prune.out or ""
-    loaded = load_recipe(file)
-    assert loaded == recipe
-    assert loaded.prune.out == expected
+    assert load_recipe(file) == recipe
 
 
 def test_every_setting_is_written_with_its_meaning() -> None:
@@ -88,13 +87,13 @@ def test_relative_paths_start_at_the_folder_of_the_file(
     folder = tmp_path / "project"
     folder.mkdir()
     text = "[model]\ncheckpoint = 'dense.pt'\n[data]\ntrain = '/data/train'\nval = '~/val'\n"
-    (folder / "wdp-edge.toml").write_text(text)
+    (folder / "wdp-edge.toml").write_text(f"{text}[prune]\nout = 'mine'\n")
     monkeypatch.setenv("HOME", "/home/somebody")
     loaded = load_recipe(folder / "wdp-edge.toml")
     assert loaded.model.checkpoint == str(folder / "dense.pt")
     assert loaded.data.train == "/data/train"
     assert loaded.data.val == "/home/somebody/val"
-    assert loaded.prune.out == str(folder / "runs")
+    assert loaded.prune.out == str(folder / "mine")
     monkeypatch.chdir(folder)
     here = load_recipe(Path("wdp-edge.toml"))
     assert here.model.checkpoint == "dense.pt"

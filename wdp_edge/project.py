@@ -11,10 +11,9 @@ from typing import Any
 from wdp_edge.errors import InputError
 from wdp_edge.files import write_text
 from wdp_edge.progress import task
-from wdp_edge.recipe import ModelRecipe, PruneRecipe, Recipe
+from wdp_edge.recipe import ModelRecipe, Recipe
 from wdp_edge.recipe_file import dump_recipe, load_recipe, merge
 from wdp_edge.results import RESULT_VERSION
-from wdp_edge.stages import MANIFEST
 
 RECIPE_FILE = "wdp-edge.toml"
 
@@ -114,7 +113,7 @@ def length_settings(epochs: float | None, images: int | None) -> dict[str, Any]:
 
 
 def find_run(folder: Path, run: Path | None) -> Path:
-    """`run`, or else the latest run of the project in `folder`.
+    """`run`, or else the run that the project in `folder` names, or else its latest one.
 
     Raises InputError when there is none.
     """
@@ -123,9 +122,8 @@ def find_run(folder: Path, run: Path | None) -> Path:
     from wdp_edge.run import latest_run
 
     path = folder / RECIPE_FILE
-    out = (load_recipe(path) if path.exists() else Recipe()).prune.out
-    runs = Path(out or PruneRecipe().out)
-    return runs if (runs / MANIFEST).is_file() else latest_run(runs)
+    own = load_recipe(path).prune.out if path.exists() else ""
+    return latest_run(Path(own) if own else folder)
 
 
 def _check_model(model: ModelRecipe, classes: int) -> None:

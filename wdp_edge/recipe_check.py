@@ -53,6 +53,7 @@ SHARE = Range(high=1)
 RANGES: dict[str, Range] = {
     "data.holdout_images": COUNT,
     "data.calibration_images": COUNT,
+    "data.min_crop": Range(high=1, above=True),
     "prune.threads": COUNT,
     "prune.seed": Range(high=2**32, below=True),
     "prune.learn.share": SHARE,
@@ -60,6 +61,7 @@ RANGES: dict[str, Range] = {
     "prune.learn.scores_lr": POSITIVE,
     "prune.learn.thresholds_lr": POSITIVE,
     "prune.learn.weights_lr": POSITIVE,
+    "prune.learn.exits_lr": POSITIVE,
     "prune.select.calibration_images": COUNT,
     "prune.select.margin": Range(high=1, above=True),
     "prune.select.floor": SHARE,

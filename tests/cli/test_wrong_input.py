@@ -1,0 +1,267 @@
+"""Wrong input to `wdp-edge prune`: one sentence, what to do, exit 2, and nothing overwritten.
+
+The real command on a real tiny model and real images; only the last tests get as far as timing files.
+"""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_project import ARGS, CLASSES, MODEL, Cli, Said
+
+RECIPE = f"""
+[model]
+name = "{MODEL}"
+args = {{ {", ".join(f"{k} = {v}" for k, v in ARGS.items())} }}
+num_classes = {len(CLASSES)}
+checkpoint = "dense.safetensors"
+
+[data]
+train = "data/train"
+val = "data/val"
+holdout_images = 6
+calibration_images = 12
+workers = 0
+
+[prune]
+latency_budget = "90%"
+precision = "fp32"
+images = 0
+
+[prune.select]
+calibration_images = 12
+rounds = 1
+
+[prune.table]
+points = 2
+chain = 1
+rounds = 2
+runs = 2
+"""
+
+
+@pytest.fixture
+def tiny(project: Path) -> Path:
+    """The tiny project with a wdp-edge.toml whose run takes seconds."""
+    (project / "wdp-edge.toml").write_text(RECIPE)
+    return project
+
+
+def snapshot(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(cli: Cli, folder: Path, *words: str) -> Said:
+    """Runs `wdp-edge prune` and checks everything that holds for any wrong input."""
+    before = snapshot(folder)
+    said = cli("prune", *words, "--json")
+    assert said.code == 2, said.err
+    error = said.json["error"]
+    assert said.json.keys() == {"error"}
+    assert error["message"].endswith(".")
+    assert error["hint"]
+    assert "Traceback" not in said.err
+    after = snapshot(folder)
+    assert {path: after.get(path) for path in before} == before
+    return said
+
+
+def replace(old: str, new: str) -> Callable[[Path], None]:
+    """Changes one line of wdp-edge.toml."""
+
+    def change(folder: Path) -> None:
+        assert old in RECIPE
+        (folder / "wdp-edge.toml").write_text(RECIPE.replace(old, new))
+
+    return change
+
+
+def truncate_checkpoint(folder: Path) -> None:
+    path = folder / "dense.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def checkpoint_of_noise(folder: Path) -> None:
+    (folder / "dense.pt").write_bytes(bytes(range(256)) * 20)
+    replace("dense.safetensors", "dense.pt")(folder)
+
+
+class Hostile:
+    """Unpickling this makes a file."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("was_run"),)
+
+
+def checkpoint_that_runs_code(folder: Path) -> None:
+    (folder / "dense.pt").write_bytes(pickle.dumps({"weight": Hostile()}))
+    replace("dense.safetensors", "dense.pt")(folder)
+
+
+def checkpoint_without_tensors(folder: Path) -> None:
+    import torch
+
+    torch.save({"epoch": 3, "lr": 0.1}, folder / "dense.pt")
+    replace("dense.safetensors", "dense.pt")(folder)
+
+
+def no_images(folder: Path) -> None:
+    for path in (folder / "data/train").rglob("*.png"):
+        path.unlink()
+
+
+def unreadable_images(folder: Path) -> None:
+    for path in (folder / "data/train").rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:60])
+
+
+def unreadable_validation_image(folder: Path) -> None:
+    next((folder / "data/val").rglob("*.png")).write_text("this is not an image")
+
+
+def one_class_only(folder: Path) -> None:
+    for part in ("train", "val"):
+        for name in CLASSES[1:]:
+            shutil.rmtree(folder / "data" / part / name)
+
+
+def other_classes_in_validation(folder: Path) -> None:
+    (folder / "data/val/red").rename(folder / "data/val/rot")
+
+
+WRONG: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "missing checkpoint": (
+        replace("dense.safetensors", "lost.safetensors"),
+        "lost.safetensors",
+        "--checkpoint",
+    ),
+    "truncated checkpoint": (truncate_checkpoint, "dense.safetensors", ".safetensors"),
+    "checkpoint of noise": (checkpoint_of_noise, "dense.pt", "weights_only"),
+    "checkpoint that runs code": (checkpoint_that_runs_code, "dense.pt", "weights_only"),
+    "checkpoint without tensors": (checkpoint_without_tensors, "dense.pt", "state_dict"),
+    "other architecture": (replace(MODEL, "vit_small_patch14_dinov2"), "dense.safetensors", "timm"),
+    "other size": (replace("depth = 3", "depth = 4"), "dense.safetensors", "timm"),
+    "wrong class count": (replace("num_classes = 3", "num_classes = 4"), "4", "num_classes"),
+    "unknown model": (
+        replace(MODEL, "vit_tinny_patch16_224"),
+        "vit_tinny_patch16_224",
+        "vit_tiny_patch16_224",
+    ),
+    "another family": (replace(MODEL, "resnet18"), "resnet18", ""),
+    "no images": (no_images, "data/train", ""),
+    "no folder": (replace("data/train", "data/training"), "data/training", "--train"),
+    "unreadable images": (unreadable_images, ".png", ""),
+    "unreadable validation image": (unreadable_validation_image, ".png", ""),
+    "one class only": (one_class_only, "one class", "every other class"),
+    "other classes in validation": (other_classes_in_validation, "rot", "same class folders"),
+    "nonsense value": (replace("images = 0", "images = 'few'"), "line 18: prune.images", "training images"),
+    "unknown key": (replace("images = 0", "imagse = 0"), "line 18: prune.imagse", "images"),
+    "broken syntax": (replace("images = 0", "images = "), "line 18: images", "key = value"),
+    "several budgets": (replace("[prune.table]", "[[budget]]\n[prune.table]"), "line 24: budget", "[prune]"),
+    "no budget": (replace('latency_budget = "90%"', ""), "latency budget", "--latency-budget"),
+    "unknown target": (replace("[prune.select]", "target = 'pte'\n[prune.select]"), "'pte'", "executorch"),
+    "unknown precision": (replace('"fp32"', '"fp23"'), "'fp23'", "fp32"),
+    "unknown device": (replace("[prune.select]", "device = 'toaster'\n[prune.select]"), "toaster", "local"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input(cli: Cli, tiny: Path, case: str) -> None:
+    spoil, message, hint = WRONG[case]
+    spoil(tiny)
+    said = refused(cli, tiny)
+    assert message in said.json["error"]["message"]
+    assert hint in said.json["error"]["hint"]
+    assert not (tiny / "was_run").exists()
+
+
+def test_neither_recipe_nor_options(cli: Cli, project: Path) -> None:
+    for words in ([], ["--model", MODEL], ["--data", "data"], ["--latency-budget", "20ms"]):
+        said = refused(cli, project, *words)
+        assert "wdp-edge.toml" in said.json["error"]["message"]
+        assert "`wdp-edge init`" in said.json["error"]["hint"]
+        assert "`wdp-edge demo`" in said.json["error"]["hint"]
+
+
+def test_options_alone_lack_a_checkpoint_or_a_budget(cli: Cli, project: Path) -> None:
+    words = ["--model", MODEL, "--data", "data"]
+    assert "--checkpoint" in refused(cli, project, *words).json["error"]["hint"]
+    words += ["--checkpoint", "dense.safetensors"]
+    assert "--latency-budget" in refused(cli, project, *words).json["error"]["hint"]
+    words += ["--latency-budget", "fast"]
+    assert "'fast'" in refused(cli, project, *words).json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--latency-budget", "0ms"),
+        ("--latency-budget", "150%"),
+        ("--threads", "0"),
+        ("--images", "-1"),
+        ("--epochs", "nan"),
+        ("--seed", "-3"),
+        ("--device", "toaster"),
+        ("--target", "pte"),
+        ("--precision", "fp23"),
+        ("--data", "nowhere"),
+        ("--train", "nowhere"),
+        ("--val", "nowhere"),
+        ("--checkpoint", "nowhere.pt"),
+    ],
+)
+def test_wrong_options_are_named(cli: Cli, tiny: Path, words: tuple[str, ...]) -> None:
+    said = refused(cli, tiny, *words)
+    error = said.json["error"]
+    text = f"{error['message']} {error['hint']}"
+    assert words[0] in text or words[0].removeprefix("--") in text
+    assert words[1] in text
+
+
+def test_two_lengths_of_training_are_refused(cli: Cli, tiny: Path) -> None:
+    assert "--images" in refused(cli, tiny, "--images", "5", "--epochs", "1").json["error"]["message"]
+
+
+def test_the_run_folder_is_a_file(cli: Cli, tiny: Path) -> None:
+    assert "dense.safetensors" in refused(cli, tiny, "--out", "dense.safetensors").json["error"]["message"]
+
+
+def test_the_run_folder_is_somebody_elses(cli: Cli, tiny: Path) -> None:
+    """A folder with other files is not taken for a run."""
+    said = refused(cli, tiny, "--out", "data")
+    assert "data" in said.json["error"]["message"]
+
+
+def test_a_budget_below_the_smallest_structure_says_what_it_reaches(cli: Cli, tiny: Path) -> None:
+    said = refused(cli, tiny, "--latency-budget", "0.000001ms")
+    assert " ms" in said.json["error"]["message"].replace("\u00a0", " ")
+
+
+def test_the_run_folder_of_another_recipe(cli: Cli, tiny: Path) -> None:
+    assert cli("prune", "--out", "mine", "--json").code in (0, 1)
+    said = refused(cli, tiny, "--out", "mine", "--seed", "7")
+    assert "mine" in said.json["error"]["message"]
+    assert "--out" in said.json["error"]["hint"]
+
+
+@pytest.mark.parametrize("command", ["export", "profile", "report"])
+def test_commands_on_a_run_say_when_there_is_none(cli: Cli, project: Path, command: str) -> None:
+    for words in ((), ("nowhere",)):
+        said = cli(command, *words, "--json")
+        assert said.code == 2
+        assert said.json["error"]["hint"]
+        assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "profile"])
+def test_commands_on_a_file_refuse_what_is_none(cli: Cli, project: Path, command: str) -> None:
+    (project / "noise.pte").write_bytes(b"noise" * 100)
+    for file in ("noise.pte", "missing.pte", "dense.safetensors"):
+        said = cli(command, file, "--json")
+        assert said.code == 2
+        assert file in said.json["error"]["message"]
+        assert "Traceback" not in said.err
