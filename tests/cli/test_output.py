@@ -12,7 +12,8 @@ import pytest
 from tiny_project import Cli
 
 import wdp_edge.pipeline
-from wdp_edge.device import Latency
+from wdp_edge.cost.table import LatencyTable, TableKey
+from wdp_edge.device import Kind, Latency
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.progress import task
 from wdp_edge.recipe import Recipe
@@ -283,6 +284,20 @@ def test_evaluate(cli: Cli, fake: Fake) -> None:
     assert "90.61\u00a0% of 10000 images" in cli("evaluate", "m.pte").out
     assert cli("evaluate", "m.pte", "--val", "v", "--json").json["accuracy"] == 0.9061
     assert calls == [(Path("m.pte"), None), (Path("m.pte"), Path("v"))]
+
+
+def test_table(cli: Cli, fake: Fake) -> None:
+    key = TableKey("executorch", "int8-dynamic", "local|cpu|2", 1, 384, 64, 17, {"torch": "2.14.1"})
+    points = ((1.0, 0.1), (6.0, 0.4)), ((128.0, 0.05), (1536.0, 0.6))
+    calls = fake("table", LatencyTable(*points, 0.3, 12.0, Kind.MEASURED, key))
+    said = cli("table", "--threads", "1")
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert lines[0] == "int8-dynamic executorch file, measured, 1 thread, on local|cpu|2"
+    assert "attention 6 heads 0.400 ms 3.3 %" in lines
+    assert "MLP 1536 units 0.600 ms 5.0 %" in lines
+    assert "dense model 12.0 ms 100.0 %" in lines
+    assert calls[0][0].prune.threads == 1
+    assert cli("table", "--json").json["dense_ms"] == 12.0
 
 
 @pytest.mark.parametrize(

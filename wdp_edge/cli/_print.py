@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wdp_edge.results import (
     BudgetFigures,
@@ -14,6 +15,9 @@ from wdp_edge.results import (
     PruneResult,
     ReportResult,
 )
+
+if TYPE_CHECKING:
+    from wdp_edge.cost.table import LatencyTable
 
 
 def show_prune(result: PruneResult) -> None:
@@ -73,6 +77,21 @@ def show_evaluate(result: EvaluateResult) -> None:
 
 def show_report(result: ReportResult) -> None:
     print_line(f"Report: {near(result.path)}")
+
+
+def show_table(table: LatencyTable) -> None:
+    from wdp_edge.report.units import milliseconds, share
+
+    def row(part: str, width: str, ms: float) -> tuple[str, str, str, str]:
+        return part, width, milliseconds(ms), share(ms / table.dense_ms, 1)
+
+    rows = [row("attention", f"{heads:g} heads", ms) for heads, ms in table.attention]
+    rows += [row("MLP", f"{hidden:g} units", ms) for hidden, ms in table.mlp]
+    rows += [row("outside the blocks", "", table.fixed_ms), row("dense model", "", table.dense_ms)]
+    key = table.key
+    threads = f"{key.threads} thread{'s' if key.threads > 1 else ''}"
+    title = f"{key.precision} {key.target} file, {table.kind}, {threads}, on {key.device}"
+    print_table(title, ("one sub-layer", "width", "latency", "of dense"), rows)
 
 
 def budget_line(budget: BudgetFigures) -> str:

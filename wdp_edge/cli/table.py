@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wdp_edge.cli import _options as options
-from wdp_edge.cli._shared import Json, given, perform, print_json
+from wdp_edge.cli._print import show_table
+from wdp_edge.cli._shared import Json, given, perform
 
 if TYPE_CHECKING:
     from wdp_edge.cost.table import LatencyTable
@@ -35,4 +36,4 @@ def table(
         )
         return wdp_edge.table(project_recipe(Path(), overrides, options.NAMES, ("model.name",)))
 
-    return perform(call, print_json, as_json)
+    return perform(call, show_table, as_json)
