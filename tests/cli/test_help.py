@@ -1,5 +1,6 @@
 """Help is quick because nothing heavy is imported, and the command line stays small."""
 
+import os
 import subprocess
 import sys
 
@@ -53,6 +54,13 @@ def test_help_names_every_command() -> None:
     summaries = done.stdout.partition("Commands:")[2]
     assert "..." not in summaries
     assert done.stderr == ""
+
+
+def test_a_terminal_without_unicode_is_no_error() -> None:
+    command = [sys.executable, "-m", "wdp_edge", "prune", "--help"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert b"int8-dynamic ?" in done.stdout
 
 
 def flags() -> list[tuple[str, str]]:

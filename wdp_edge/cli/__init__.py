@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments: what follows `wdp-edge`; None takes the process's own.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without "−" must not end a run
     return contextvars.copy_context().run(_run, words)
 
 
