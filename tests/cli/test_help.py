@@ -57,10 +57,15 @@ def test_help_names_every_command() -> None:
 
 
 def test_a_terminal_without_unicode_is_no_error() -> None:
-    command = [sys.executable, "-m", "wdp_edge", "prune", "--help"]
-    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert done.returncode == 0
-    assert b"int8-dynamic ?" in done.stdout
+    code = (
+        "from wdp_edge.cli import main, _print\n"
+        "assert main(['--version']) == 0\n"
+        "_print.print_table('minus: −', ('', '−'), [('−', '−')])\n"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"minus: ?" in done.stdout
 
 
 def flags() -> list[tuple[str, str]]:
