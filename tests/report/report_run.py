@@ -7,6 +7,7 @@ import random
 import sys
 from pathlib import Path
 
+from wdp_edge.cost.table import LatencyTable, TableKey
 from wdp_edge.device import Kind, Latency
 from wdp_edge.files import write_json, write_text
 from wdp_edge.results import BudgetFigures, ModelFigures, Parity, PruneResult
@@ -65,13 +66,15 @@ def build_run(folder: Path, model: str = "vit_small_patch14_dinov2.lvd142m") -> 
     return folder
 
 
-def table() -> dict[str, object]:
-    return {
-        "attention": {str(h): attention_ms(h) for h in range(1, 7)},
-        "mlp": {str(n): mlp_ms(n) for n in (64, 320, 640, 960, 1280, 1536)},
-        "fixed_ms": 0.16,
-        "dense_ms": DENSE_MS,
-    }
+def table() -> LatencyTable:
+    return LatencyTable(
+        attention=tuple((h, attention_ms(h)) for h in range(1, 7)),
+        mlp=tuple((n, mlp_ms(n)) for n in (64, 320, 640, 960, 1280, 1536)),
+        fixed_ms=0.16,
+        dense_ms=DENSE_MS,
+        kind=Kind.MEASURED,
+        key=TableKey("executorch", "int8-dynamic", "local", 1, 384, 64, 17, {"torch": "2.14.1"}),
+    )
 
 
 def result(folder: Path) -> PruneResult:
@@ -173,6 +176,8 @@ def learned() -> Learned:
                 step * 64,
                 {
                     "loss": 0.9 * math.exp(-2.5 * done) + 0.42 + noise.gauss(0, 0.03),
+                    "distillation": 0.7 * math.exp(-2.5 * done) + 0.3 + noise.gauss(0, 0.02),
+                    "budget_ms": 4.28 - 2.14 * min(1.0, 2 * done),
                     "cost_ms": 4.2 - 2.12 * (1 - math.exp(-4.5 * done)) + noise.gauss(0, 0.02),
                     "keep_heads": keep + noise.gauss(0, 0.005),
                     "keep_hidden": keep - 0.11 * done + noise.gauss(0, 0.005),
@@ -228,8 +233,10 @@ def recovered() -> Recovered:
     for step in range(0, 661, 10):
         done = step / 660
         values = {"loss": 0.35 + 0.5 * math.exp(-4 * done) + noise.gauss(0, 0.015), "lr": 2e-4 * (1 - done)}
+        values["distillation"] = 0.7 * values["loss"]
+        values["features"] = 0.08 + 0.1 * math.exp(-3 * done)
         if step % 110 == 0:
-            values["accuracy"] = 0.876 + 0.032 * (1 - math.exp(-3 * done)) + noise.gauss(0, 0.001)
+            values["holdout_accuracy"] = 0.876 + 0.032 * (1 - math.exp(-3 * done)) + noise.gauss(0, 0.001)
         curve.append(CurvePoint(step, step * 128, values))
     return Recovered(seconds=655.4, images=84_480, curve=curve)
 

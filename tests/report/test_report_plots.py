@@ -58,7 +58,7 @@ def test_a_curve_shows_what_it_holds() -> None:
     points = [CurvePoint(i, i * 8, {"loss": 1.0 / (i + 1), "lambda": 3.0}) for i in range(5)]
     shown = texts(inline_svg(partial(plot_learning, points, 2.0), "c", "curve"))
     assert "Loss" in shown
-    assert not [t for t in shown if t.startswith(("Cost", "Keep"))]
+    assert not [t for t in shown if t.startswith(("Cost", "Mean"))]
     assert has_learning(points)
     assert not has_learning(points[:1])
     assert not has_learning([CurvePoint(i, i, {"lr": 1.0}) for i in range(3)])

@@ -34,9 +34,9 @@ def pictures(record: Record) -> dict[str, Markup]:
     if (selected := record.selected) and selected.rounds:
         text = describe_rounds(selected.rounds)
         add("rounds", partial(plots.plot_rounds, selected.rounds, record.recipe.prune.select.floor), text)
-    if (table := record.table) and table.attention and table.mlp:
+    if (table := record.table) is not None:
         text = "Latency of one attention sub-layer by heads and of one MLP sub-layer by hidden units."
-        add("table", partial(plots.plot_table, table.attention, table.mlp), text)
+        add("table", partial(plots.plot_table, table), text)
     if (measured := record.measured) is not None:
         add("timing", partial(plots.plot_timing, measured), describe_timing(measured))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.artist import Artist
@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from wdp_edge.cost.table import LatencyTable
 from wdp_edge.report.record import Widths
 from wdp_edge.report.style import DENSE, GOOD, INK, KEPT, MUTED, SECOND, TRACK, figure
 from wdp_edge.stages import CurvePoint, Measured, Round
@@ -90,78 +91,79 @@ def _width_legend(widths: Widths) -> list[Artist]:
 
 # ---- learning and recovery
 
-_Panel = tuple[str, list[str]]  # title, names of the values in it
+_LEARNING = (
+    ("Loss", ("loss", "distillation")),
+    ("Cost of the rounded structure, ms", ("cost_ms", "budget_ms")),
+    ("Mean keep ratio", ("keep_heads", "keep_hidden")),
+)
+_RECOVERY = (
+    ("Loss", ("loss", "distillation")),
+    ("Distance of block outputs to the dense model’s", ("features",)),
+    ("Accuracy on held-back training images, %", ("holdout_accuracy",)),
+)
+_LABELS = {
+    "cost_ms": "cost",
+    "budget_ms": "goal at the step",
+    "keep_heads": "heads",
+    "keep_hidden": "hidden units",
+}
 
 
 def plot_learning(curve: Sequence[CurvePoint], budget_ms: float) -> Figure:
     """Loss, cost against the budget, and keep ratios over the steps of learning."""
-    drawn, axes = _curves(curve, _learning_panels(curve))
-    for title, ax in axes.items():
-        if title.startswith("Cost"):
-            ax.axhline(budget_ms, label="budget", **_LIMIT)
-            ax.legend(ncols=3, handlelength=1.5)
-        if title.startswith("Keep"):
-            ax.set_ylim(0, 1.05)
+    drawn, axes = _curves(curve, _LEARNING)
+    if (cost := axes.get("cost_ms")) is not None:
+        cost.axhline(budget_ms, label="budget", **_LIMIT)
+        cost.legend(loc="upper right", handlelength=1.5, labelspacing=0.25)
+    if (keep := axes.get("keep_heads")) is not None:
+        keep.set_ylim(0, 1.05)
     return drawn
 
 
 def plot_recovery(curve: Sequence[CurvePoint]) -> Figure:
     """Loss, and accuracy on held-back training images, over the steps of recovery."""
-    return _curves(curve, _recovery_panels(curve))[0]
+    return _curves(curve, _RECOVERY)[0]
 
 
 def has_learning(curve: Sequence[CurvePoint]) -> bool:
     """Whether the curve holds what `plot_learning` shows, at more than one step."""
-    return len(curve) > 1 and bool(_learning_panels(curve))
+    return len(curve) > 1 and bool(_present(curve, _LEARNING))
 
 
 def has_recovery(curve: Sequence[CurvePoint]) -> bool:
     """Whether the curve holds what `plot_recovery` shows, at more than one step."""
-    return len(curve) > 1 and bool(_recovery_panels(curve))
+    return len(curve) > 1 and bool(_present(curve, _RECOVERY))
 
 
-def _learning_panels(curve: Sequence[CurvePoint]) -> list[_Panel]:
-    panels = [
-        ("Loss", _named(curve, "loss")),
-        ("Cost of the rounded structure, ms", _named(curve, "cost")),
-        ("Keep ratio", _named(curve, "keep")),
-    ]
-    return [panel for panel in panels if panel[1]]
+_Panels = Sequence[tuple[str, tuple[str, ...]]]  # titles, and the names of the values under each
 
 
-def _recovery_panels(curve: Sequence[CurvePoint]) -> list[_Panel]:
-    panels = [
-        ("Loss", _named(curve, "loss")),
-        ("Held-back training images, %", [*_named(curve, "accuracy"), *_named(curve, "agreement")]),
-    ]
-    return [panel for panel in panels if panel[1]]
+def _present(curve: Sequence[CurvePoint], panels: _Panels) -> _Panels:
+    """The panels, and in them the names, that the curve has values for."""
+    known = {name for point in curve for name in point.values}
+    filled = [(title, tuple(name for name in names if name in known)) for title, names in panels]
+    return [(title, names) for title, names in filled if names]
 
 
-def _named(curve: Sequence[CurvePoint], part: str) -> list[str]:
-    """Names of values that contain `part`, in the order of their first appearance."""
-    return list(dict.fromkeys(name for point in curve for name in point.values if part in name))
-
-
-def _curves(curve: Sequence[CurvePoint], panels: list[_Panel]) -> tuple[Figure, dict[str, Axes]]:
-    """One panel over the other, on a common axis of steps; the axes by title."""
+def _curves(curve: Sequence[CurvePoint], panels: _Panels) -> tuple[Figure, dict[str, Axes]]:
+    """One panel over the other, on a common axis of steps; the axes by the name of their first value."""
+    panels = _present(curve, panels)
     drawn, axes = figure(0.5 + 1.45 * len(panels), len(panels), 1, sharex=True)
-    colours = (KEPT, SECOND, GOOD, DENSE)
     for ax, (title, names) in zip(axes, panels, strict=True):
         scale = 100.0 if title.endswith("%") else 1.0
-        for i, name in enumerate(names):
+        for name, colour in zip(names, (KEPT, SECOND), strict=False):
             found = [(p.step, p.values[name] * scale) for p in curve if name in p.values]
             xs, ys = [step for step, _ in found], [value for _, value in found]
             marker = "o" if len(found) < 25 else ""
-            label = name.removesuffix("_ms").replace("_", " ")[:24]
-            ax.plot(xs, ys, color=colours[i % len(colours)], marker=marker, markersize=3, label=label)
+            ax.plot(xs, ys, color=colour, marker=marker, markersize=3, label=_LABELS.get(name, name))
         ax.set_title(title)
         ax.grid(axis="y")
         ax.margins(y=0.12)
-        if 1 < len(names) <= len(colours):
+        if len(names) > 1:
             ax.legend(ncols=2, handlelength=1.2)
     axes[-1].set_xlabel("step")
     axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    return drawn, {title: ax for ax, (title, _) in zip(axes, panels, strict=True)}
+    return drawn, {names[0]: ax for ax, (_, names) in zip(axes, panels, strict=True)}
 
 
 # ---- predicted against measured
@@ -210,18 +212,17 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
     return max(0.0, low - 0.2 * room), high + 0.8 * room
 
 
-def plot_table(attention: Mapping[int, float], mlp: Mapping[int, float]) -> Figure:
+def plot_table(table: LatencyTable) -> Figure:
     """The latency table: ms of one attention sub-layer by heads, of one MLP sub-layer by hidden units."""
     drawn, axes = figure(2.5, 1, 2, sharey=True)
-    titled = ("Attention, by heads", attention), ("MLP, by hidden units", mlp)
+    titled = ("Attention, by heads", table.attention), ("MLP, by hidden units", table.mlp)
     for ax, (title, points) in zip(axes, titled, strict=True):
-        widths = sorted(points)
-        ax.plot(widths, [points[w] for w in widths], "-o", color=KEPT, markersize=4)
+        ax.plot([width for width, _ in points], [ms for _, ms in points], "-o", color=KEPT, markersize=4)
         ax.set_title(title)
-        ax.set_xlim(0, widths[-1] * 1.08)
+        ax.set_xlim(0, points[-1][0] * 1.08)
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.grid()
-    axes[0].set_ylim(0, 1.1 * max([*attention.values(), *mlp.values()]))
+    axes[0].set_ylim(0, 1.1 * max(ms for _, ms in table.attention + table.mlp))
     axes[0].set_ylabel("ms per sub-layer")
     return drawn
 

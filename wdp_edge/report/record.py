@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
+from wdp_edge.cost.table import LatencyTable
 from wdp_edge.device import DeviceInfo
 from wdp_edge.errors import InputError
 from wdp_edge.files import read_json
@@ -63,16 +64,6 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class TableFigures:
-    """What the report shows of the latency table, in ms. attention: by heads. mlp: by hidden units."""
-
-    attention: dict[int, float]
-    mlp: dict[int, float]
-    fixed_ms: float
-    dense_ms: float
-
-
-@dataclass(frozen=True)
 class Widths:
     """What the picture of widths shows. learned_heads, learned_hidden: keep ratios per block, or empty."""
 
@@ -97,7 +88,7 @@ class Record:
     recipe_text: str
     manifest: Manifest
     dense: Dense | None
-    table: TableFigures | None
+    table: LatencyTable | None
     learned: Learned | None
     selected: Selected | None
     recovered: Recovered | None
@@ -151,7 +142,7 @@ def read_record(run: Path) -> Record:
         recipe_text=(run / RECIPE).read_text(encoding="utf-8") if has_recipe else "",
         manifest=_part(run / MANIFEST, Manifest) or Manifest(),
         dense=_part(stages / "dense.json", Dense),
-        table=_part(stages / "table.json", TableFigures),
+        table=_stage(stages / "table.json", LatencyTable),
         learned=_stage(stages / "learn.json", Learned),
         selected=_stage(stages / "select.json", Selected),
         recovered=_stage(stages / "recover.json", Recovered),
