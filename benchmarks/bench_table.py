@@ -1,0 +1,94 @@
+"""How well the latency table predicts exported models: random structures, predicted against measured.
+
+    python benchmarks/bench_table.py --structures 20 --precision int8-dynamic
+
+Goal: 3 % in the median, 7 % at worst.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import tomllib
+from pathlib import Path
+
+from wdp_edge import progress
+from wdp_edge.cost.measure import export_all, measure_table
+from wdp_edge.cost.probes import spaced
+from wdp_edge.device import TimingPlan, ratio
+from wdp_edge.devices import get_device
+from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.vit import structure_of
+from wdp_edge.recipe import TableRecipe
+from wdp_edge.structure import Structure
+from wdp_edge.target import Target, get_target, parse_precision
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="vit_small_patch14_dinov2")
+    parser.add_argument("--model-arg", action="append", default=None, metavar="NAME=VALUE")
+    parser.add_argument("--num-classes", type=int, default=10)
+    parser.add_argument("--target", default="executorch")
+    parser.add_argument("--precision", default="default")
+    parser.add_argument("--device", default="local")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--structures", type=int, default=20)
+    parser.add_argument("--exits", type=int, default=4, help="how many of the last blocks may be the last one")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def random_structures(dense: Structure, target: Target, count: int, exits: int, seed: int) -> list[Structure]:
+    """Random heads and hidden units per block, random exits among the last blocks."""
+    rng = random.Random(seed)
+    structures = []
+    for _ in range(count):
+        depth = rng.randint(max(1, dense.depth - exits + 1), dense.depth)
+        kept = dense.blocks[:depth]
+        hidden = [rng.choice(spaced(1, b.hidden, 10**6, target.hidden_multiple)) for b in kept]
+        structures.append(dense.with_widths([rng.randint(1, b.heads) for b in kept], hidden))
+    return structures
+
+
+def main() -> None:
+    args = arguments()
+    progress.use(progress.Bars())
+    given = args.model_arg or ["img_size=56"]
+    spec = ModelSpec(args.model, args.num_classes, tomllib.loads("\n".join(given)))
+    target, device = get_target(args.target), get_device(args.device)
+    precision = parse_precision(args.precision, target)
+    dense = structure_of(create(spec))
+    structures = random_structures(dense, target, args.structures, args.exits, args.seed)
+    plan, options = TimingPlan(threads=args.threads), TableRecipe()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = [folder / f"{i}{target.suffix}" for i in range(len(structures) + 1)]
+        jobs = list(zip([dense, *structures], paths, strict=True))
+        export_all(spec, target, precision, jobs[:1], "dense model: export")
+        table = measure_table(spec, dense, target, precision, device, plan, options, folder, paths[0])
+        export_all(spec, target, precision, jobs[1:], "random structures: export")
+        with progress.task("random structures: time", plan.rounds) as advance:
+            timings = device.time(target.name, paths, plan, lambda done, total: advance(1))
+    print(f"{spec.name} {dict(spec.args)}, {target.name} {precision}, {args.threads} thread(s)")
+    print(f"dense: {timings[0].latency.p50:.3f} ms now, {table.dense_ms:.3f} ms in the table's run")
+    print(" no  depth  heads  hidden  predicted  measured   error")
+    errors = []
+    for i, (structure, timing) in enumerate(zip(structures, timings[1:], strict=True), 1):
+        # As shares of the dense model, timed in the same rounds: a busy machine slows both alike.
+        predicted = table.predict(structure) / table.dense_ms
+        measured = ratio(timing, timings[0])
+        errors.append(abs(predicted / measured - 1))
+        heads = sum(b.heads for b in structure.blocks)
+        hidden = sum(b.hidden for b in structure.blocks)
+        print(
+            f"{i:3d} {structure.depth:6d} {heads:6d} {hidden:7d} {predicted:9.1%} {measured:9.1%} "
+            f"{predicted / measured - 1:+8.1%}"
+        )
+    print(f"error: median {statistics.median(errors):.1%} (goal 3 %), worst {max(errors):.1%} (goal 7 %)")
+
+
+if __name__ == "__main__":
+    main()

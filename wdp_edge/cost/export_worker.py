@@ -1,0 +1,59 @@
+"""`python -m wdp_edge.cost.export_worker`: exports models with random weights, for timing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import nn
+
+from wdp_edge.devices.messages import read_message, write_message
+from wdp_edge.devices.serve import serve
+from wdp_edge.models.spec import ModelSpec
+from wdp_edge.models.surgery import build
+from wdp_edge.structure import Structure
+from wdp_edge.target import Precision, get_target
+
+
+def main() -> None:
+    serve(handle)
+
+
+def handle(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> None:
+    """request: spec, target, precision. Each message asks for one structure at one path."""
+    torch.set_num_threads(1)
+    target, spec = get_target(request["target"]), ModelSpec.from_json(request["spec"])
+    while (message := read_message(requests)) is not None:
+        job = message[0]
+        model: Any = build(spec, Structure.from_json(job["structure"]))
+        randomise(model)
+        example = example_of(model)
+        calibration = torch.randn(4, *example.shape[1:])
+        precision = Precision(request["precision"])
+        target.export(model, example, Path(job["path"]), precision, calibration)
+        write_message(replies, {"done": job["path"]})
+
+
+def example_of(model: Any) -> torch.Tensor:
+    """A zero image of the model's own size: [1, 3, H, W] float32."""
+    return torch.zeros(1, model.patch_embed.proj.in_channels, *model.patch_embed.img_size)
+
+
+@torch.no_grad()
+def randomise(model: nn.Module) -> None:
+    """Weights as different from each other as a trained model's.
+
+    timm starts biases at zero and LayerScale at 1e-5, and a file holds equal tensors only once: a probe would be
+    smaller and faster than the model it stands for.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(0.0, 0.05, generator=generator)
+        else:
+            parameter.uniform_(0.5, 1.0, generator=generator)
+
+
+if __name__ == "__main__":
+    main()

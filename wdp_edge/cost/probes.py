@@ -1,0 +1,55 @@
+"""Which models are timed to learn what a width costs. Pure: structures in, structures out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wdp_edge.recipe import TableRecipe
+from wdp_edge.structure import Structure
+
+_MOST_HEADS = 8
+
+
+@dataclass(frozen=True)
+class Probes:
+    """heads, hidden: the grids, rising. chains: short models of equal blocks. whole: models of full depth."""
+
+    heads: tuple[int, ...]
+    hidden: tuple[int, ...]
+    chains: tuple[Structure, ...]
+    whole: tuple[Structure, ...]
+
+
+def plan_probes(dense: Structure, options: TableRecipe, hidden_multiple: int) -> Probes:
+    """Real models, not loose layers, so that every probe meets the exporter as the shipped model will.
+
+    One chain per head count (at a middle MLP width) and one per MLP width (at a middle head count), a single
+    block for the part outside the blocks, and a model of full depth and about half the width: with the dense
+    one it anchors what a block costs in a model whose weights outgrow the caches.
+    """
+    most_heads = max(b.heads for b in dense.blocks)
+    most_hidden = max(b.hidden for b in dense.blocks)
+    heads = spaced(1, most_heads, min(most_heads, _MOST_HEADS), 1)
+    hidden = spaced(max(most_hidden // 8, 1), most_hidden, options.points, hidden_multiple)
+    middle = (heads[len(heads) // 2], hidden[len(hidden) // 2])
+    widths = [(h, middle[1]) for h in heads] + [(middle[0], n) for n in hidden if n != middle[1]]
+    depth = min(options.chain, dense.depth)
+    chains = [uniform(dense, h, n, depth) for h, n in widths]
+    if depth > 1:
+        chains.append(uniform(dense, *middle, 1))
+    half = (max(1, round(most_heads / 2)), hidden[len(hidden) // 2])
+    return Probes(heads, hidden, tuple(chains), (uniform(dense, *half, dense.depth),))
+
+
+def uniform(dense: Structure, heads: int, hidden: int, depth: int) -> Structure:
+    """The first `depth` blocks, all with these widths, but none wider than it was."""
+    kept = dense.blocks[:depth]
+    return dense.with_widths([min(heads, b.heads) for b in kept], [min(hidden, b.hidden) for b in kept])
+
+
+def spaced(low: int, high: int, count: int, multiple: int) -> tuple[int, ...]:
+    """About `count` rising widths from low to high, multiples of `multiple` except for high itself."""
+    steps = max(count - 1, 1)
+    raw = [low + (high - low) * i / steps for i in range(count)]
+    aligned = {max(multiple, round(w / multiple) * multiple) for w in raw}
+    return tuple(sorted({w for w in aligned if w < high} | {high}))

@@ -1,0 +1,138 @@
+"""The latency table: what attention and MLP of one block cost on a device, by width, and everything else."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from wdp_edge.device import Kind
+from wdp_edge.errors import InputError
+from wdp_edge.structure import Structure
+
+TABLE_VERSION = 1
+Points = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class TableKey:
+    """What a table's figures depend on. versions: of the packages that shape the artifact."""
+
+    target: str
+    precision: str
+    device: str
+    threads: int
+    embed_dim: int
+    head_dim: int
+    tokens: int
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Milliseconds for one image.
+
+    attention: (heads, ms) of one block's attention, rising in heads. mlp: (hidden units, ms) of one MLP.
+    fixed_ms: everything outside the blocks. dense_ms: the whole dense model, measured in the same run.
+    """
+
+    attention: Points
+    mlp: Points
+    fixed_ms: float
+    dense_ms: float
+    kind: Kind
+    key: TableKey
+
+    def __post_init__(self) -> None:
+        for points in (self.attention, self.mlp):
+            widths = [w for w, _ in points]
+            if not points or widths[0] <= 0 or any(a >= b for a, b in pairwise(widths)):
+                raise InputError(
+                    f"A latency table needs rising positive widths, not {widths}.", "Measure the table again."
+                )
+
+    def attention_ms(self, heads: float) -> float:
+        """One block's attention with this many heads."""
+        return interpolate(self.attention, heads)
+
+    def mlp_ms(self, hidden: float) -> float:
+        """One block's MLP with this many hidden units."""
+        return interpolate(self.mlp, hidden)
+
+    def predict(self, structure: Structure) -> float:
+        """The latency of a model of this structure in ms."""
+        blocks = sum(self.attention_ms(b.heads) + self.mlp_ms(b.hidden) for b in structure.blocks)
+        return self.fixed_ms + blocks
+
+    def corrected(self, ratio: float) -> LatencyTable:
+        """The table with every prediction multiplied by `ratio`; the measured dense latency stays."""
+        return replace(
+            self,
+            attention=tuple((w, ms * ratio) for w, ms in self.attention),
+            mlp=tuple((w, ms * ratio) for w, ms in self.mlp),
+            fixed_ms=self.fixed_ms * ratio,
+        )
+
+    def attention_grid(self) -> tuple[list[float], list[float]]:
+        """Heads and ms, for a differentiable interpolation."""
+        return [w for w, _ in self.attention], [ms for _, ms in self.attention]
+
+    def mlp_grid(self) -> tuple[list[float], list[float]]:
+        """Hidden units and ms, for a differentiable interpolation."""
+        return [w for w, _ in self.mlp], [ms for _, ms in self.mlp]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "version": TABLE_VERSION,
+            "kind": self.kind.value,
+            "dense_ms": self.dense_ms,
+            "fixed_ms": self.fixed_ms,
+            "attention": [list(p) for p in self.attention],
+            "mlp": [list(p) for p in self.mlp],
+            "key": {**self.key.__dict__, "versions": dict(self.key.versions)},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LatencyTable:
+        """Parses `to_json`'s output.
+
+        Raises InputError for another version or for missing, extra or wrong fields.
+        """
+        try:
+            if data["version"] != TABLE_VERSION:
+                raise InputError(
+                    f"Latency table version {data['version']} is not known here (this is {TABLE_VERSION}).",
+                    "Measure the table again.",
+                )
+            return cls(
+                attention=_points(data["attention"]),
+                mlp=_points(data["mlp"]),
+                fixed_ms=float(data["fixed_ms"]),
+                dense_ms=float(data["dense_ms"]),
+                kind=Kind(data["kind"]),
+                key=TableKey(**data["key"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"This is not a latency table: {type(error).__name__}: {error}.", "Measure the table again."
+            ) from error
+
+
+def _points(data: Any) -> Points:
+    return tuple((float(width), float(ms)) for width, ms in data)
+
+
+def interpolate(points: Points, width: float) -> float:
+    """Milliseconds at `width`: linear between points, and beyond them along the outermost segment.
+
+    Never less than half of the first point's share: below the grid a line through noise could turn negative.
+    """
+    if len(points) == 1:
+        return points[0][1] * width / points[0][0]
+    right = min(max(bisect_right(points, width, key=lambda p: p[0]), 1), len(points) - 1)
+    (x0, y0), (x1, y1) = points[right - 1], points[right]
+    value = y0 + (y1 - y0) / (x1 - x0) * (width - x0)
+    first_width, first_ms = points[0]
+    return max(value, 0.5 * first_ms * width / first_width) if width < first_width else value
