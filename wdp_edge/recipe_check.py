@@ -78,7 +78,15 @@ RANGES: dict[str, Range] = {
     "prune.table.runs": COUNT,
 }
 
+
+def _devices() -> list[str]:
+    from wdp_edge.devices import device_names
+
+    return device_names()
+
+
 CHOICES: dict[str, Callable[[], list[str]]] = {
+    "prune.device": _devices,
     "prune.target": target_names,
     "prune.precision": lambda: ["default", *(p.value for p in Precision)],
 }
@@ -124,9 +132,7 @@ def _value(value: Any, field: Field[Any], kind: Any, name: Name, path: KeyPath) 
         value = float(value)
     wrong = type(value) is not kind
     if wrong or (kind is int and abs(value) >= _INT_LIMIT) or (kind is float and not math.isfinite(value)):
-        raise InputError(
-            f"{name(path)} must be {_KINDS[kind]}, not {_shown(value)}.", _meaning(field, dotted)
-        )
+        raise InputError(f"{name(path)} must be {_KINDS[kind]}, not {_shown(value)}.", _meaning(field, dotted))
     if kind in (int, float):
         allowed = RANGES.get(dotted, Range())
         if not allowed.holds(value):
@@ -162,8 +168,7 @@ def _arguments(value: Any, name: Name, path: KeyPath) -> dict[str, Any]:
         parts = item if isinstance(item, list | tuple) else [item]
         if not all(_plain(part) for part in parts):
             raise InputError(
-                f"{name((*path, key))} must be a number, a text, true or false, or a list of them, "
-                f"not {_shown(item)}.",
+                f"{name((*path, key))} must be a number, a text, true or false, or a list of them, not {_shown(item)}.",
                 "Give the value as timm.create_model takes it.",
             )
     return {key: list(v) if isinstance(v, list | tuple) else v for key, v in value.items()}
@@ -192,11 +197,7 @@ def _unknown(path: KeyPath, cls: type, is_table: bool, name: Name) -> InputError
 def _elsewhere(key: str) -> list[str]:
     from wdp_edge.recipe import Recipe
 
-    return [
-        ".".join(p[:-1])
-        for p, kind in settings(Recipe)
-        if p[-1] == key and len(p) > 1 and not is_dataclass(kind)
-    ]
+    return [".".join(p[:-1]) for p, kind in settings(Recipe) if p[-1] == key and len(p) > 1 and not is_dataclass(kind)]
 
 
 def _meaning(field: Field[Any], dotted: str) -> str:
