@@ -84,7 +84,8 @@ class Bars:
         print(f"{title}: done in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
 
 
-_reporter: ContextVar[Reporter] = ContextVar("reporter", default=Silent())
+_SILENT: Reporter = Silent()
+_reporter: ContextVar[Reporter] = ContextVar("reporter", default=_SILENT)
 
 
 def use(reporter: Reporter) -> None:

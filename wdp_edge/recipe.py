@@ -43,9 +43,10 @@ class LearnRecipe:
 
     share: float = setting("share of prune.images spent on learning; the rest goes to recovery", 0.15)
     batch_size: int = setting("images per step", 64)
-    scores_lr: float = setting("learning rate of the scores", 0.02)
+    scores_lr: float = setting("learning rate of the scores", 0.005)
     thresholds_lr: float = setting("learning rate of the thresholds", 0.05)
-    weights_lr: float = setting("learning rate of proj, fc2 and the exits while learning", 2e-4)
+    weights_lr: float = setting("learning rate of proj and fc2 while learning", 3e-5)
+    exits_lr: float = setting("learning rate of the exits", 1e-3)
     exits: int = setting("how many of the last blocks may carry an exit besides the last one", 2)
     checkpoint_seconds: float = setting("time between checkpoints", 30.0)
 
@@ -65,11 +66,13 @@ class RecoverRecipe:
     """[prune.recover]: fine-tuning of the shrunk model, with the dense one as teacher."""
 
     batch_size: int = setting("images per step", 128)
-    lr: float = setting("peak learning rate", 2e-4)
+    lr: float = setting("peak learning rate", 1e-4)
     weight_decay: float = setting("decoupled weight decay of matrices", 0.02)
     warmup: float = setting("share of the steps with rising learning rate", 0.05)
     distillation: float = setting("weight of the dense model's logits against the labels, 0 to 1", 0.7)
     temperature: float = setting("softening of the logits in distillation", 2.0)
+    features: float = setting("weight of the dense model's block outputs", 2.0)
+    feature_depths: int = setting("after how many blocks, spread evenly, outputs are compared", 4)
     ema: float = setting("decay of the averaged weights that are shipped; 0 ships the last ones", 0.998)
     checkpoint_seconds: float = setting("time between checkpoints", 30.0)
 
@@ -94,7 +97,7 @@ class PruneRecipe:
     device: str = setting("where the file is timed: local", "local")
     threads: int = setting("threads of the runtime on the device", 1)
     seed: int = setting("seed of everything random", 0)
-    out: str = setting("folder for run directories", "runs")
+    out: str = setting("the run's own folder; empty: runs/ and a name made from the settings", "")
     images: int = setting("training images seen by learning and recovery together; 0 skips both", 100_000)
     epochs: float = setting("the same in passes over the training images; 0 leaves it to images", 0.0)
     learn: LearnRecipe = field(default_factory=LearnRecipe)

@@ -1,0 +1,1 @@
+"""Learning: which widths to keep (masks, thresholds, exits, budget term), and fine-tuning after the cut."""

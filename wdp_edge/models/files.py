@@ -37,7 +37,9 @@ def load_dense(spec: ModelSpec, checkpoint: Path) -> nn.Module:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a .safetensors, .pt or .pth file, without wrappers such as {"model": …} or "module."."""
     if not path.is_file():
-        raise InputError(f"Checkpoint {path} does not exist.", "Set checkpoint in [model] or give --checkpoint.")
+        raise InputError(
+            f"Checkpoint {path} does not exist.", "Set checkpoint in [model] or give --checkpoint."
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -1,0 +1,41 @@
+"""Plug-in exits: a norm and a linear layer on the pooled token after a block (after WDPruning)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from wdp_edge.models import vit
+
+
+class Exits(nn.Module):
+    """Classifiers after some blocks, started from the model's own norm and head. Keys are numbers of kept blocks."""
+
+    def __init__(self, model: Any, depths: Sequence[int]) -> None:
+        super().__init__()
+        self.depths = tuple(depths)
+        self.norms = nn.ModuleDict({str(d): copy.deepcopy(model.norm) for d in depths})
+        self.heads = nn.ModuleDict({str(d): copy.deepcopy(model.head) for d in depths})
+
+    def forward(self, model: Any, depth: int, x: Tensor) -> Tensor:
+        """x: [B, N, D] tokens after `depth` blocks -> logits: [B, classes]."""
+        return self.heads[str(depth)](vit.pooled(model, x, self.norms[str(depth)]))
+
+
+def forward_with_exits(model: Any, exits: Exits, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """images: [B, 3, H, W] -> logits of the whole model, and those of every exit: [B, classes] each."""
+    x = vit.embed(model, images)
+    early = []
+    for depth, block in enumerate(model.blocks, start=1):
+        x = block(x)
+        if depth in exits.depths:
+            early.append(exits(model, depth, x))
+    return vit.classify(model, x), early
+
+
+def exit_depths(depth: int, count: int) -> list[int]:
+    """The last `count` places before the end where an exit may stand; at least half of the blocks stay."""
+    return list(range(max((depth + 1) // 2, depth - count, 1), depth))

@@ -1,0 +1,52 @@
+"""Distillation of block outputs: the shrunk model keeps the dense one's residual width, so streams compare directly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+
+def feature_depths(depth: int, count: int) -> list[int]:
+    """`count` places spread evenly over the kept blocks, the last one always among them."""
+    count = min(count, depth)
+    return sorted({round(depth * (i + 1) / count) for i in range(count)})
+
+
+class BlockOutputs:
+    """Records outputs of some blocks. A context manager; `values[d]`: [B, N, D] after d blocks."""
+
+    def __init__(self, model: Any, depths: Sequence[int]) -> None:
+        self.model, self.depths = model, depths
+        self.values: dict[int, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> BlockOutputs:
+        for depth in self.depths:
+            block = self.model.blocks[depth - 1]
+            self._handles.append(block.register_forward_hook(self._record(depth)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _record(self, depth: int) -> Any:
+        def hook(_: Any, __: Any, output: Tensor) -> None:
+            self.values[depth] = output
+
+        return hook
+
+
+def feature_loss(got: Tensor, wanted: Tensor, pooled_only: bool) -> Tensor:
+    """Squared error of a residual stream relative to its variance over tokens: [].
+
+    got, wanted: [B, N, D]. pooled_only: compare only the class token, where nothing else reaches the head.
+    """
+    got, wanted = got.float(), wanted.float()
+    if pooled_only:
+        got, wanted = got[:, :1], wanted[:, :1]
+    variance = (wanted - wanted.mean((0, 1))).square().mean((0, 1))
+    return ((got - wanted).square() / (variance + 1e-6 * variance.mean())).mean()

@@ -1,0 +1,146 @@
+"""Scores and thresholds: straight-through top-k masks on heads and hidden units (after WDPruning, AAAI 2022)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from wdp_edge.structure import Structure
+
+START_KEEP = 0.97
+BOUNDARY = 0.08
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Kept widths are multiples of these, and at least one multiple."""
+
+    heads: int = 1
+    hidden: int = 1
+
+
+def kept_count(keep: float, units: int, multiple: int) -> int:
+    """⌈keep · units⌉ rounded up to the alignment, within [multiple, units]."""
+    wanted = math.ceil(keep * units - 1e-9)
+    return min(units, max(multiple, math.ceil(wanted / multiple) * multiple))
+
+
+class TopK(torch.autograd.Function):
+    """mask = 1 for the top `kept` scores, else 0, with straight-through gradients.
+
+    d loss / d score = d loss / d mask. d loss / d keep = units x the mean of d loss / d mask over the units next to
+    the threshold: what admitting one more of them changes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, keep: Tensor, kept: int) -> Tensor:
+        """scores: [n] float32; keep: [] float32 keep ratio -> mask: [n] float32."""
+        order = torch.argsort(scores, descending=True, stable=True)
+        mask = torch.zeros_like(scores)
+        mask[order[:kept]] = 1.0
+        reach = max(1, round(BOUNDARY * len(scores)))
+        ctx.save_for_backward(order[max(0, kept - reach) : kept + reach])
+        return mask
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        (boundary,) = ctx.saved_tensors
+        return gradient, gradient[boundary].mean() * len(gradient), None
+
+
+class Masks(nn.Module):
+    """Learnable scores and thresholds of every block.
+
+    heads_scores, hidden_scores: per block [heads] and [hidden] float32.
+    heads_thresholds, hidden_thresholds: [L] float32; keep ratio = sigmoid(threshold).
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        heads_scores: Sequence[Sequence[float]],
+        hidden_scores: Sequence[Sequence[float]],
+        alignment: Alignment,
+    ) -> None:
+        super().__init__()
+        self.structure, self.alignment = structure, alignment
+        self.heads_scores = nn.ParameterList([torch.tensor(s, dtype=torch.float32) for s in heads_scores])
+        self.hidden_scores = nn.ParameterList([torch.tensor(s, dtype=torch.float32) for s in hidden_scores])
+        start = torch.full((structure.depth,), math.log(START_KEEP / (1 - START_KEEP)))
+        self.heads_thresholds = nn.Parameter(start.clone())
+        self.hidden_thresholds = nn.Parameter(start.clone())
+
+    def keep_ratios(self) -> tuple[Tensor, Tensor]:
+        """[L] of heads and [L] of hidden units, in (0, 1)."""
+        return self.heads_thresholds.sigmoid(), self.hidden_thresholds.sigmoid()
+
+    def widths(self) -> tuple[list[int], list[int]]:
+        """Heads and hidden units kept now, rounded to the alignment."""
+        heads, hidden = (r.detach().tolist() for r in self.keep_ratios())
+        blocks = self.structure.blocks
+        return (
+            [kept_count(k, b.heads, self.alignment.heads) for k, b in zip(heads, blocks, strict=True)],
+            [kept_count(k, b.hidden, self.alignment.hidden) for k, b in zip(hidden, blocks, strict=True)],
+        )
+
+    def masks(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Per block a mask over heads: [heads], and one over hidden units: [hidden]."""
+        keep_heads, keep_hidden = self.keep_ratios()
+        heads, hidden = self.widths()
+        return (
+            [TopK.apply(s, keep_heads[i], heads[i]) for i, s in enumerate(self.heads_scores)],
+            [TopK.apply(s, keep_hidden[i], hidden[i]) for i, s in enumerate(self.hidden_scores)],
+        )
+
+    def kept(self) -> tuple[list[list[int]], list[list[int]]]:
+        """Per block the heads and hidden units the masks keep now, ascending."""
+        heads, hidden = self.masks()
+        return [m.nonzero()[:, 0].tolist() for m in heads], [m.nonzero()[:, 0].tolist() for m in hidden]
+
+
+class MaskedForward:
+    """Runs a timm ViT under masks: heads are silenced before `proj`, hidden units before `fc2`.
+
+    One head mask silences query, key and value together. Use as a context manager; inside, set `heads` and `hidden`
+    (see `Masks.masks`) before each forward pass. With None the model runs dense.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.heads: Sequence[Tensor] | None = None
+        self.hidden: Sequence[Tensor] | None = None
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> MaskedForward:
+        for index, block in enumerate(self.model.blocks):
+            self._handles.append(block.attn.proj.register_forward_pre_hook(self._mask_heads(index, block)))
+            self._handles.append(block.mlp.fc2.register_forward_pre_hook(self._mask_hidden(index)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _mask_heads(self, index: int, block: Any) -> Any:
+        head_dim = block.attn.head_dim
+
+        def hook(_: nn.Module, args: tuple[Tensor]) -> Tensor | None:
+            if self.heads is None:
+                return None
+            z = args[0]
+            return z * self.heads[index].to(z.dtype).repeat_interleave(head_dim)
+
+        return hook
+
+    def _mask_hidden(self, index: int) -> Any:
+        def hook(_: nn.Module, args: tuple[Tensor]) -> Tensor | None:
+            return None if self.hidden is None else args[0] * self.hidden[index].to(args[0].dtype)
+
+        return hook

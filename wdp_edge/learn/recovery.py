@@ -1,0 +1,155 @@
+"""Fine-tuning of the shrunk model: labels, the dense model's logits, and its block outputs."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wdp_edge import progress
+from wdp_edge.data.stream import TrainStream
+from wdp_edge.learn.checkpoint import Checkpointer, load_state
+from wdp_edge.learn.features import BlockOutputs, feature_depths, feature_loss
+from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays, training_loss
+from wdp_edge.models import vit
+from wdp_edge.recipe import RecoverRecipe
+from wdp_edge.stages import CurvePoint, Recovered
+
+CURVE_POINTS = 60
+JUDGEMENTS = 6
+
+
+@dataclass(frozen=True)
+class RecoveryPlan:
+    """steps: optimiser steps in all. judge: held-back training images' accuracy of a model, for the curve."""
+
+    steps: int
+    judge: Callable[[nn.Module], float] | None = None
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices are decayed; biases, norms, LayerScale and position are not."""
+    decayed = [
+        p
+        for name, p in model.named_parameters()
+        if p.ndim >= 2 and "embed" not in name and "token" not in name
+    ]
+    ids = {id(p) for p in decayed}
+    others = [p for p in model.parameters() if id(p) not in ids]
+    return [
+        {"name": "matrices", "params": decayed, "weight_decay": weight_decay},
+        {"name": "others", "params": others, "weight_decay": 0.0},
+    ]
+
+
+class Recovery:
+    """State and step of the recovery of `small`, a cut copy of `dense`."""
+
+    def __init__(self, dense: Any, small: Any, steps: int, options: RecoverRecipe) -> None:
+        self.options, self.steps = options, steps
+        self.bf16 = bf16_pays(dense)
+        self.teacher = Teacher(dense, self.bf16)
+        self.student: Any = small.train()
+        vit.set_fused_attention(small, vit.fused_attention_pays(vit.tokens_of(small)))
+        self.average: Any = copy.deepcopy(small).eval()
+        self.depths = feature_depths(len(small.blocks), options.feature_depths)
+        self.class_token_only = len(small.blocks) if small.global_pool == "token" else None
+        groups = parameter_groups(small, options.weight_decay)
+        self.optimiser = torch.optim.AdamW(groups, lr=options.lr, fused=True)
+        self.done = 0
+        self.curve: list[CurvePoint] = []
+
+    def rate(self, step: int) -> float:
+        """Learning rate: linear warm-up, then a cosine to zero."""
+        warm = max(1, round(self.options.warmup * self.steps))
+        rise = min(1.0, (step + 1) / warm)
+        return self.options.lr * rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+    def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """One update. images: [B, 3, H, W] float32 normalised; labels: [B] int64."""
+        rate = self.rate(self.done)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with BlockOutputs(self.teacher.model, self.depths) as wanted:
+            teacher = self.teacher(images)
+        with BlockOutputs(self.student, self.depths) as got, autocast(self.bf16):
+            logits = self.student(images)
+        share, temperature = self.options.distillation, self.options.temperature
+        loss, distilled = training_loss(logits, teacher, labels, share, temperature)
+        parts = [
+            feature_loss(got.values[d], wanted.values[d], d == self.class_token_only) for d in self.depths
+        ]
+        features = torch.stack(parts).mean()
+        (loss + self.options.features * features).backward()
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.done += 1
+        self._follow()
+        return {
+            "loss": float(loss.detach()),
+            "distillation": float(distilled),
+            "features": float(features),
+            "lr": rate,
+        }
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Moves the averaged weights; the average forgets its start quickly."""
+        decay = min(self.options.ema, (1 + self.done) / (10 + self.done))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.student.parameters()), 1 - decay)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "done": self.done,
+            "student": self.student.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "curve": [[p.step, p.images, p.values] for p in self.curve],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.done = state["done"]
+        self.student.load_state_dict(state["student"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.curve = [CurvePoint(*point) for point in state["curve"]]
+
+
+def recover(
+    dense: nn.Module,
+    small: nn.Module,
+    plan: RecoveryPlan,
+    options: RecoverRecipe,
+    stream: TrainStream,
+    checkpoint: Path,
+) -> tuple[nn.Module, Recovered]:
+    """Fine-tunes `small` (or resumes from `checkpoint`); returns the model to ship and the curve."""
+    start = time.monotonic()
+    recovery = Recovery(dense, small, plan.steps, options)
+    if (state := load_state(checkpoint)) is not None:
+        recovery.restore(state)
+    save = Checkpointer(checkpoint, options.checkpoint_seconds, recovery.state)
+    every = max(1, plan.steps // CURVE_POINTS)
+    judged = max(1, plan.steps // JUDGEMENTS)
+    with progress.task("recover accuracy", plan.steps) as advance:
+        advance(recovery.done)
+        for images, labels in stream.batches(recovery.done, plan.steps):
+            values = recovery.step(images, labels)
+            done = recovery.done
+            if plan.judge and (done % judged == 0 or done == plan.steps):
+                values["holdout_accuracy"] = plan.judge(recovery.average)
+            if done % every == 0 or "holdout_accuracy" in values:
+                recovery.curve.append(CurvePoint(done, done * options.batch_size, values))
+            save()
+            advance(1)
+    shipped = recovery.average if options.ema else recovery.student
+    vit.set_fused_attention(shipped, True)
+    seconds = time.monotonic() - start
+    return shipped.eval(), Recovered(seconds, plan.steps * options.batch_size, recovery.curve)

@@ -1,0 +1,174 @@
+"""The search for widths: scores and thresholds learned under the latency budget, with the dense model as teacher.
+
+Of the weights only `proj` and `fc2` move (the layers that the closed-form compensation refits later), so that the
+masked model stays alive at half its width while a step stays as cheap as plain fine-tuning.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wdp_edge import progress
+from wdp_edge.data.stream import TrainStream
+from wdp_edge.learn.budget_term import AugmentedLagrangian, CostModel, structure_cost
+from wdp_edge.learn.checkpoint import Checkpointer, load_state
+from wdp_edge.learn.exits import Exits, exit_depths, forward_with_exits
+from wdp_edge.learn.masks import MaskedForward, Masks
+from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays, training_loss
+from wdp_edge.models import vit
+from wdp_edge.recipe import LearnRecipe
+from wdp_edge.stages import CurvePoint, Learned
+
+EXIT_WEIGHT = 0.3
+RAMP = 0.5
+CURVE_POINTS = 60
+
+
+@dataclass(frozen=True)
+class SearchGoal:
+    """cost: latency model; dense_ms: where the budget ramp starts; budget_ms: where it ends after half the steps."""
+
+    cost: CostModel
+    dense_ms: float
+    budget_ms: float
+    steps: int
+
+    def budget_at(self, step: int) -> float:
+        share = min(1.0, (step + 1) / max(1.0, RAMP * self.steps))
+        return self.dense_ms + (self.budget_ms - self.dense_ms) * share
+
+
+def optimiser_groups(
+    student: nn.Module, masks: Masks, exits: Exits, options: LearnRecipe
+) -> list[dict[str, Any]]:
+    """One group per kind of parameter. Scores and thresholds are never decayed."""
+    kinds: dict[str, tuple[list[nn.Parameter], float, float]] = {
+        "scores": ([*masks.heads_scores, *masks.hidden_scores], options.scores_lr, 0.0),
+        "thresholds": ([masks.heads_thresholds, masks.hidden_thresholds], options.thresholds_lr, 0.0),
+        "weights": ([p for p in student.parameters() if p.requires_grad], options.weights_lr, 0.0),
+        "exits": (list(exits.parameters()), options.exits_lr, 0.0),
+    }
+    return [
+        {"name": name, "params": params, "lr": lr, "weight_decay": decay}
+        for name, (params, lr, decay) in kinds.items()
+        if params
+    ]
+
+
+def searched_weights(student: Any) -> None:
+    """Freezes everything but `proj` and `fc2` of every block."""
+    student.requires_grad_(False)
+    for block in student.blocks:
+        block.attn.proj.requires_grad_(True)
+        block.mlp.fc2.requires_grad_(True)
+
+
+class Search:
+    """State and step of the search."""
+
+    def __init__(self, dense: Any, masks: Masks, goal: SearchGoal, options: LearnRecipe) -> None:
+        self.goal, self.masks = goal, masks
+        self.bf16 = bf16_pays(dense)
+        self.teacher = Teacher(dense, self.bf16)
+        self.student: Any = copy.deepcopy(dense).train()
+        vit.set_fused_attention(self.student, vit.fused_attention_pays(vit.tokens_of(dense)))
+        searched_weights(self.student)
+        self.exits = Exits(dense, exit_depths(len(dense.blocks), options.exits))
+        self.lagrangian = AugmentedLagrangian()
+        groups = optimiser_groups(self.student, masks, self.exits, options)
+        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
+        self.done = 0
+        self.curve: list[CurvePoint] = []
+
+    def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """One update. images: [B, 3, H, W] float32 normalised; labels: [B] int64."""
+        teacher = self.teacher(images)
+        with MaskedForward(self.student) as masked, autocast(self.bf16):
+            masked.heads, masked.hidden = self.masks.masks()
+            logits, early = forward_with_exits(self.student, self.exits, images)
+        loss, distilled = training_loss(logits, teacher, labels, 0.7, 2.0)
+        for exit_logits in early:
+            loss = loss + EXIT_WEIGHT * training_loss(exit_logits, teacher, labels, 0.7, 2.0)[0]
+        budget = self.goal.budget_at(self.done)
+        cost = structure_cost(self.masks, self.goal.cost)
+        (loss + self.lagrangian(cost, budget)).backward()
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.lagrangian.ascend(float(cost), budget)
+        self.done += 1
+        heads, hidden = (r.detach() for r in self.masks.keep_ratios())
+        return {
+            "loss": float(loss.detach()),
+            "distillation": float(distilled),
+            "cost_ms": float(cost.detach()),
+            "budget_ms": budget,
+            "lambda": self.lagrangian.multiplier,
+            "keep_heads": float(heads.mean()),
+            "keep_hidden": float(hidden.mean()),
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "done": self.done,
+            "multiplier": self.lagrangian.multiplier,
+            "masks": self.masks.state_dict(),
+            "exits": self.exits.state_dict(),
+            "student": self.student.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "curve": [[p.step, p.images, p.values] for p in self.curve],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.done = state["done"]
+        self.lagrangian.multiplier = state["multiplier"]
+        self.masks.load_state_dict(state["masks"])
+        self.exits.load_state_dict(state["exits"])
+        self.student.load_state_dict(state["student"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.curve = [CurvePoint(*point) for point in state["curve"]]
+
+
+def search(
+    dense: nn.Module,
+    masks: Masks,
+    goal: SearchGoal,
+    options: LearnRecipe,
+    stream: TrainStream,
+    checkpoint: Path,
+) -> Learned:
+    """Runs (or resumes from `checkpoint`) goal.steps steps and returns scores and keep ratios.
+
+    stream: `batches(start, stop)` yields (images, labels); batch number k is the same however the run got there.
+    """
+    start = time.monotonic()
+    searching = Search(dense, masks, goal, options)
+    if (state := load_state(checkpoint)) is not None:
+        searching.restore(state)
+    save = Checkpointer(checkpoint, options.checkpoint_seconds, searching.state)
+    every = max(1, goal.steps // CURVE_POINTS)
+    with progress.task("learn widths", goal.steps) as advance:
+        advance(searching.done)
+        for images, labels in stream.batches(searching.done, goal.steps):
+            values = searching.step(images, labels)
+            if searching.done % every == 0 or searching.done == goal.steps:
+                point = CurvePoint(searching.done, searching.done * options.batch_size, values)
+                searching.curve.append(point)
+            save()
+            advance(1)
+    keep_heads, keep_hidden = (r.detach().tolist() for r in masks.keep_ratios())
+    return Learned(
+        heads_scores=[s.detach().tolist() for s in masks.heads_scores],
+        hidden_scores=[s.detach().tolist() for s in masks.hidden_scores],
+        keep_heads=keep_heads,
+        keep_hidden=keep_hidden,
+        seconds=time.monotonic() - start,
+        images=goal.steps * options.batch_size,
+        curve=searching.curve,
+    )

@@ -1,0 +1,150 @@
+"""A run directory: typed stage results, a lock, a manifest; killed at any moment, it goes on where it was."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+
+from wdp_edge.errors import InputError, SetupError
+from wdp_edge.files import disk_error, read_json, sha256, to_plain, write_json, write_text
+from wdp_edge.plain import from_plain
+from wdp_edge.recipe import Recipe
+from wdp_edge.stages import MANIFEST, RECIPE, RESULT
+
+T = TypeVar("T")
+RUN_VERSION = 1
+
+
+class Run:
+    """One run's folder. A context manager: inside, no other process works on it.
+
+    Raises InputError when the folder belongs to another recipe or is no run folder, SetupError when another process
+    holds it or the disk is full.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe, command: Sequence[str] = ()) -> None:
+        self.path, self.recipe, self.command = path, recipe, list(command)
+
+    def __enter__(self) -> Run:
+        self._check_owner()
+        try:
+            (self.path / "stages").mkdir(parents=True, exist_ok=True)
+            # The system drops this lock when the process dies, however it dies.
+            self._lock = FileLock(self.path / ".lock")
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise SetupError(
+                f"Another process works on {self.path}.", "Wait for it or choose another folder with --out."
+            ) from error
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+        if not (self.path / MANIFEST).exists():
+            from wdp_edge.recipe_file import dump_recipe
+
+            write_text(self.path / RECIPE, dump_recipe(self.recipe, comments=False))
+            self.update_manifest(started=now(), command=self.command, seed=self.recipe.prune.seed)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def _check_owner(self) -> None:
+        if not self.path.exists():
+            return
+        manifest_path = self.path / MANIFEST
+        if not manifest_path.exists():
+            leftovers = {".lock", "stages", RECIPE}
+            if not self.path.is_dir() or any(p.name not in leftovers for p in self.path.iterdir()):
+                raise InputError(
+                    f"{self.path} exists and is not a run folder.", "Choose another folder with --out."
+                )
+            return
+        if read_json(manifest_path).get("recipe_digest") != recipe_digest(self.recipe):
+            raise InputError(
+                f"{self.path} is the run of another recipe (its own is in {self.path / RECIPE}).",
+                "Choose another folder with --out, or give the same settings again.",
+            )
+
+    def manifest(self) -> dict[str, Any]:
+        path = self.path / MANIFEST
+        return dict(read_json(path)) if path.exists() else {}
+
+    def update_manifest(self, **values: Any) -> None:
+        head = {"version": RUN_VERSION, "recipe_digest": recipe_digest(self.recipe)}
+        write_json(self.path / MANIFEST, {**head, **self.manifest(), **to_plain(values)})
+
+    def add_artifact(self, path: Path) -> None:
+        """Records size and SHA-256 of a file in the run folder."""
+        artifacts = dict(self.manifest().get("artifacts", {}))
+        name = path.relative_to(self.path).as_posix()
+        artifacts[name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+        self.update_manifest(artifacts=artifacts)
+
+    def stage(self, name: str, kind: type[T], compute: Callable[[], T]) -> T:
+        """The stage's result: read back when it is there, else computed and written."""
+        path = self.path / "stages" / f"{name}.json"
+        if path.exists():
+            return from_plain(kind, read_json(path), str(path))
+        result = compute()
+        write_json(path, result)
+        return result
+
+    def done(self, name: str) -> bool:
+        return (self.path / "stages" / f"{name}.json").exists()
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """First 12 hex digits of the SHA-256 of all settings that decide the result (not the folder, not the workers)."""
+    plain = to_plain(
+        replace(recipe, prune=replace(recipe.prune, out=""), data=replace(recipe.data, workers=0))
+    )
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_path(recipe: Recipe) -> Path:
+    """Where this recipe runs: prune.out, or runs/<model>-<budget>-<precision>-<digest>."""
+    if recipe.prune.out:
+        return Path(recipe.prune.out)
+    parts = [recipe.model.name, recipe.prune.latency_budget.replace("%", "pct"), recipe.prune.precision]
+    name = "-".join([*parts, recipe_digest(recipe)[:6]])
+    return Path("runs") / re.sub(r"[^\w.-]+", "_", name)
+
+
+def latest_run(root: Path) -> Path:
+    """The run below `root` (itself, or in its folder runs/) that was started or changed last.
+
+    Raises InputError when there is none.
+    """
+    if (root / MANIFEST).exists():
+        return root
+    folder = root / "runs" if (root / "runs").is_dir() else root
+    found = [p.parent for p in folder.glob(f"*/{MANIFEST}")]
+    if not found:
+        raise InputError(
+            f"There is no run in {folder}.", "Make one with: wdp-edge prune --latency-budget 50%"
+        )
+    return max(found, key=lambda p: (p / MANIFEST).stat().st_mtime)
+
+
+def finished_run(path: Path) -> Path:
+    """`path` when it holds a finished run. Raises InputError when it does not."""
+    if not (path / MANIFEST).exists():
+        raise InputError(f"{path} is not a run folder.", "Name a folder that `wdp-edge prune` made.")
+    if not (path / RESULT).exists():
+        raise InputError(f"The run in {path} is not finished.", "Give its `wdp-edge prune` command again.")
+    return path

@@ -1,0 +1,1 @@
+"""From scores, latency table and budget to the structure that is cut."""

@@ -1,0 +1,130 @@
+"""Candidate structures for a budget: which units each keeps, from saliency, learned scores, or evenly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from wdp_edge.cost.table import LatencyTable
+from wdp_edge.models.surgery import Kept
+from wdp_edge.select.knapsack import Option, choose
+from wdp_edge.shrink.saliency import Removal, Saliency
+from wdp_edge.stages import Learned
+from wdp_edge.structure import Structure
+
+MAX_OPTIONS = 96
+SCALE_LIMIT = 30.0
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A way to choose: per block the order in which heads and hidden units go, and what each width loses."""
+
+    name: str
+    heads: tuple[Removal, ...]
+    hidden: tuple[Removal, ...]
+
+
+def width_options(units: int, multiple: int) -> list[int]:
+    """Widths worth choosing from, ascending: multiples of the target's alignment, and the full width."""
+    step = multiple
+    while units / step > MAX_OPTIONS:
+        step += multiple
+    return sorted({*range(step, units + 1, step), units})
+
+
+def saliency_ranking(saliency: Saliency) -> Ranking:
+    return Ranking("compensation", saliency.heads, saliency.hidden)
+
+
+def learned_ranking(saliency: Saliency, learned: Learned, table: LatencyTable) -> Ranking:
+    """Learned scores give the order of units; learned keep ratios set how much a layer's units are worth.
+
+    Each layer's removal curve is scaled so that at its learned width one millisecond costs the same in every layer:
+    under the budget it was learned for, the knapsack then returns the learned widths, and it carries them over to
+    other budgets and exits.
+    """
+    heads = [_reordered(r, scores) for r, scores in zip(saliency.heads, learned.heads_scores, strict=True)]
+    hidden = [_reordered(r, scores) for r, scores in zip(saliency.hidden, learned.hidden_scores, strict=True)]
+    slopes = [
+        *(_price(r, k, table.attention_ms) for r, k in zip(heads, learned.keep_heads, strict=True)),
+        *(_price(r, k, table.mlp_ms) for r, k in zip(hidden, learned.keep_hidden, strict=True)),
+    ]
+    middle = median(slopes)
+    scales = [min(SCALE_LIMIT, max(1 / SCALE_LIMIT, middle / s)) for s in slopes]
+    depth = len(heads)
+    return Ranking(
+        "learned",
+        tuple(_scaled(r, s) for r, s in zip(heads, scales[:depth], strict=True)),
+        tuple(_scaled(r, s) for r, s in zip(hidden, scales[depth:], strict=True)),
+    )
+
+
+def _reordered(removal: Removal, scores: Sequence[float]) -> Removal:
+    place = {unit: i for i, unit in enumerate(removal.order)}
+    order = sorted(range(len(scores)), key=lambda i: (scores[i], place[i]))
+    return Removal(tuple(order), removal.cost)
+
+
+def _price(removal: Removal, keep: float, milliseconds: Callable[[float], float]) -> float:
+    """Loss per millisecond at the learned width: the removal curve's slope over the table's."""
+    units = len(removal.order)
+    reach = max(1, units // 12)
+    low = max(1, min(units - 1, round(keep * units) - reach))
+    high = min(units, max(low + 1, round(keep * units) + reach))
+    saved = milliseconds(float(high)) - milliseconds(float(low))
+    return max(removal.lost(low) - removal.lost(high), 1e-12) / max(saved, 1e-9)
+
+
+def _scaled(removal: Removal, scale: float) -> Removal:
+    return Removal(removal.order, tuple(c * scale for c in removal.cost))
+
+
+def solve(
+    ranking: Ranking, dense: Structure, depth: int, table: LatencyTable, limit_ms: float, multiple: int
+) -> Kept | None:
+    """The best units to keep with the exit after `depth` blocks; None when nothing fits."""
+    choices = []
+    for block, heads, hidden in zip(dense.blocks[:depth], ranking.heads, ranking.hidden, strict=False):
+        widths = range(1, block.heads + 1)
+        choices.append([Option(w, table.attention_ms(w), heads.lost(w)) for w in widths])
+        widths_hidden = width_options(block.hidden, multiple)
+        choices.append([Option(w, table.mlp_ms(w), hidden.lost(w)) for w in widths_hidden])
+    widths_chosen = choose(choices, limit_ms - table.fixed_ms)
+    if widths_chosen is None:
+        return None
+    return keep_best(ranking, widths_chosen[0::2], widths_chosen[1::2])
+
+
+def narrower(units: int, wanted: float, multiple: int) -> int:
+    """The widest option of at most `wanted` units, or the narrowest one there is."""
+    options = width_options(units, multiple)
+    return max([w for w in options if w <= wanted], default=options[0])
+
+
+def solve_uniform(
+    ranking: Ranking, dense: Structure, depth: int, table: LatencyTable, limit_ms: float, multiple: int
+) -> Kept | None:
+    """The same share of heads and hidden units in every block, the largest that fits."""
+    best = None
+    for percent in range(1, 101):
+        heads = [max(1, round(percent * b.heads / 100)) for b in dense.blocks[:depth]]
+        hidden = [narrower(b.hidden, percent * b.hidden / 100, multiple) for b in dense.blocks[:depth]]
+        if table.predict(dense.with_widths(heads, hidden)) <= limit_ms:
+            best = keep_best(ranking, heads, hidden)
+    return best
+
+
+def keep_best(ranking: Ranking, heads: Sequence[int], hidden: Sequence[int]) -> Kept:
+    """The last units to go, per block."""
+    return Kept(
+        tuple(r.keep(w) for r, w in zip(ranking.heads, heads, strict=False)),
+        tuple(r.keep(w) for r, w in zip(ranking.hidden, hidden, strict=False)),
+    )
+
+
+def smallest(dense: Structure, depth: int, multiple: int) -> Structure:
+    """What selection can shrink to at most: one head and the narrowest MLP in every block up to the exit."""
+    blocks = dense.blocks[:depth]
+    return dense.with_widths([1] * depth, [width_options(b.hidden, multiple)[0] for b in blocks])

@@ -1,0 +1,49 @@
+"""The widths of all sub-layers at once: an exact multiple-choice knapsack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+
+
+@dataclass(frozen=True)
+class Option:
+    """One width a sub-layer may get: what it takes (ms) and what it loses (any unit, the same for all)."""
+
+    width: int
+    milliseconds: float
+    loss: float
+
+
+def choose(choices: Sequence[Sequence[Option]], limit_ms: float) -> list[int] | None:
+    """One option's width per sub-layer with the least total loss within `limit_ms`; None when nothing fits.
+
+    Solved to optimality by branch and bound (HiGHS through scipy.optimize.milp).
+    """
+    if sum(min(o.milliseconds for o in options) for options in choices) > limit_ms:
+        return None
+    owner = np.repeat(np.arange(len(choices)), [len(options) for options in choices])
+    flat = [option for options in choices for option in options]
+    loss = np.array([option.loss for option in flat])
+    time = np.array([option.milliseconds for option in flat])
+    columns = np.arange(len(flat))
+    one_each = csr_array((np.ones(len(flat)), (owner, columns)), shape=(len(choices), len(flat)))
+    solution = milp(
+        # Scaled to one: HiGHS compares with absolute tolerances.
+        loss / max(float(np.abs(loss).max()), 1e-30),
+        integrality=np.ones(len(flat)),
+        bounds=Bounds(0, 1),
+        constraints=[
+            LinearConstraint(one_each, 1, 1),
+            LinearConstraint(csr_array(time[None, :] / limit_ms), -np.inf, 1.0),
+        ],
+        options={"mip_rel_gap": 1e-6, "time_limit": 20.0},
+    )
+    if solution.x is None:
+        return None
+    taken = np.flatnonzero(solution.x > 0.5)
+    return [flat[i].width for i in taken]

@@ -1,0 +1,50 @@
+"""Ridge regression from streamed moments: memory depends on the widths, not on the number of samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Moments:
+    """First and second moments of inputs z: [M, K] and targets t: [M, D], in float64 over any number of batches."""
+
+    def __init__(self, inputs: int, targets: int) -> None:
+        self.count = 0
+        self.z = torch.zeros(inputs, dtype=torch.float64)
+        self.t = torch.zeros(targets, dtype=torch.float64)
+        self.zz = torch.zeros(inputs, inputs, dtype=torch.float64)
+        self.zt = torch.zeros(inputs, targets, dtype=torch.float64)
+
+    def add(self, z: Tensor, t: Tensor | None = None) -> None:
+        """z: [..., K], t: [..., D] (None where only the inputs' moments are wanted)."""
+        z = z.reshape(-1, z.shape[-1]).float()
+        self.count += len(z)
+        self.z += z.sum(0, dtype=torch.float64)
+        self.zz += (z.T @ z).double()
+        if t is not None:
+            t = t.reshape(-1, t.shape[-1]).float()
+            self.t += t.sum(0, dtype=torch.float64)
+            self.zt += (z.T @ t).double()
+
+    def covariance(self) -> Tensor:
+        """Centred second moment of the inputs: [K, K] float64."""
+        mean = self.z / self.count
+        return self.zz / self.count - torch.outer(mean, mean)
+
+    def solve(self, ridge: float) -> tuple[Tensor, Tensor]:
+        """Weight [D, K] and bias [D], float32, of the affine map z -> t with the least squared error.
+
+        ridge: relative to the mean variance of the inputs; the bias is not penalised.
+        """
+        mean_z, mean_t = self.z / self.count, self.t / self.count
+        covariance = damped(self.covariance(), ridge)
+        cross = self.zt / self.count - torch.outer(mean_z, mean_t)
+        weight = torch.linalg.solve(covariance, cross).T
+        return weight.float(), (mean_t - weight @ mean_z).float()
+
+
+def damped(covariance: Tensor, ridge: float) -> Tensor:
+    """covariance + ridge * mean(diagonal) * identity: [K, K] float64."""
+    level = covariance.diagonal().mean().clamp_min(1e-12)
+    return covariance + ridge * level * torch.eye(len(covariance), dtype=covariance.dtype)

@@ -1,0 +1,190 @@
+"""What removing heads and hidden units costs *after* compensation, in closed form and without labels.
+
+The residual of the best refit after removing a set R is tr(W_R (P_RR)^-1 W_R^T), with P the inverse covariance of the
+layer's inputs and W its weights: the optimal brain surgeon applied to whole units (Hassibi & Stork 1993; CORP, arXiv
+2602.05243). Errors of different layers are made comparable by the empirical Fisher information of the dense model's
+own predictions at the place where the layer writes into the residual stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wdp_edge import progress
+from wdp_edge.models import vit
+from wdp_edge.shrink.compensation import RIDGE, input_of
+from wdp_edge.shrink.gram import Moments, damped
+from wdp_edge.shrink.streams import Streams
+
+GROUP = 8
+FISHER_TEMPERATURE = 2.0
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One layer's units in the order in which they go, and what has been lost by then.
+
+    order: all units, first to go first. cost[k]: expected rise of the divergence from the dense model (nats per
+    image) when the first k units of `order` are gone and the layer is refitted; cost[0] = 0, rising.
+    """
+
+    order: tuple[int, ...]
+    cost: tuple[float, ...]
+
+    def keep(self, count: int) -> tuple[int, ...]:
+        """The `count` units that stay, ascending."""
+        return tuple(sorted(self.order[len(self.order) - count :]))
+
+    def lost(self, count: int) -> float:
+        """Cost of keeping only `count` units."""
+        return self.cost[len(self.order) - count]
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """Removal of heads and of hidden units for every block."""
+
+    heads: tuple[Removal, ...]
+    hidden: tuple[Removal, ...]
+
+
+def saliency(
+    model: Any,
+    images: Tensor,
+    prepare: Callable[[Tensor], Tensor],
+    seed: int,
+    scratch: Path | None = None,
+) -> Saliency:
+    """images: [n, 3, H, W] uint8, unlabelled; prepare: uint8 -> normalised float32."""
+    fisher_attention, fisher_mlp = fisher(model, images[:512], prepare, seed)
+    heads, hidden = [], []
+    tokens = vit.tokens_of(model)
+    with (
+        torch.no_grad(),
+        Streams(len(images), tokens, model.embed_dim, scratch) as streams,
+        progress.task("saliency", len(model.blocks)) as advance,
+    ):
+        for part in streams.chunks():
+            streams.write(part, vit.embed(model, prepare(images[part])), None)
+        for index, block in enumerate(model.blocks):
+            attention, mlp = _block_moments(block, streams)
+            weight = _writes(block.attn.proj, vit.layer_scale(block, "ls1"), fisher_attention[index])
+            heads.append(removal(attention.covariance(), weight, block.attn.head_dim, 1))
+            weight = _writes(block.mlp.fc2, vit.layer_scale(block, "ls2"), fisher_mlp[index])
+            hidden.append(removal(mlp.covariance(), weight, 1, GROUP))
+            advance(1)
+    return Saliency(tuple(heads), tuple(hidden))
+
+
+def _writes(linear: nn.Linear, gamma: Tensor | None, information: Tensor) -> Tensor:
+    """Weights [D, K] scaled so that squared errors of the outputs add up to half the divergence."""
+    scale = (information / 2).sqrt()
+    if gamma is not None:
+        scale = scale * gamma.detach().double()
+    return linear.weight.detach().double() * scale[:, None]
+
+
+def _block_moments(block: Any, streams: Streams) -> tuple[Moments, Moments]:
+    """Inputs of proj and fc2 on the dense stream; leaves the stream after the block."""
+    attention, mlp = Moments(block.attn.attn_dim, 0), Moments(block.mlp.fc1.out_features, 0)
+    for part in streams.chunks():
+        x, _ = streams.read(part)
+        z = input_of(block.attn.proj, block.attn, block.norm1(x))
+        attention.add(z)
+        x = x + block.ls1(block.attn.proj(z))
+        z = input_of(block.mlp.fc2, block.mlp, block.norm2(x))
+        mlp.add(z)
+        streams.write(part, x + block.ls2(block.mlp.fc2(z)), None)
+    return attention, mlp
+
+
+def fisher(
+    model: Any, images: Tensor, prepare: Callable[[Tensor], Tensor], seed: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Diagonal Fisher information per residual channel at the outputs of attention and MLP, summed over tokens.
+
+    Labels are drawn from the model's own (softened) predictions. Returns two lists over blocks of [D] float64.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    sums: dict[tuple[str, int], Tensor] = {}
+    hooks = []
+
+    def watch(key: tuple[str, int]) -> Callable[[nn.Module, Any, Tensor], None]:
+        def on_output(_: nn.Module, __: Any, output: Tensor) -> None:
+            def on_gradient(gradient: Tensor) -> None:
+                sums[key] = sums.get(key, 0) + gradient.double().square().sum((0, 1))
+
+            output.register_hook(on_gradient)
+
+        return on_output
+
+    for index, block in enumerate(model.blocks):
+        hooks.append(block.ls1.register_forward_hook(watch(("attention", index))))
+        hooks.append(block.ls2.register_forward_hook(watch(("mlp", index))))
+    parameters = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        for p, _ in parameters:
+            p.requires_grad_(False)
+        for part in images.split(64):
+            logits = model(prepare(part).requires_grad_(True)) / FISHER_TEMPERATURE
+            drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator)[:, 0]
+            nn.functional.cross_entropy(logits, drawn, reduction="sum").backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for p, wanted in parameters:
+            p.requires_grad_(wanted)
+    depth = range(len(model.blocks))
+    return [sums["attention", i] / len(images) for i in depth], [sums["mlp", i] / len(images) for i in depth]
+
+
+@torch.no_grad()
+def removal(covariance: Tensor, weight: Tensor, unit: int, group: int) -> Removal:
+    """Greedy optimal-brain-surgeon order of units of `unit` neighbouring inputs each.
+
+    covariance: [K, K] float64 of the layer's inputs; weight: [D, K] float64, outputs scaled to comparable errors.
+    `group` units go at a time.
+    """
+    inverse = torch.linalg.inv(damped(covariance, RIDGE)).float()
+    weight = weight.float()
+    units = list(range(covariance.shape[0] // unit))
+    order: list[int] = []
+    cost = [0.0]
+    while units:
+        single = _single_costs(inverse, weight, unit)
+        step = torch.argsort(single, stable=True)[: min(group, len(units))]
+        inputs = (step[:, None] * unit + torch.arange(unit)).flatten()
+        mask = torch.ones(len(inverse), dtype=torch.bool)
+        mask[inputs] = False
+        solved = torch.linalg.solve(
+            inverse[inputs][:, inputs], torch.cat([inverse[inputs], weight[:, inputs].T], 1)
+        )
+        back, weights_back = solved[:, : len(inverse)], solved[:, len(inverse) :]
+        joint = float((weight[:, inputs].T * weights_back).sum())
+        share = single[step] / single[step].sum().clamp_min(1e-30)
+        for index, part in zip(step.tolist(), share.tolist(), strict=True):
+            order.append(units[index])
+            cost.append(cost[-1] + max(joint, 0.0) * part)
+        weight = (weight - weight[:, inputs] @ back)[:, mask]
+        inverse = (inverse - inverse[:, inputs] @ back)[mask][:, mask]
+        gone = set(step.tolist())
+        units = [u for i, u in enumerate(units) if i not in gone]
+    return Removal(tuple(order), tuple(cost))
+
+
+def _single_costs(inverse: Tensor, weight: Tensor, unit: int) -> Tensor:
+    """Residual of removing each unit alone: [units]."""
+    if unit == 1:
+        return weight.square().sum(0) / inverse.diagonal().clamp_min(1e-12)
+    count = len(inverse) // unit
+    blocks = torch.stack(
+        [inverse[i * unit : (i + 1) * unit, i * unit : (i + 1) * unit] for i in range(count)]
+    )
+    parts = weight.reshape(len(weight), count, unit).permute(1, 2, 0)
+    return (parts * torch.linalg.solve(blocks, parts)).sum((1, 2))
