@@ -20,7 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wdp_edge.models.files import load
-    from wdp_edge.pipeline import evaluate, export, profile, prune, table
+    from wdp_edge.pipeline.evaluate import evaluate
+    from wdp_edge.pipeline.export import export
+    from wdp_edge.pipeline.profile import profile
+    from wdp_edge.pipeline.prune import prune
+    from wdp_edge.pipeline.table import table
     from wdp_edge.project import init
     from wdp_edge.recipe import Recipe
     from wdp_edge.recipe_file import load_recipe
@@ -30,14 +34,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Recipe": "wdp_edge.recipe",
-    "evaluate": "wdp_edge.pipeline",
-    "export": "wdp_edge.pipeline",
+    "evaluate": "wdp_edge.pipeline.evaluate",
+    "export": "wdp_edge.pipeline.export",
     "init": "wdp_edge.project",
     "load": "wdp_edge.models.files",
     "load_recipe": "wdp_edge.recipe_file",
-    "profile": "wdp_edge.pipeline",
-    "prune": "wdp_edge.pipeline",
-    "table": "wdp_edge.pipeline",
+    "profile": "wdp_edge.pipeline.profile",
+    "prune": "wdp_edge.pipeline.prune",
+    "table": "wdp_edge.pipeline.table",
 }
 
 __all__ = [

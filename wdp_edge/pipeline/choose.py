@@ -1,0 +1,267 @@
+"""Stages that end with a structure: saliency, learning, selection with the loop closed on the device."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wdp_edge import progress
+from wdp_edge.cost.table import LatencyTable
+from wdp_edge.errors import InputError
+from wdp_edge.learn.budget_term import CostModel
+from wdp_edge.learn.exits import exit_depths
+from wdp_edge.learn.masks import Alignment, Masks
+from wdp_edge.learn.search import SearchGoal, search
+from wdp_edge.learn.teacher import distillation
+from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.pipeline.context import Context
+from wdp_edge.pipeline.streams import train_stream
+from wdp_edge.pipeline.timing import against_dense, export_model, used_share
+from wdp_edge.run import Run
+from wdp_edge.select.candidates import (
+    Ranking,
+    learned_ranking,
+    saliency_ranking,
+    smallest,
+    solve,
+    solve_uniform,
+)
+from wdp_edge.shrink.compensation import compensate
+from wdp_edge.shrink.saliency import Removal, Saliency, saliency
+from wdp_edge.stages import Candidate, Learned, Round, Selected
+
+SALIENCY_IMAGES = 1024
+
+
+def saliency_stage(context: Context, run: Run) -> Saliency:
+    """Removal order and cost of every head and hidden unit, from unlabelled images."""
+    return run.stage(
+        "saliency",
+        Saliency,
+        lambda: saliency(
+            context.dense,
+            context.calibration[:SALIENCY_IMAGES],
+            context.prepare,
+            context.recipe.prune.seed,
+            run.path / "scratch",
+        ),
+    )
+
+
+def check_reachable(context: Context, table: LatencyTable) -> float:
+    """The budget in ms by the table. Raises InputError, saying what can be reached, when it is out of reach."""
+    budget_ms = context.budget.resolve(table.dense_ms)
+    depths = depths_of(context)
+    least = smallest(context.structure, min(depths), context.tools.target.hidden_multiple)
+    reach = table.predict(least)
+    if budget_ms < reach:
+        raise InputError(
+            f"The budget of {budget_ms:.3g} ms is below what the smallest structure reaches: about {reach:.3g} ms "
+            f"({reach / table.dense_ms:.0%} of the dense model's {table.dense_ms:.3g} ms).",
+            "Give a larger --latency-budget, a smaller model, or a faster precision.",
+        )
+    return budget_ms
+
+
+def depths_of(context: Context) -> list[int]:
+    """Depths at which the model may end, deepest first."""
+    depth = context.structure.depth
+    return [depth, *reversed(exit_depths(depth, context.recipe.prune.learn.exits))]
+
+
+def learn_stage(context: Context, run: Run, table: LatencyTable, start: Saliency, steps: int) -> Learned:
+    """Scores and thresholds, learned under the budget."""
+
+    def compute() -> Learned:
+        torch.manual_seed(context.recipe.prune.seed)
+        masks = Masks(
+            context.structure,
+            [positions(r) for r in start.heads],
+            [positions(r) for r in start.hidden],
+            Alignment(1, context.tools.target.hidden_multiple),
+        )
+        budget_ms = context.budget.resolve(table.dense_ms) * context.recipe.prune.select.margin
+        cost = CostModel(table.attention, table.mlp, table.fixed_ms)
+        goal = SearchGoal(cost, table.predict(context.structure), budget_ms, steps)
+        options = context.recipe.prune.learn
+        stream = train_stream(context, options.batch_size, first=0)
+        return search(context.dense, masks, goal, options, stream, run.path / "stages" / "learn.checkpoint")
+
+    return run.stage("learn", Learned, compute)
+
+
+def positions(removal: Removal) -> list[float]:
+    """Scores to start from: each unit's place in the removal order, in (0, 1)."""
+    count = len(removal.order)
+    scores = [0.0] * count
+    for place, unit in enumerate(removal.order):
+        scores[unit] = (place + 0.5) / count
+    return scores
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate with its compensated model's closeness to the dense one on held-back images."""
+
+    ranking: Ranking
+    uniform: bool
+    depth: int
+    kept: Kept
+    predicted_ms: float
+    agreement: float
+    divergence: float
+
+    @property
+    def name(self) -> str:
+        return "uniform" if self.uniform else self.ranking.name
+
+    def record(self, chosen: bool) -> Candidate:
+        return Candidate(
+            name=self.name,
+            exit=self.depth,
+            heads=[len(h) for h in self.kept.heads],
+            hidden=[len(n) for n in self.kept.hidden],
+            predicted_ms=self.predicted_ms,
+            agreement=self.agreement,
+            divergence=self.divergence,
+            chosen=chosen,
+        )
+
+
+class Selection:
+    """Selection for one run: candidates are compensated, judged on held-back images, and the best is timed."""
+
+    def __init__(self, context: Context, run: Run, rankings: list[Ranking]) -> None:
+        self.context, self.run, self.rankings = context, run, rankings
+        self.multiple = context.tools.target.hidden_multiple
+
+    def keep(
+        self, ranking: Ranking, uniform: bool, depth: int, table: LatencyTable, limit: float
+    ) -> Kept | None:
+        solver = solve_uniform if uniform else solve
+        return solver(ranking, self.context.structure, depth, table, limit, self.multiple)
+
+    def try_candidates(self, table: LatencyTable, limit_ms: float) -> list[Trial]:
+        """All rankings at full depth, then the best of them at every earlier exit."""
+        depths = depths_of(self.context)
+        plans = [(r, False, depths[0]) for r in self.rankings] + [(self.rankings[0], True, depths[0])]
+        with progress.task("compare candidates", len(plans) + len(depths) - 1) as advance:
+            trials = []
+            for plan in plans:
+                trials += self.judge(*plan, table, limit_ms)
+                advance(1)
+            for depth in depths[1:]:
+                best = min(trials, key=lambda t: t.divergence) if trials else None
+                ranking, uniform = (best.ranking, best.uniform) if best else (self.rankings[0], False)
+                trials += self.judge(ranking, uniform, depth, table, limit_ms)
+                advance(1)
+        if not trials:
+            raise InputError(
+                f"No structure fits into {limit_ms:.3g} ms by the latency table.",
+                "Give a larger --latency-budget.",
+            )
+        return trials
+
+    def judge(
+        self, ranking: Ranking, uniform: bool, depth: int, table: LatencyTable, limit_ms: float
+    ) -> list[Trial]:
+        """The candidate as a list of one, or an empty one when nothing fits."""
+        context = self.context
+        kept = self.keep(ranking, uniform, depth, table, limit_ms)
+        if kept is None:
+            return []
+        small = cut(context.dense, kept)
+        images = context.calibration[: context.recipe.prune.select.calibration_images]
+        name = "uniform" if uniform else ranking.name
+        compensate(
+            context.dense, small, images, context.prepare, self.run.path / "scratch", f"{name}, exit {depth}"
+        )
+        logits = context.quick_logits(small, context.holdout[0])
+        teacher = context.holdout_teacher
+        return [
+            Trial(
+                ranking=ranking,
+                uniform=uniform,
+                depth=depth,
+                kept=kept,
+                predicted_ms=table.predict(kept.structure(context.structure)),
+                agreement=float((logits.argmax(1) == teacher.argmax(1)).float().mean()),
+                divergence=float(distillation(logits, teacher, 1.0)),
+            )
+        ]
+
+    def close_loop(self, best: Trial, table: LatencyTable, dense: Path) -> tuple[Kept, float, list[Round]]:
+        """Times the best structure, corrects the table by what is seen, and solves again until it fits.
+
+        A file's latency does not depend on its weights' values, so this costs an export, not a training.
+        """
+        context, options = self.context, self.context.recipe.prune.select
+        kept, rounds = best.kept, list[Round]()
+        limit = context.budget.resolve(table.dense_ms) * options.margin
+        for number in range(options.rounds):
+            small = cut(context.dense, kept)
+            path = self.run.path / "scratch" / f"round-{number}{context.tools.target.suffix}"
+            export_model(context, small, path)
+            measured = against_dense(context, dense, path)
+            path.unlink()
+            predicted = table.predict(kept.structure(context.structure))
+            used = used_share(measured, context.budget)
+            seen = used * context.budget.resolve(table.dense_ms)
+            correction = seen / predicted
+            rounds.append(
+                Round(predicted, measured.shipped.p50, measured.dense.p50, measured.budget_ms, correction)
+            )
+            progress.say(
+                f"structure takes {used:.1%} of the budget (predicted {predicted:.3g} ms, seen {seen:.3g} ms)"
+            )
+            if options.floor <= used <= 0.5 * (1 + options.margin) or number == options.rounds - 1:
+                break
+            table = table.corrected(correction)
+            again = self.keep(best.ranking, best.uniform, best.depth, table, limit)
+            if again is None or again == kept:
+                break
+            kept = again
+        return kept, table.predict(kept.structure(context.structure)), rounds
+
+
+def select_stage(
+    context: Context, run: Run, table: LatencyTable, start: Saliency, learned: Learned | None, dense: Path
+) -> Selected:
+    """Widths per block and exit together."""
+
+    def compute() -> Selected:
+        began = time.monotonic()
+        rankings = [saliency_ranking(start)]
+        if learned is not None:
+            rankings.append(learned_ranking(start, learned, table))
+        selection = Selection(context, run, rankings)
+        limit = context.budget.resolve(table.dense_ms) * context.recipe.prune.select.margin
+        trials = selection.try_candidates(table, limit)
+        best = min(trials, key=lambda t: t.divergence)
+        kept, predicted, rounds = selection.close_loop(best, table, dense)
+        return Selected(
+            kept_heads=[list(h) for h in kept.heads],
+            kept_hidden=[list(n) for n in kept.hidden],
+            predicted_ms=predicted,
+            candidates=[t.record(t is best) for t in trials],
+            rounds=rounds,
+            seconds=time.monotonic() - began,
+        )
+
+    return run.stage("select", Selected, compute)
+
+
+def kept_of(selected: Selected) -> Kept:
+    return Kept(tuple(map(tuple, selected.kept_heads)), tuple(map(tuple, selected.kept_hidden)))
+
+
+def learning_steps(context: Context) -> tuple[int, int]:
+    """Steps of learning and of recovery that the images allow."""
+    options: Any = context.recipe.prune
+    images = context.images_budget()
+    learn = round(images * options.learn.share) // options.learn.batch_size
+    return learn, (images - learn * options.learn.batch_size) // options.recover.batch_size

@@ -1,0 +1,163 @@
+"""What every stage needs: model, images, target, device. Wrong input is found here, before anything costs time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wdp_edge import progress
+from wdp_edge.budget import LatencyBudget, parse_budget
+from wdp_edge.calibration.sample import Sample, balanced_sample
+from wdp_edge.data.folder import ImageFolder, check_classes, fingerprint, scan
+from wdp_edge.data.loading import eval_batches, load_images
+from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
+from wdp_edge.data.split import hold_out
+from wdp_edge.device import Device, TimingPlan
+from wdp_edge.devices import get_device
+from wdp_edge.errors import InputError
+from wdp_edge.learn.teacher import autocast, bf16_pays
+from wdp_edge.models import vit
+from wdp_edge.models.files import load_dense
+from wdp_edge.models.spec import ModelSpec
+from wdp_edge.recipe import Recipe
+from wdp_edge.structure import Geometry, Structure
+from wdp_edge.target import Precision, Target, get_target, parse_precision
+
+
+@dataclass(frozen=True)
+class Toolkit:
+    """Target, precision and device of a recipe, and the model to time there; no images."""
+
+    target: Target
+    precision: Precision
+    device: Device
+    spec: ModelSpec
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Toolkit:
+        target = get_target(recipe.prune.target)
+        return cls(
+            target=target,
+            precision=parse_precision(recipe.prune.precision, target),
+            device=get_device(recipe.prune.device),
+            spec=ModelSpec(recipe.model.name, recipe.model.num_classes, dict(recipe.model.args)),
+        )
+
+    def plan(self, recipe: Recipe) -> TimingPlan:
+        table = recipe.prune.table
+        return TimingPlan(rounds=table.rounds, runs=table.runs, threads=recipe.prune.threads)
+
+
+class Context:
+    """A checked recipe with its model and images.
+
+    Raises InputError or SetupError for whatever of the recipe does not fit together.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.budget: LatencyBudget = parse_budget(recipe.prune.latency_budget)
+        self.tools = Toolkit.of(recipe)
+        self.train: ImageFolder = scan(Path(recipe.data.train))
+        self.val: ImageFolder = scan(Path(recipe.data.val))
+        if not recipe.model.num_classes:
+            raise InputError(
+                "The number of classes is not set.",
+                f"Set num_classes = {len(self.train.classes)} in [model] or give --num-classes.",
+            )
+        self.dense: nn.Module = load_dense(self.tools.spec, Path(recipe.model.checkpoint))
+        check_classes(self.train, self.val, recipe.model.num_classes)
+        self.preprocessing: Preprocessing = preprocessing_of(self.dense)
+        self.structure: Structure = vit.structure_of(self.dense)
+        self.geometry: Geometry = vit.geometry_of(self.dense)
+        self.train_indices, self.holdout_indices = hold_out(
+            self.train, recipe.data.holdout_images, recipe.prune.seed
+        )
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """uint8 -> normalised float32."""
+        return normalise(images, self.preprocessing)
+
+    @cached_property
+    def fingerprints(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: {
+                "images": len(folder),
+                "classes": len(folder.classes),
+                "fingerprint": fingerprint(folder),
+            }
+            for name, folder in (("train", self.train), ("val", self.val))
+        }
+
+    @cached_property
+    def sample(self) -> Sample:
+        """Training images for compensation and calibration; never held-back ones."""
+        count = self.recipe.data.calibration_images
+        return balanced_sample(self.train, self.train_indices, count, self.recipe.prune.seed)
+
+    @cached_property
+    def calibration(self) -> Tensor:
+        """[n, 3, H, W] uint8, in an order in which every prefix is mixed over the classes."""
+        indices = self.sample.indices(self.train)
+        generator = torch.Generator().manual_seed(self.recipe.prune.seed)
+        mixed = [indices[i] for i in torch.randperm(len(indices), generator=generator).tolist()]
+        workers = self.recipe.data.workers
+        return load_images(self.train, mixed, self.preprocessing, workers, "read calibration images")
+
+    @cached_property
+    def holdout(self) -> tuple[Tensor, Tensor]:
+        """Held-back training images [n, 3, H, W] uint8 and labels [n] int64: what choices are made on."""
+        workers = self.recipe.data.workers
+        images = load_images(
+            self.train, self.holdout_indices, self.preprocessing, workers, "read held-back images"
+        )
+        return images, torch.tensor([self.train.labels[i] for i in self.holdout_indices])
+
+    @cached_property
+    def holdout_teacher(self) -> Tensor:
+        """The dense model's logits on the held-back images: [n, classes] float32."""
+        return self.quick_logits(self.dense, self.holdout[0])
+
+    @torch.no_grad()
+    def quick_logits(self, model: Any, images: Tensor) -> Tensor:
+        """images: [n, 3, H, W] uint8 -> [n, classes] float32, in bfloat16 where that pays: for choices and curves."""
+        model.eval()
+        with autocast(bf16_pays(model)):
+            return torch.cat([model(self.prepare(part)).float() for part in images.split(128)])
+
+    def example(self) -> Tensor:
+        """[1, 3, H, W] float32."""
+        return self.prepare(self.holdout[0][:1])
+
+    @torch.no_grad()
+    def validation_logits(self, model: nn.Module, title: str) -> tuple[Tensor, Tensor]:
+        """float32 logits [n, classes] of a model on all validation images, and their labels [n]."""
+        model.eval()
+        logits, labels = [], []
+        workers = self.recipe.data.workers
+        everything = range(len(self.val))
+        for images, part in eval_batches(self.val, everything, self.preprocessing, 64, workers, title):
+            logits.append(model(self.prepare(images)))
+            labels.append(part)
+        return torch.cat(logits), torch.cat(labels)
+
+    def images_budget(self) -> int:
+        """Training images seen by learning and recovery together."""
+        prune = self.recipe.prune
+        return round(prune.epochs * len(self.train_indices)) if prune.epochs else prune.images
+
+    def describe(self) -> str:
+        budget = self.recipe.prune.latency_budget
+        return (
+            f"{self.tools.spec.name}, {len(self.train)} training images, budget {budget} "
+            f"({self.tools.target.name}, {self.tools.precision}, {self.tools.device.name})"
+        )
+
+
+def announce(context: Context) -> None:
+    progress.say(context.describe())

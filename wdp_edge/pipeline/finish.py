@@ -1,0 +1,241 @@
+"""Stages after the cut: compensation, recovery, tightening, export and the final figures."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from wdp_edge import progress
+from wdp_edge.cost.table import LatencyTable
+from wdp_edge.data.loading import eval_batches
+from wdp_edge.devices.evaluate import run_artifact
+from wdp_edge.learn.masks import MaskedForward
+from wdp_edge.learn.recovery import RecoveryPlan, recover
+from wdp_edge.models import vit
+from wdp_edge.models.files import load, save
+from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.pipeline.context import Context
+from wdp_edge.pipeline.sidecar import write_sidecar
+from wdp_edge.pipeline.streams import train_stream
+from wdp_edge.pipeline.timing import against_dense, export_model, used_share
+from wdp_edge.run import Run
+from wdp_edge.select.candidates import saliency_ranking, solve
+from wdp_edge.shrink.compensation import compensate
+from wdp_edge.shrink.saliency import saliency
+from wdp_edge.stages import Measured, Recovered, Verified
+from wdp_edge.target import Artifact
+from wdp_edge.verify import accuracy, compare
+
+PARITY_IMAGES = 256
+TIGHTEN_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A model that a stage left in a folder of the run, relative to it."""
+
+    folder: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Final:
+    """Stage `final`: the only use of the validation images."""
+
+    dense_accuracy: float
+    shipped_accuracy: float
+    agreement: float
+    images: int
+
+
+def compensate_stage(context: Context, run: Run, kept: Kept) -> nn.Module:
+    """The cut model, refitted in closed form on all calibration images."""
+
+    def compute() -> Saved:
+        start = time.monotonic()
+        small = cut(context.dense, kept)
+        compensate(context.dense, small, context.calibration, context.prepare, run.path / "scratch")
+        save(small, context.tools.spec, run.path / "stages" / "compensated")
+        return Saved("stages/compensated", time.monotonic() - start)
+
+    return load(run.path / run.stage("compensate", Saved, compute).folder)
+
+
+def recover_stage(
+    context: Context, run: Run, small: nn.Module, steps: int, name: str = "recover"
+) -> Recovered:
+    """The fine-tuned model in `model/`, and its curve. With no steps the compensated model is what ships."""
+    folder = run.path / ("model" if name == "recover" else f"stages/{name}")
+
+    def compute() -> Recovered:
+        if steps == 0:
+            save(small, context.tools.spec, folder)
+            return Recovered(0.0, 0, [])
+        images, labels = context.holdout
+        plan = RecoveryPlan(steps, lambda model: accuracy(context.quick_logits(model, images), labels))
+        options = context.recipe.prune.recover
+        stream = train_stream(context, options.batch_size, first=1 if name == "recover" else 2)
+        checkpoint = run.path / "stages" / f"{name}.checkpoint"
+        model, recovered = recover(context.dense, small, plan, options, stream, checkpoint)
+        save(model, context.tools.spec, folder)
+        return recovered
+
+    return run.stage(name, Recovered, compute)
+
+
+def export_stage(context: Context, run: Run, folder: Path, number: int) -> Artifact:
+    """The model in `folder` as the run's artifact."""
+    suffix = context.tools.target.suffix
+
+    def compute() -> Artifact:
+        path = run.path / "artifacts" / (f"model{suffix}" if number == 0 else f"model-{number}{suffix}")
+        artifact = export_model(context, load(folder), path)
+        write_sidecar(context, artifact, folder)
+        run.add_artifact(path)
+        return artifact
+
+    return run.stage("export" if number == 0 else f"export-{number}", Artifact, compute)
+
+
+def measure_stage(context: Context, run: Run, dense: Artifact, shipped: Artifact, number: int) -> Measured:
+    """The artifact's time against the dense one's, with twice the rounds of the table."""
+    rounds = 2 * context.recipe.prune.table.rounds
+    name = "measure" if number == 0 else f"measure-{number}"
+    return run.stage(name, Measured, lambda: against_dense(context, dense.path, shipped.path, rounds))
+
+
+def tighten(context: Context, run: Run, table: LatencyTable, folder: Path, used: float, number: int) -> Path:
+    """A slightly smaller model from the recovered one, for a file that missed the budget by a little.
+
+    The recovered model takes the dense one's place: saliency, knapsack and compensation cut what is too much, and a
+    short recovery follows. Returns the folder of the new model.
+    """
+    model: Any = load(folder)
+    structure = vit.structure_of(model)
+    now_ms = table.predict(structure)
+    limit = now_ms * context.recipe.prune.select.margin / used
+    images = context.calibration[:512]
+    scratch = run.path / "scratch"
+    ranking = saliency_ranking(saliency(model, images, context.prepare, context.recipe.prune.seed, scratch))
+    kept = solve(ranking, structure, structure.depth, table, limit, context.tools.target.hidden_multiple)
+    if kept is None:
+        return folder
+    progress.say(f"the file takes {used:.1%} of the budget: cutting a little more")
+    small = cut(model, kept)
+    compensate(model, small, context.calibration, context.prepare, scratch)
+    steps = round(TIGHTEN_SHARE * context.images_budget()) // context.recipe.prune.recover.batch_size
+    recover_stage(context, run, small, steps, f"tighten-{number}")
+    return run.path / f"stages/tighten-{number}"
+
+
+def close_loop(
+    context: Context, run: Run, table: LatencyTable, dense: Artifact
+) -> tuple[Path, Artifact, Measured]:
+    """Exports and times the recovered model; cuts more while the file misses the budget, in at most three rounds."""
+    folder = run.path / "model"
+    for number in range(context.recipe.prune.select.rounds):
+        artifact = export_stage(context, run, folder, number)
+        measured = measure_stage(context, run, dense, artifact, number)
+        used = used_share(measured, context.budget)
+        progress.say(f"the file takes {used:.1%} of the budget ({measured.shipped.p50:.3g} ms)")
+        if used <= 1.0 or number == context.recipe.prune.select.rounds - 1:
+            break
+        next_folder = run.path / f"stages/tighten-{number}"
+        if not run.done(f"tighten-{number}"):
+            next_folder = tighten(context, run, table, folder, used, number)
+        if next_folder == folder:
+            break
+        folder = next_folder
+    return folder, artifact, measured
+
+
+@torch.no_grad()
+def verify_stage(context: Context, run: Run, kept: Kept, folder: Path, artifact: Artifact) -> Verified:
+    """masked = shrunk, and shrunk = exported, on held-back images."""
+
+    def compute() -> Verified:
+        images = context.holdout[0][:PARITY_IMAGES]
+        masked, shrunk = masked_and_cut(context, kept, images)
+        model = load(folder)
+        reference = vit.logits(model, context.prepare(images))
+        exported = run_artifact(
+            context.tools.target.name,
+            artifact.path,
+            (context.prepare(part) for part in images.split(32)),
+            len(images),
+            "compare the file with the model",
+        )
+        return Verified(
+            [
+                compare("masked = shrunk", masked, shrunk),
+                compare(f"shrunk = exported ({artifact.precision.value})", reference, exported),
+            ]
+        )
+
+    return run.stage("verify", Verified, compute)
+
+
+def masked_and_cut(context: Context, kept: Kept, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of the dense model under masks (up to the exit), and of the cut one: [n, classes] each."""
+    small = cut(context.dense, kept).eval()
+    shallow = cut(
+        context.dense,
+        Kept.first(
+            context.structure.with_widths(
+                [b.heads for b in context.structure.blocks[: len(kept.heads)]],
+                [b.hidden for b in context.structure.blocks[: len(kept.heads)]],
+            )
+        ),
+    ).eval()
+    prepared = context.prepare(images)
+    with MaskedForward(shallow) as masked:
+        masked.heads = [
+            ones_at(k, b.heads) for k, b in zip(kept.heads, context.structure.blocks, strict=False)
+        ]
+        masked.hidden = [
+            ones_at(k, b.hidden) for k, b in zip(kept.hidden, context.structure.blocks, strict=False)
+        ]
+        expected = vit.logits(shallow, prepared)
+    return expected, vit.logits(small, prepared)
+
+
+def ones_at(kept: tuple[int, ...], units: int) -> torch.Tensor:
+    mask = torch.zeros(units)
+    mask[list(kept)] = 1.0
+    return mask
+
+
+def final_stage(context: Context, run: Run, artifact: Artifact) -> Final:
+    """Accuracy of the dense model (PyTorch, float32) and of the shipped file (its own runtime) on all validation
+    images."""
+
+    def compute() -> Final:
+        dense, labels = context.validation_logits(context.dense, "dense model on validation images")
+        workers = context.recipe.data.workers
+        batches = eval_batches(
+            context.val, range(len(context.val)), context.preprocessing, 32, workers, "read images"
+        )
+        shipped = run_artifact(
+            context.tools.target.name,
+            artifact.path,
+            (context.prepare(images) for images, _ in batches),
+            len(context.val),
+            "shipped file on validation images",
+        )
+        agreement = float((dense.argmax(1) == shipped.argmax(1)).float().mean())
+        return Final(accuracy(dense, labels), accuracy(shipped, labels), agreement, len(labels))
+
+    return run.stage("final", Final, compute)
+
+
+def clear_scratch(run: Run) -> None:
+    """Removes what only an unfinished run needs."""
+    shutil.rmtree(run.path / "scratch", ignore_errors=True)
+    for checkpoint in (run.path / "stages").glob("*.checkpoint"):
+        checkpoint.unlink()

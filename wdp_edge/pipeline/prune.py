@@ -1,0 +1,154 @@
+"""The main verb: a trained model, real images and a deadline in; a measured file inside the deadline out."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from wdp_edge.cost.table import LatencyTable
+from wdp_edge.errors import InputError
+from wdp_edge.files import write_json
+from wdp_edge.models.files import read_spec
+from wdp_edge.pipeline import choose, finish
+from wdp_edge.pipeline.context import Context, announce
+from wdp_edge.pipeline.timing import dense_artifact, latency_table, used_share
+from wdp_edge.plain import read_as
+from wdp_edge.recipe import Recipe
+from wdp_edge.results import BudgetFigures, ModelFigures, PruneResult
+from wdp_edge.run import Run, now, run_path
+from wdp_edge.stages import RESULT, Measured
+from wdp_edge.structure import Structure, count
+from wdp_edge.target import Artifact
+
+PACKAGES = ("wdp-edge", "torch", "timm", "numpy", "scipy", "executorch", "torchao")
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Stage `dense`: the model that came in."""
+
+    structure: Structure
+    parameters: int
+    macs: int
+
+
+def prune(recipe: Recipe, command: Sequence[str] = ()) -> PruneResult:
+    """Prunes, recovers, exports, checks and measures; a killed run goes on where it was.
+
+    command: what to show as the command that made the run.
+    Raises InputError and SetupError for what the user can mend. A missed budget is a result (`budget.met`).
+    """
+    context = Context(recipe)
+    with Run(run_path(recipe), recipe, command) as run:
+        announce(context)
+        record_provenance(context, run)
+        if (run.path / RESULT).exists():
+            return read_as(run.path / RESULT, PruneResult)
+        result = make(context, run)
+        write_json(run.path / RESULT, result)
+        run.update_manifest(finished=now())
+        finish.clear_scratch(run)
+        return result
+
+
+def record_provenance(context: Context, run: Run) -> None:
+    """Versions, device and data into the manifest. Raises InputError when the images are not those it began with."""
+    known = run.manifest().get("data")
+    if known is not None:
+        for name, facts in context.fingerprints.items():
+            if known[name]["fingerprint"] != facts["fingerprint"]:
+                raise InputError(
+                    f"The {name} images have changed since {run.path} began.",
+                    "Restore them, or start a new run with --out.",
+                )
+        return
+    run.update_manifest(versions=versions(), device=context.tools.device.probe(), data=context.fingerprints)
+    write_json(run.path / "stages" / "calibration.json", context.sample)
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def make(context: Context, run: Run) -> PruneResult:
+    """All stages in order; each is read back when it is done already."""
+    dense = run.stage("dense", Dense, lambda: describe(context))
+    dense_file = dense_artifact(context, run)
+    table = run.stage(
+        "table",
+        LatencyTable,
+        lambda: latency_table(context.recipe, context.tools, dense.structure, dense_file.path),
+    )
+    choose.check_reachable(context, table)
+    start = choose.saliency_stage(context, run)
+    learn_steps, recover_steps = choose.learning_steps(context)
+    learned = choose.learn_stage(context, run, table, start, learn_steps) if learn_steps else None
+    selected = choose.select_stage(context, run, table, start, learned, dense_file.path)
+    kept = choose.kept_of(selected)
+    small = finish.compensate_stage(context, run, kept)
+    finish.recover_stage(context, run, small, recover_steps)
+    folder, artifact, measured = finish.close_loop(context, run, table, dense_file)
+    finish.verify_stage(context, run, kept, folder, artifact)
+    final = finish.final_stage(context, run, artifact)
+    return summarise(context, run, Outcome(folder, artifact, measured, final, dense, dense_file))
+
+
+def describe(context: Context) -> Dense:
+    counts = count(context.structure, context.geometry)
+    return Dense(context.structure, counts.parameters, counts.macs)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the stages left."""
+
+    folder: Path
+    artifact: Artifact
+    measured: Measured
+    final: finish.Final
+    dense: Dense
+    dense_file: Artifact
+
+
+def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
+    """The figures a user sees."""
+    structure = read_spec(outcome.folder)[1]
+    counts = count(structure, context.geometry)
+    used = used_share(outcome.measured, context.budget)
+    measured: Any = outcome.measured
+    return PruneResult(
+        run=run.path,
+        target=outcome.artifact.target,
+        precision=outcome.artifact.precision.value,
+        device=context.tools.device.name,
+        budget=BudgetFigures(measured.budget_ms, used * measured.budget_ms, used, used <= 1.0),
+        dense=ModelFigures(
+            accuracy=outcome.final.dense_accuracy,
+            latency_ms=measured.dense,
+            macs=outcome.dense.macs,
+            parameters=outcome.dense.parameters,
+            bytes=outcome.dense_file.bytes,
+            path=outcome.dense_file.path,
+            exit=outcome.dense.structure.depth,
+        ),
+        shipped=ModelFigures(
+            accuracy=outcome.final.shipped_accuracy,
+            latency_ms=measured.shipped,
+            macs=counts.macs,
+            parameters=counts.parameters,
+            bytes=outcome.artifact.bytes,
+            path=outcome.artifact.path,
+            exit=structure.depth,
+            agreement=outcome.final.agreement,
+        ),
+    )

@@ -1,0 +1,78 @@
+"""`model.pte.json` beside `model.pte`: how to feed the file, and what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wdp_edge.data.preprocess import Preprocessing
+from wdp_edge.errors import InputError
+from wdp_edge.files import write_json
+from wdp_edge.plain import read_as
+from wdp_edge.structure import Structure
+from wdp_edge.target import Artifact
+
+if TYPE_CHECKING:
+    from wdp_edge.pipeline.context import Context
+
+SIDECAR_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """Everything needed to run and judge an artifact without its run. classes: names in the order of the logits."""
+
+    target: str
+    precision: str
+    sha256: str
+    preprocessing: Preprocessing
+    classes: list[str]
+    structure: Structure
+    val: Path
+    version: int = SIDECAR_VERSION
+
+
+def sidecar_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def write_sidecar(context: Context, artifact: Artifact, folder: Path) -> None:
+    from wdp_edge.models.files import read_spec
+
+    write_json(
+        sidecar_path(artifact.path),
+        Sidecar(
+            target=artifact.target,
+            precision=artifact.precision.value,
+            sha256=artifact.sha256,
+            preprocessing=context.preprocessing,
+            classes=list(context.train.classes),
+            structure=read_spec(folder)[1],
+            val=context.val.root.absolute(),
+        ),
+    )
+
+
+def read_sidecar(path: Path) -> Sidecar:
+    """The facts beside an artifact.
+
+    Raises InputError when the artifact or its sidecar is missing, or the file has changed since.
+    """
+    from wdp_edge.files import sha256
+
+    if not path.is_file():
+        raise InputError(f"{path} does not exist.", "Name an artifact, such as runs/…/artifacts/model.pte.")
+    beside = sidecar_path(path)
+    if not beside.exists():
+        raise InputError(
+            f"{path} has no {beside.name} beside it, so its preprocessing is unknown.",
+            "Name a file that `wdp-edge prune` or `wdp-edge export` wrote, and keep the two together.",
+        )
+    sidecar = read_as(beside, Sidecar)
+    if sha256(path) != sidecar.sha256:
+        raise InputError(
+            f"{path} is not the file that {beside.name} describes: it was changed or cut short.",
+            "Export it again with: wdp-edge export",
+        )
+    return sidecar

@@ -1,0 +1,82 @@
+"""Exported files and their times: the dense artifact, the latency table, and an artifact against the dense one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from wdp_edge import progress
+from wdp_edge.budget import LatencyBudget
+from wdp_edge.cost.measure import measure_table
+from wdp_edge.cost.table import LatencyTable
+from wdp_edge.device import TimingPlan, ratio
+from wdp_edge.pipeline.context import Context, Toolkit
+from wdp_edge.recipe import Recipe
+from wdp_edge.run import Run
+from wdp_edge.stages import Measured
+from wdp_edge.structure import Structure
+from wdp_edge.target import Artifact
+
+STATIC_CALIBRATION = 128
+
+
+def export_model(context: Context, model: Any, path: Path) -> Artifact:
+    """`model` as a file of the recipe's target and precision."""
+    tools = context.tools
+    calibration = context.prepare(context.calibration[:STATIC_CALIBRATION])
+    return tools.target.export(model, context.example(), path, tools.precision, calibration)
+
+
+def latency_table(
+    recipe: Recipe, tools: Toolkit, structure: Structure, dense: Path | None = None
+) -> LatencyTable:
+    """Measured, or read from the cache."""
+    return measure_table(
+        tools.spec,
+        structure,
+        tools.target,
+        tools.precision,
+        tools.device,
+        tools.plan(recipe),
+        recipe.prune.table,
+        dense_artifact=dense,
+    )
+
+
+def dense_artifact(context: Context, run: Run) -> Artifact:
+    """The dense model as a file of the recipe's target and precision: what the budget is held against."""
+
+    def export() -> Artifact:
+        path = run.path / "artifacts" / f"dense{context.tools.target.suffix}"
+        artifact = export_model(context, context.dense, path)
+        run.add_artifact(path)
+        return artifact
+
+    return run.stage("dense-artifact", Artifact, export)
+
+
+def against_dense(context: Context, dense: Path, path: Path, rounds: int | None = None) -> Measured:
+    """Times `path` and the dense artifact in turn in one run, and resolves the budget by it."""
+    tools = context.tools
+    plan = tools.plan(context.recipe)
+    if rounds is not None:
+        plan = TimingPlan(rounds=rounds, runs=plan.runs, warmup=plan.warmup, threads=plan.threads)
+    with progress.task("time on the device", plan.rounds) as advance:
+        dense_timing, timing = tools.device.time(
+            tools.target.name, [dense, path], plan, lambda done, total: advance(1)
+        )
+    return Measured(
+        dense=dense_timing.latency,
+        shipped=timing.latency,
+        ratio=ratio(timing, dense_timing),
+        budget_ms=context.budget.resolve(dense_timing.latency.p50),
+        rounds_dense=list(dense_timing.rounds),
+        rounds_shipped=list(timing.rounds),
+    )
+
+
+def used_share(measured: Measured, budget: LatencyBudget) -> float:
+    """Measured latency over budget. A share of the dense latency is judged by the interleaved ratio."""
+    if budget.share is not None:
+        return measured.ratio / budget.share
+    return measured.shipped.p50 / measured.budget_ms
