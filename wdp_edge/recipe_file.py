@@ -18,7 +18,7 @@ from wdp_edge.toml_lines import KeyPath, key_lines
 PATHS = (("model", "checkpoint"), ("data", "train"), ("data", "val"), ("prune", "out"))
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path | str) -> Recipe:
     """The recipe in a TOML file. Relative paths in it, and the default ones, start at the file's folder.
 
     Raises InputError with file, line and key: syntax, unknown names, wrong types, values out of range.

@@ -39,17 +39,13 @@ def test_help_imports_no_runtime(words: list[str]) -> None:
 
 
 def test_importing_the_library_imports_no_runtime() -> None:
-    modules = imported_by(
-        "import wdp_edge\nwdp_edge.load_recipe, wdp_edge.Recipe, wdp_edge.__version__, wdp_edge.init"
-    )
+    modules = imported_by("import wdp_edge\nwdp_edge.load_recipe, wdp_edge.Recipe, wdp_edge.__version__, wdp_edge.init")
     assert "wdp_edge" in modules
     assert not modules & {*HEAVY, "rich", "typer"}
 
 
 def test_help_names_every_command() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "wdp_edge", "--help"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "wdp_edge", "--help"], capture_output=True, text=True, check=True)
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
     summaries = done.stdout.partition("Commands:")[2]
     assert "..." not in summaries

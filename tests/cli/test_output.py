@@ -5,13 +5,13 @@ import errno
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_project import Cli
 
-import wdp_edge.pipeline
 from wdp_edge.cost.table import LatencyTable, TableKey
 from wdp_edge.device import Kind, Latency
 from wdp_edge.errors import InputError, SetupError
@@ -66,7 +66,7 @@ Fake = Callable[..., Callable[..., Any]]
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
-    """fake("prune", result) puts a fake for wdp_edge.pipeline.prune that returns or raises `result`."""
+    """fake("prune", result) puts a fake for wdp_edge.pipeline.prune.prune that returns or raises `result`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wdp-edge.toml").write_text(RECIPE)
 
@@ -79,7 +79,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
                 raise result
             return result() if callable(result) else result
 
-        monkeypatch.setattr(wdp_edge.pipeline, name, function, raising=False)
+        monkeypatch.setattr(import_module(f"wdp_edge.pipeline.{name}"), name, function)
         return calls
 
     return put
@@ -322,9 +322,7 @@ def test_usage_errors(cli: Cli, words: tuple[str, ...], message: str) -> None:
     assert "Traceback" not in said.err
 
 
-def test_progress_stays_silent_after_the_command(
-    cli: Cli, fake: Fake, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_stays_silent_after_the_command(cli: Cli, fake: Fake, capfd: pytest.CaptureFixture[str]) -> None:
     fake("prune", PRUNED)
     cli("prune", "--latency-budget", "50%")
     with task("Work", 1):
