@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wdp_edge.cli._print import show_prune
+from wdp_edge.cli._print import near, print_line, show_prune
 from wdp_edge.cli._shared import Json, perform
 
 if TYPE_CHECKING:
-    from wdp_edge.results import PruneResult
+    from wdp_edge.demo.run import DemoResult
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the demo works.")] = Path(
-        "demo"
-    ),
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the demo works.")] = Path("demo"),
     short: Annotated[bool, typer.Option("--short", help="Train less: a few minutes, lower figures.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -26,9 +24,16 @@ def demo(
     Trains a small model, prunes it to a budget, exports, measures and reports; no download is needed.
     """
 
-    def call() -> PruneResult:
+    def call() -> DemoResult:
         from wdp_edge.demo.run import demo as run
 
         return run(out, short)
 
-    return perform(call, show_prune, as_json)
+    return perform(call, _show, as_json)
+
+
+def _show(result: DemoResult) -> None:
+    print_line("")
+    show_prune(result)
+    print_line(f"Report: {near(result.report)}")
+    print_line(f"The demo took {result.seconds / 60:.1f} minutes.")

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from wdp_edge.errors import SetupError
-from wdp_edge.files import atomic_path
+from wdp_edge.files import disk_error
 
 SIZE = 32
 VALIDATION_SHARE = 5
@@ -50,5 +50,11 @@ def _write(image: np.ndarray, path: Path) -> None:
         return
     grey = Image.fromarray((image * (255 / 16)).round().astype(np.uint8))
     large = grey.resize((SIZE, SIZE), Image.Resampling.BICUBIC).convert("RGB")
-    with atomic_path(path) as temporary:
+    # Renamed when whole, without waiting for the disk 1,797 times as atomic_path would.
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         large.save(temporary, format="PNG")
+        temporary.replace(path)
+    except OSError as error:
+        raise disk_error(error, path) from error
