@@ -65,9 +65,7 @@ class ExecuTorchTarget:
         from wdp_edge.targets.lowering import lower
 
         if precision is Precision.INT8_STATIC and calibration is None:
-            raise InputError(
-                "int8-static needs calibration images.", "Give training images, or use int8-dynamic."
-            )
+            raise InputError("int8-static needs calibration images.", "Give training images, or use int8-dynamic.")
         title = f"export {precision.value}"
         with progress.task(title, _STEPS) as advance, quiet(), cheap_provenance(), torch.no_grad():
             lowered = lower(model)
@@ -87,7 +85,8 @@ class ExecuTorchTarget:
     def load(self, path: Path, threads: int) -> PteProgram:
         """The artifact in ExecuTorch's own runtime on this machine, with this many threads.
 
-        Raises InputError when the file is missing, cut short, or not a .pte.
+        Raises InputError when the file is missing, cut short, or not a .pte. Bytes changed within the weights
+        can still abort the process: run files of unknown origin in a worker (wdp_edge.devices).
         """
         check_file(path)
         return PteProgram(path, threads)
@@ -108,14 +107,10 @@ class PteProgram:
             torch.set_num_threads(threads)
             _C._unsafe_reset_threadpool(threads)
             try:
-                self._program = _C._load_program(
-                    str(path), program_verification=_C.Verification.InternalConsistency
-                )
+                self._program = _C._load_program(str(path), program_verification=_C.Verification.InternalConsistency)
                 self._method: Any = self._program.load_method("forward")
-                self.input_shape = tuple(
-                    int(n) for n in self._method.method_meta().input_tensor_meta(0).sizes()
-                )
-            except (RuntimeError, KeyError) as error:
+                self.input_shape = tuple(int(n) for n in self._method.method_meta().input_tensor_meta(0).sizes())
+            except (RuntimeError, MemoryError) as error:
                 reason = (said() or str(error)).strip().splitlines()[-1]
                 raise InputError(
                     f"ExecuTorch cannot load {path}: {reason}.", "Export it again with wdp-edge export."
@@ -183,9 +178,7 @@ def quantization_config(dynamic: bool) -> Any:
     config = replace(config, weight=replace(config.weight, observer_or_fake_quant_ctr=weights))
     if dynamic:
         return config
-    seen = replace(
-        config.input_activation, observer_or_fake_quant_ctr=HistogramObserver.with_args(eps=_SCALE_FLOOR)
-    )
+    seen = replace(config.input_activation, observer_or_fake_quant_ctr=HistogramObserver.with_args(eps=_SCALE_FLOOR))
     return replace(config, input_activation=seen, output_activation=seen)
 
 

@@ -93,9 +93,7 @@ class LoweredAttention(nn.Module):
         super().__init__()
         self.heads, self.head_dim = int(attn.num_heads), int(attn.head_dim)
         biases = (None,) * 3 if attn.qkv.bias is None else attn.qkv.bias.chunk(3)
-        self.q, self.k, self.v = (
-            plain_linear(w, b) for w, b in zip(attn.qkv.weight.chunk(3), biases, strict=True)
-        )
+        self.q, self.k, self.v = (plain_linear(w, b) for w, b in zip(attn.qkv.weight.chunk(3), biases, strict=True))
         self.proj = plain_linear(attn.proj.weight, attn.proj.bias)
         self.q_norm, self.k_norm = attn.q_norm, attn.k_norm
         self.scale = float(attn.scale)

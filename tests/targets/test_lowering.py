@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from wdp_edge.targets.lowering import LoweredViT, lower
 
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import build
 from wdp_edge.models.vit import structure_of
+from wdp_edge.targets.lowering import LoweredViT, lower
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {

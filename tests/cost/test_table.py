@@ -1,0 +1,102 @@
+"""wdp_edge/cost/table.py: interpolation, prediction, correction and the JSON form."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wdp_edge.cost.table import LatencyTable, Points, TableKey, interpolate
+from wdp_edge.device import Kind
+from wdp_edge.errors import InputError
+from wdp_edge.structure import BlockWidths, Structure
+
+KEY = TableKey("executorch", "fp32", "local|cpu", 1, 32, 8, 17, {"torch": "2.14"})
+milliseconds = st.floats(0.001, 100)
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> Points:
+    """Rising widths with rising times, as `fit_table` makes them."""
+    widths = sorted(draw(st.sets(st.integers(1, 4096), min_size=1, max_size=9)))
+    times = sorted(draw(st.lists(milliseconds, min_size=len(widths), max_size=len(widths))))
+    return tuple((float(w), t) for w, t in zip(widths, times, strict=True))
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> LatencyTable:
+    return LatencyTable(draw(grids()), draw(grids()), draw(milliseconds), draw(milliseconds), Kind.MEASURED, KEY)
+
+
+structures = st.builds(
+    Structure,
+    embed_dim=st.just(32),
+    blocks=st.lists(
+        st.builds(BlockWidths, heads=st.integers(1, 16), head_dim=st.just(8), hidden=st.integers(1, 4096)),
+        min_size=1,
+        max_size=12,
+    ).map(tuple),
+)
+
+
+@given(grids())
+def test_grid_points_are_met_exactly(points: Points) -> None:
+    assert all(math.isclose(interpolate(points, w), ms, rel_tol=1e-9) for w, ms in points)
+
+
+@given(grids(), st.lists(st.floats(0.01, 8192), min_size=2, max_size=20))
+def test_wider_never_costs_less(points: Points, widths: list[float]) -> None:
+    times = [interpolate(points, w) for w in sorted(widths)]
+    assert all(a <= b * (1 + 1e-9) + 1e-12 for a, b in pairwise(times))
+    assert all(t > 0 for t in times)
+
+
+@given(tables(), structures)
+def test_prediction_adds_up(table: LatencyTable, structure: Structure) -> None:
+    parts = [table.attention_ms(b.heads) + table.mlp_ms(b.hidden) for b in structure.blocks]
+    assert math.isclose(table.predict(structure), table.fixed_ms + sum(parts), rel_tol=1e-9)
+    shallow = Structure(structure.embed_dim, structure.blocks[:1])
+    assert table.predict(shallow) <= table.predict(structure) * (1 + 1e-9)
+
+
+@given(tables(), structures, st.floats(0.5, 2))
+def test_correction_scales_every_prediction(table: LatencyTable, structure: Structure, ratio: float) -> None:
+    corrected = table.corrected(ratio)
+    assert math.isclose(corrected.predict(structure), ratio * table.predict(structure), rel_tol=1e-9)
+    assert corrected.dense_ms == table.dense_ms
+
+
+@given(tables())
+def test_json_round_trip(table: LatencyTable) -> None:
+    assert LatencyTable.from_json(table.to_json()) == table
+
+
+def a_table() -> LatencyTable:
+    return LatencyTable(((1.0, 0.1), (4.0, 0.4)), ((16.0, 0.1), (128.0, 0.5)), 0.2, 3.0, Kind.MEASURED, KEY)
+
+
+def test_grids_for_the_budget_term() -> None:
+    assert a_table().attention_grid() == ([1.0, 4.0], [0.1, 0.4])
+    assert a_table().mlp_grid() == ([16.0, 128.0], [0.1, 0.5])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"version": 99},
+        {"attention": "none"},
+        {"mlp": [[1, 2, 3]]},
+        {"attention": [[4, 0.1], [1, 0.2]]},
+        {"kind": "guessed"},
+        {"key": {}},
+        {"dense_ms": "fast"},
+    ],
+)
+def test_damaged_tables_are_named(damage: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="atency table"):
+        LatencyTable.from_json({**a_table().to_json(), **damage})
+    with pytest.raises(InputError):
+        LatencyTable.from_json({k: v for k, v in a_table().to_json().items() if k not in damage})

@@ -1,0 +1,175 @@
+"""targets/executorch.py: real exports of a tiny ViT, run by ExecuTorch's own runtime."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from wdp_edge.errors import InputError, SetupError
+from wdp_edge.files import sha256
+from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.models.vit import set_fused_attention
+from wdp_edge.target import Artifact, Precision, get_target, parse_precision, target_names
+from wdp_edge.targets.executorch import ExecuTorchTarget, check_file, quiet, to_edge
+from wdp_edge.targets.lowering import lower
+
+SPEC = ModelSpec(
+    "vit_small_patch14_dinov2",
+    4,
+    {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4, "init_values": 0.5},
+)
+# Other heads and widths in every block, and one block less.
+KEPT = Kept(heads=((0, 2, 3), (1,)), hidden=(tuple(range(0, 128, 2)), tuple(range(40))))
+INDEXING = ("index", "index_put", "index_select", "gather", "scatter", "select_scatter", "masked")
+
+
+def dense_model() -> nn.Module:
+    torch.manual_seed(0)
+    model = create(SPEC)
+    for parameter in model.parameters():
+        parameter.data.add_(0.1 * torch.randn(parameter.shape))
+    return model.eval()
+
+
+def some_images(count: int) -> Tensor:
+    return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@dataclass(frozen=True)
+class Exported:
+    artifact: Artifact
+    model: nn.Module
+    logits: Tensor
+    reference: Tensor
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Exported]:
+    """The cut model in every precision, with its logits on eight images and those of the eager model."""
+    target, folder = get_target("executorch"), tmp_path_factory.mktemp("pte")
+    model, images = cut(dense_model(), KEPT), some_images(8)
+    with torch.no_grad():
+        reference = model(images)
+    made = {}
+    for precision in target.precisions:
+        path = folder / f"{precision.value}.pte"
+        artifact = target.export(model, images[:1], path, precision, some_images(16))
+        program = target.load(path, threads=1)
+        assert program.input_shape == (1, 3, 16, 16)
+        logits = torch.cat([program(x) for x in images.split(1)])
+        made[precision] = Exported(artifact, model, logits, reference)
+    return made
+
+
+def test_fp32_equals_the_model(exported: dict[Precision, Exported]) -> None:
+    e = exported[Precision.FP32]
+    assert float((e.logits - e.reference).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize(("precision", "cosine"), [(Precision.INT8_DYNAMIC, 0.99), (Precision.INT8_STATIC, 0.96)])
+def test_int8_stays_close(exported: dict[Precision, Exported], precision: Precision, cosine: float) -> None:
+    e = exported[precision]
+    mean = e.reference.mean(0)
+    centred = torch.cosine_similarity(e.logits - mean, e.reference - mean)
+    assert float(centred.min()) > cosine
+    # It is quantized, not float32 under another name.
+    assert float((e.logits - e.reference).abs().max()) > 1e-4
+    assert e.artifact.bytes < 0.6 * exported[Precision.FP32].artifact.bytes
+
+
+def test_artifact_says_what_it_is(exported: dict[Precision, Exported]) -> None:
+    for precision, e in exported.items():
+        path = e.artifact.path
+        assert (e.artifact.target, e.artifact.precision) == ("executorch", precision)
+        assert e.artifact.bytes == path.stat().st_size and e.artifact.sha256 == sha256(path)
+        assert sorted(p.name for p in path.parent.iterdir()) == sorted(f"{p}.pte" for p in exported)
+
+
+def operators(program: ExportedProgram) -> set[str]:
+    return {str(n.target) for n in program.graph.nodes if n.op == "call_function"}
+
+
+def test_a_cut_model_exports_no_operator_that_the_dense_one_lacks() -> None:
+    dense, images = dense_model(), some_images(1)
+    small = cut(dense, KEPT)
+    for form in (lambda m: m, lower):
+        graphs = []
+        for model in (dense, small):
+            set_fused_attention(model, False)
+            with quiet():
+                graphs.append(operators(torch.export.export(form(model), (images,), strict=True)))
+        assert graphs[1] <= graphs[0]
+        assert not [op for op in graphs[1] for word in INDEXING if f"aten.{word}" in op]
+
+
+def test_the_whole_model_is_one_delegate() -> None:
+    with quiet():
+        program = torch.export.export(lower(cut(dense_model(), KEPT)), (some_images(1),), strict=True)
+        edge = to_edge(program).exported_program()
+    calls = [n for n in edge.graph.nodes if n.op == "call_function" and "delegate" in n.name]
+    assert len(calls) == 1
+    # The class token is expanded to a batch of one before; everything else is inside.
+    outside = [n.name for n in edge.graph.nodes if n.op == "call_function" and n.name.startswith("aten")]
+    assert outside == ["aten_expand_copy_default"]
+
+
+def test_static_quantization_asks_for_images(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="calibration images"):
+        get_target("executorch").export(dense_model(), some_images(1), tmp_path / "x.pte", Precision.INT8_STATIC, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_says_nothing_on_stdout(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    target = get_target("executorch")
+    artifact = target.export(nn.Linear(4, 2).eval(), torch.zeros(1, 4), tmp_path / "x.pte", Precision.FP32, None)
+    target.load(artifact.path, 1)(torch.zeros(1, 4))
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kept", [0, 3, 20, 47, 100, 0.5, -1])
+def test_a_file_that_was_cut_short(exported: dict[Precision, Exported], tmp_path: Path, kept: float) -> None:
+    whole = exported[Precision.FP32].artifact.path.read_bytes()
+    path = tmp_path / "model.pte"
+    path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    with pytest.raises(InputError, match=r"cut short|not an ExecuTorch program"):
+        get_target("executorch").load(path, 1)
+
+
+@pytest.mark.parametrize("content", [b"not a model" * 50, random.Random(0).randbytes(4096)])
+def test_a_foreign_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.pte"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not an ExecuTorch program"):
+        get_target("executorch").load(path, 1)
+    with pytest.raises(InputError, match="does not exist"):
+        get_target("executorch").load(tmp_path / "absent.pte", 1)
+
+
+def test_a_damaged_program(exported: dict[Precision, Exported], tmp_path: Path) -> None:
+    data = bytearray(exported[Precision.FP32].artifact.path.read_bytes())
+    data[48:2000] = bytes(1952)
+    path = tmp_path / "model.pte"
+    path.write_bytes(data)
+    check_file(path)
+    with pytest.raises(InputError, match="cannot load"):
+        get_target("executorch").load(path, 1)
+
+
+def test_precisions_and_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = get_target("executorch")
+    assert "executorch" in target_names()
+    assert parse_precision("default", target) is Precision.INT8_DYNAMIC
+    with pytest.raises(InputError, match="no precision 'int4'"):
+        parse_precision("int4", target)
+    assert set(target.versions()) >= {"executorch", "torch", "torchao"}
+    monkeypatch.setattr("wdp_edge.targets.executorch.find_spec", lambda name: None)
+    assert ExecuTorchTarget().missing()
+    with pytest.raises(SetupError, match="needs executorch"):
+        get_target("executorch")
