@@ -30,7 +30,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Timing:
-    """Latency over all runs, and the median of each interleaved round (in ms) for drift-free comparisons."""
+    """Latency over all runs, and the fastest run of each interleaved round (in ms) for drift-free comparisons."""
 
     latency: Latency
     rounds: tuple[float, ...]

@@ -101,7 +101,7 @@ class Search:
         (loss + self.lagrangian(cost, budget)).backward()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        self.lagrangian.ascend(float(cost), budget)
+        self.lagrangian.ascend(float(cost.detach()), budget)
         self.done += 1
         heads, hidden = (r.detach() for r in self.masks.keep_ratios())
         return {

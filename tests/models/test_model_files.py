@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from wdp_edge.errors import InputError
+from wdp_edge.models.files import load, load_dense, read_weights, save
+from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.models.vit import structure_of
+
+
+def test_a_shrunk_model_comes_back_as_it_was(tiny_model: Any, tiny_spec: ModelSpec, tmp_path: Path) -> None:
+    small = cut(tiny_model, Kept(((0, 3), (1,)), (tuple(range(9)), tuple(range(40)))))
+    save(small, tiny_spec, tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert structure_of(again) == structure_of(small)
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(again(images), small(images))
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["model.safetensors", "structure.json"]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
+def test_checkpoints_of_every_kind(suffix: str, tiny_model: Any, tiny_spec: ModelSpec, tmp_path: Path) -> None:
+    path = tmp_path / f"dense{suffix}"
+    state = tiny_model.state_dict()
+    if suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"model": {f"module.{k}": v.half() for k, v in state.items()}, "epoch": 3}, path)
+    model = load_dense(tiny_spec, path)
+    assert all(v.dtype == torch.float32 for v in model.state_dict().values())
+    assert torch.allclose(model.state_dict()["head.weight"], state["head.weight"], atol=1e-3)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "owned",))
+
+    torch.save({"model": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(InputError, match="corrupt"):
+        read_weights(tmp_path / "evil.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100])
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+def test_corrupt_checkpoints(content: bytes, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="corrupt"):
+        read_weights(tmp_path / name)
+
+
+def test_wrong_checkpoints_say_what_differs(tiny_model: Any, tiny_spec: ModelSpec, tmp_path: Path) -> None:
+    path = tmp_path / "dense.safetensors"
+    save_file(tiny_model.state_dict(), path)
+    with pytest.raises(InputError, match=r"has 4 classes.*--num-classes"):
+        load_dense(ModelSpec(tiny_spec.name, 7, tiny_spec.args), path)
+    with pytest.raises(InputError, match="tensors differ"):
+        load_dense(ModelSpec("vit_tiny_patch16_224", 4), path)
+    with pytest.raises(InputError, match="does not exist"):
+        load_dense(tiny_spec, tmp_path / "none.safetensors")
+
+
+def test_unknown_and_unsupported_models() -> None:
+    with pytest.raises(InputError, match="vit_tiny_patch16_224"):
+        create(ModelSpec("vit_tinny_patch16_224", 10))
+    with pytest.raises(InputError, match="Known families"):
+        create(ModelSpec("resnet18", 10))
+    with pytest.raises(InputError, match="Known families"):
+        create(ModelSpec("deit_tiny_distilled_patch16_224", 10))
+    with pytest.raises(InputError, match="Check"):
+        create(ModelSpec("vit_tiny_patch16_224", 10, {"no_such_argument": 1}))

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wdp_edge.cost.table import LatencyTable, TableKey
+from wdp_edge.device import Kind
+from wdp_edge.select.candidates import (
+    learned_ranking,
+    saliency_ranking,
+    smallest,
+    solve,
+    solve_uniform,
+    width_options,
+)
+from wdp_edge.shrink.saliency import Removal, Saliency
+from wdp_edge.stages import Learned
+from wdp_edge.structure import BlockWidths, Structure
+
+DEPTH, HEADS, HIDDEN = 4, 6, 128
+DENSE = Structure(96, (BlockWidths(HEADS, 16, HIDDEN),) * DEPTH)
+KEY = TableKey("executorch", "fp32", "test", 1, 96, 16, 17, {})
+TABLE = LatencyTable(
+    attention=((1.0, 0.2), (6.0, 1.0)),
+    mlp=((16.0, 0.2), (128.0, 1.2)),
+    fixed_ms=0.5,
+    dense_ms=9.3,
+    kind=Kind.MEASURED,
+    key=KEY,
+)
+
+
+def made_up(weight: float = 1.0) -> Saliency:
+    """Removal curves that rise like squares; later blocks matter more."""
+
+    def curve(units: int, scale: float) -> Removal:
+        return Removal(tuple(range(units)), tuple(scale * (k / units) ** 2 for k in range(units + 1)))
+
+    return Saliency(
+        tuple(curve(HEADS, weight * (i + 1)) for i in range(DEPTH)),
+        tuple(curve(HIDDEN, i + 1) for i in range(DEPTH)),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(2.6, 12.0), st.integers(2, DEPTH), st.sampled_from([8, 16]))
+def test_solutions_fit_and_are_aligned(limit: float, depth: int, multiple: int) -> None:
+    for solver in (solve, solve_uniform):
+        kept = solver(saliency_ranking(made_up()), DENSE, depth, TABLE, limit, multiple)
+        if kept is None:
+            assert TABLE.predict(smallest(DENSE, depth, multiple)) > limit - 0.2
+            continue
+        structure = kept.structure(DENSE)
+        assert structure.depth == depth
+        assert TABLE.predict(structure) <= limit + 1e-6
+        assert all(b.hidden % multiple == 0 for b in structure.blocks)
+
+
+def test_important_blocks_keep_more() -> None:
+    kept = solve(saliency_ranking(made_up()), DENSE, DEPTH, TABLE, 5.0, 8)
+    assert kept is not None
+    hidden = [len(n) for n in kept.hidden]
+    assert hidden == sorted(hidden) and hidden[0] < hidden[-1]
+
+
+def test_learned_widths_come_back_under_their_own_budget() -> None:
+    heads, hidden = [2, 5, 3, 4], [96, 32, 64, 112]
+    learned = Learned(
+        heads_scores=[[float(i) for i in range(HEADS)]] * DEPTH,
+        hidden_scores=[[float(-i) for i in range(HIDDEN)]] * DEPTH,
+        keep_heads=[h / HEADS for h in heads],
+        keep_hidden=[n / HIDDEN for n in hidden],
+        seconds=0.0,
+        images=0,
+        curve=[],
+    )
+    limit = TABLE.predict(DENSE.with_widths(heads, hidden))
+    kept = solve(learned_ranking(made_up(), learned, TABLE), DENSE, DEPTH, TABLE, limit + 1e-6, 8)
+    assert kept is not None
+    assert [len(h) for h in kept.heads] == pytest.approx(heads, abs=1)
+    assert [len(n) for n in kept.hidden] == pytest.approx(hidden, abs=24)
+    assert kept.hidden[0] == tuple(range(len(kept.hidden[0]))), "units with the highest learned scores stay"
+
+
+@given(st.integers(8, 4096), st.sampled_from([1, 8, 16, 32]))
+def test_width_options(units: int, multiple: int) -> None:
+    widths = width_options(units, multiple)
+    assert widths == sorted(set(widths)) and widths[-1] == units
+    assert len(widths) <= 98 and all(w % multiple == 0 or w == units for w in widths)
