@@ -81,9 +81,7 @@ def test_absent_settings_keep_their_defaults(tmp_path: Path) -> None:
     assert loaded.prune.recover == PruneRecipe().recover
 
 
-def test_relative_paths_start_at_the_folder_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_paths_start_at_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "project"
     folder.mkdir()
     text = "[model]\ncheckpoint = 'dense.pt'\n[data]\ntrain = '/data/train'\nval = '~/val'\n"

@@ -54,9 +54,7 @@ def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = Fa
     if path.exists() and not force:
         raise InputError(f"{path} exists.", "Edit it, or write it anew with --force.")
     if not Path(model.checkpoint).is_file():
-        raise InputError(
-            f"Checkpoint {model.checkpoint} does not exist.", "Name a weights file with --checkpoint."
-        )
+        raise InputError(f"Checkpoint {model.checkpoint} does not exist.", "Name a weights file with --checkpoint.")
     train, val = (scan(part) for part in resolve_data(data))
     classes = model.num_classes or len(train.classes)
     check_classes(train, val, classes)

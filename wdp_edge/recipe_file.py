@@ -95,18 +95,14 @@ def _read(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{path}, line {line}: this is not UTF-8 text.", "Save the file as UTF-8."
-        ) from error
+        raise InputError(f"{path}, line {line}: this is not UTF-8 text.", "Save the file as UTF-8.") from error
 
 
 def _syntax_error(path: Path, text: str, error: tomllib.TOMLDecodeError) -> InputError:
     """tomllib gives the line in its message only; an unfinished value ends at the end of the document."""
     lines = text.split("\n")
     found = re.search(r" \(at line (\d+), column \d+\)$", str(error))
-    number = (
-        int(found[1]) if found else max((n for n, line in enumerate(lines, 1) if line.strip()), default=1)
-    )
+    number = int(found[1]) if found else max((n for n, line in enumerate(lines, 1) if line.strip()), default=1)
     reason = re.sub(r" \(at [^()]*\)$", "", str(error))
     source = lines[number - 1].strip()
     key = re.match(r"([\w.-]+)\s*=", source)

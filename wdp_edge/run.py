@@ -18,6 +18,7 @@ from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import disk_error, read_json, sha256, to_plain, write_json, write_text
 from wdp_edge.plain import from_plain
 from wdp_edge.recipe import Recipe
+from wdp_edge.recipe_file import absolute_paths, dump_recipe
 from wdp_edge.stages import MANIFEST, RECIPE, RESULT
 
 T = TypeVar("T")
@@ -48,9 +49,8 @@ class Run:
         except OSError as error:
             raise disk_error(error, self.path) from error
         if not (self.path / MANIFEST).exists():
-            from wdp_edge.recipe_file import dump_recipe
-
-            write_text(self.path / RECIPE, dump_recipe(self.recipe, comments=False))
+            text = dump_recipe(absolute_paths(self.recipe), comments=False)
+            write_text(self.path / RECIPE, text)
             self.update_manifest(started=now(), command=self.command, seed=self.recipe.prune.seed)
         return self
 
@@ -66,9 +66,7 @@ class Run:
         if not manifest_path.exists():
             leftovers = {".lock", "stages", RECIPE}
             if not self.path.is_dir() or any(p.name not in leftovers for p in self.path.iterdir()):
-                raise InputError(
-                    f"{self.path} exists and is not a run folder.", "Choose another folder with --out."
-                )
+                raise InputError(f"{self.path} exists and is not a run folder.", "Choose another folder with --out.")
             return
         if read_json(manifest_path).get("recipe_digest") != recipe_digest(self.recipe):
             raise InputError(
@@ -110,9 +108,8 @@ def now() -> str:
 
 def recipe_digest(recipe: Recipe) -> str:
     """First 12 hex digits of the SHA-256 of all settings that decide the result (not the folder, not the workers)."""
-    plain = to_plain(
-        replace(recipe, prune=replace(recipe.prune, out=""), data=replace(recipe.data, workers=0))
-    )
+    recipe = absolute_paths(recipe)  # as the run stores it, so that the stored one has the same digest
+    plain = to_plain(replace(recipe, prune=replace(recipe.prune, out=""), data=replace(recipe.data, workers=0)))
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -135,9 +132,7 @@ def latest_run(root: Path) -> Path:
     folder = root / "runs" if (root / "runs").is_dir() else root
     found = [p.parent for p in folder.glob(f"*/{MANIFEST}")]
     if not found:
-        raise InputError(
-            f"There is no run in {folder}.", "Make one with: wdp-edge prune --latency-budget 50%"
-        )
+        raise InputError(f"There is no run in {folder}.", "Make one with: wdp-edge prune --latency-budget 50%")
     return max(found, key=lambda p: (p / MANIFEST).stat().st_mtime)
 
 

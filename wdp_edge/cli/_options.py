@@ -13,9 +13,7 @@ ModelArg = Annotated[
     list[str] | None,
     typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of timm.create_model; repeatable."),
 ]
-NumClasses = Annotated[
-    int | None, typer.Option("--num-classes", metavar="N", help="Classes of the trained head.")
-]
+NumClasses = Annotated[int | None, typer.Option("--num-classes", metavar="N", help="Classes of the trained head.")]
 Checkpoint = Annotated[
     Path | None,
     typer.Option("--checkpoint", metavar="FILE", help="Trained weights: .safetensors, .pt or .pth."),
@@ -34,9 +32,7 @@ Precision = Annotated[
     typer.Option("--precision", metavar="NAME", help="fp32, int8-dynamic …; default: the target's choice."),
 ]
 Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="Where files are timed: local.")]
-Threads = Annotated[
-    int | None, typer.Option("--threads", metavar="N", help="Threads of the runtime on the device.")
-]
+Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help="Threads of the runtime on the device.")]
 Run = Annotated[
     Path | None,
     typer.Argument(metavar="[RUN]", help="A run folder; default: the latest one.", show_default=False),

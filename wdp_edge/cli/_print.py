@@ -97,9 +97,7 @@ def show_table(table: LatencyTable) -> None:
 def budget_line(budget: BudgetFigures) -> str:
     from wdp_edge.report.units import milliseconds, share
 
-    figures = (
-        f"{milliseconds(budget.measured_ms)} of {milliseconds(budget.latency_ms)} ({share(budget.ratio, 1)})"
-    )
+    figures = f"{milliseconds(budget.measured_ms)} of {milliseconds(budget.latency_ms)} ({share(budget.ratio, 1)})"
     if budget.met:
         return f"Inside the budget: {figures}."
     return f"Over the budget by {milliseconds(budget.measured_ms - budget.latency_ms)}: {figures}."

@@ -39,9 +39,7 @@ def prune(
     precision: options.Precision = None,
     device: options.Device = None,
     threads: options.Threads = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="Seed of everything random.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of everything random.")] = None,
     as_json: Json = False,
 ) -> int:
     """Prune a model until its measured file is inside the budget.
