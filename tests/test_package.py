@@ -106,4 +106,4 @@ def test_report_stays_a_function_after_its_package_is_imported() -> None:
 
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="prine"):
-        wdp_edge.prine
+        _ = wdp_edge.prine
