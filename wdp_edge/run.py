@@ -48,6 +48,9 @@ class Run:
             ) from error
         except OSError as error:
             raise disk_error(error, self.path) from error
+        for unfinished in self.path.rglob(".*.tmp"):
+            # What a killed process was writing; nobody else writes while we hold the lock.
+            unfinished.unlink(missing_ok=True)
         if not (self.path / MANIFEST).exists():
             text = dump_recipe(absolute_paths(self.recipe), comments=False)
             write_text(self.path / RECIPE, text)

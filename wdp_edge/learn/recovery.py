@@ -95,7 +95,7 @@ class Recovery:
         return {
             "loss": float(loss.detach()),
             "distillation": float(distilled),
-            "features": float(features),
+            "features": float(features.detach()),
             "lr": rate,
         }
 

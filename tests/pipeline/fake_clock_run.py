@@ -1,0 +1,73 @@
+"""`python fake_clock_run.py FOLDER`: a small real run in FOLDER/run, but on a fake device.
+
+FAKE: the device's times follow from file sizes. Real times differ from run to run and so would the structure that is
+chosen from them; here everything but the clock is real, so that two runs must end in the same weights.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import wdp_edge.pipeline.context as context
+from wdp_edge.device import DeviceInfo, Latency, Timing, TimingPlan
+from wdp_edge.pipeline.prune import prune
+from wdp_edge.recipe import (
+    DataRecipe,
+    LearnRecipe,
+    ModelRecipe,
+    PruneRecipe,
+    Recipe,
+    RecoverRecipe,
+    SelectRecipe,
+    TableRecipe,
+)
+
+
+class FakeClock:
+    """A device on which a file takes one millisecond per 10,000 bytes."""
+
+    name = "fake"
+
+    def probe(self) -> DeviceInfo:
+        return DeviceInfo("fake", "clock by file size", 1, (), "test")
+
+    def time(
+        self,
+        target: str,
+        artifacts: Sequence[Path],
+        plan: TimingPlan,
+        on_round: Callable[[int, int], None] | None = None,
+    ) -> list[Timing]:
+        times = [path.stat().st_size / 1e4 for path in artifacts]
+        return [Timing(Latency(ms, ms, ms), (ms,) * plan.rounds) for ms in times]
+
+
+def recipe_of(folder: Path, budget: str = "70%", images: int = 480) -> Recipe:
+    args = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
+    return Recipe(
+        model=ModelRecipe("vit_tiny_patch16_224", args, 3, str(folder / "dense.safetensors")),
+        data=DataRecipe(
+            train=str(folder / "data/train"),
+            val=str(folder / "data/val"),
+            holdout_images=6,
+            calibration_images=24,
+            workers=0,
+        ),
+        prune=PruneRecipe(
+            latency_budget=budget,
+            precision="fp32",
+            out=str(folder / "run"),
+            images=images,
+            learn=LearnRecipe(share=0.4, batch_size=16, exits=1, checkpoint_seconds=0),
+            select=SelectRecipe(calibration_images=16, rounds=2),
+            recover=RecoverRecipe(batch_size=16, checkpoint_seconds=0),
+            table=TableRecipe(points=2, chain=1, rounds=2, runs=2),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    context.get_device = lambda name: FakeClock()  # type: ignore[assignment]
+    print(prune(recipe_of(Path(sys.argv[1]))).shipped.exit)
