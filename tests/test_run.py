@@ -89,6 +89,13 @@ def test_half_written_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
         assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
+def test_a_run_killed_before_its_manifest_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "run" / "stages").mkdir(parents=True)
+    (tmp_path / "run" / ".manifest.json.abc.tmp").write_text("{")
+    with Run(tmp_path / "run", RECIPE) as run:
+        assert run.manifest()["seed"] == 0
+
+
 def test_the_digest_ignores_where_but_not_what() -> None:
     moved = replace(RECIPE, prune=replace(RECIPE.prune, out="elsewhere"), data=replace(RECIPE.data, workers=7))
     assert recipe_digest(moved) == recipe_digest(RECIPE)

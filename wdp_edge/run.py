@@ -68,7 +68,9 @@ class Run:
         manifest_path = self.path / MANIFEST
         if not manifest_path.exists():
             leftovers = {".lock", "stages", RECIPE}
-            if not self.path.is_dir() or any(p.name not in leftovers for p in self.path.iterdir()):
+            if not self.path.is_dir() or any(
+                p.name not in leftovers and p.suffix != ".tmp" for p in self.path.iterdir()
+            ):
                 raise InputError(f"{self.path} exists and is not a run folder.", "Choose another folder with --out.")
             return
         if read_json(manifest_path).get("recipe_digest") != recipe_digest(self.recipe):
