@@ -89,6 +89,7 @@ def test_prune_prints_one_json_object(cli: Cli, fake: Fake) -> None:
     fake("prune", PRUNED)
     said = cli("prune", "--latency-budget", "4.1ms", "--json")
     assert said.code == 0
+    assert next(iter(said.json)) == "version"
     assert said.json == {
         "version": 1,
         "run": "runs/r",

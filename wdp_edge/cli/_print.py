@@ -36,7 +36,6 @@ def show_export(result: ExportResult) -> None:
 
     parity = result.parity
     rows = [
-        ("file", near(result.path)),
         ("size", quantity(result.bytes, "B")),
         ("compared with", f"{parity.name}, {parity.images} images"),
         ("same top-1 class", share(parity.agreement)),
@@ -44,6 +43,7 @@ def show_export(result: ExportResult) -> None:
         ("logits differ by", f"{parity.max_error:.2g} at most"),
     ]
     print_table(f"{result.precision} {result.target} file", ("", ""), rows)
+    print_line(f"File: {near(result.path)}")
     print_line(f"SHA-256: {result.sha256}")
 
 

@@ -57,7 +57,10 @@ def fail(message: str, hint: str, as_json: bool, code: int = WRONG_INPUT) -> int
 
 
 def print_json(data: Any) -> None:
-    print(json.dumps(to_plain(data), indent=2), flush=True)
+    """One object; its version, if it has one, comes first."""
+    plain = to_plain(data)
+    head = {key: plain[key] for key in ("version",) if key in plain}
+    print(json.dumps(head | plain, indent=2), flush=True)
 
 
 def _unexpected(error: Exception, as_json: bool) -> int:
