@@ -68,8 +68,7 @@ def run_artifact(
 def check_shape(images: Tensor, expected: list[int], path: Path) -> None:
     if list(images.shape[1:]) != expected[1:]:
         raise InputError(
-            f"{path} takes images of {'x'.join(map(str, expected[1:]))}, not "
-            f"{'x'.join(map(str, images.shape[1:]))}.",
+            f"{path} takes images of {'x'.join(map(str, expected[1:]))}, not {'x'.join(map(str, images.shape[1:]))}.",
             "Evaluate it with the model and img_size it was exported for.",
         )
 

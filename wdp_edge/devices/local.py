@@ -74,7 +74,8 @@ def summarise(rounds: Sequence[Sequence[float]]) -> Timing:
     every = sorted(t for times in rounds for t in times)
     p90 = every[min(len(every) - 1, int(0.9 * len(every)))]
     latency = Latency(p50=statistics.median(every), p90=p90, min=every[0], kind=Kind.MEASURED)
-    # Other processes only add time, so the fastest run of a round is what survives a busy machine.
+    # Other processes can only slow a run down, by taking the core, the caches or the memory, and long runs more
+    # than short ones; the fastest run of a round is what survives a busy machine without bias.
     return Timing(latency, tuple(min(times) for times in rounds))
 
 
@@ -93,13 +94,9 @@ def cpu_model(facts: dict[str, str]) -> str:
     Clouds hide the marketing name ("Intel(R) Xeon(R) Processor"), so family and model are part of it.
     """
     if name := facts.get("model name"):
-        return (
-            f"{name} ({facts.get('cpu family', '?')}/{facts.get('model', '?')}/{facts.get('stepping', '?')})"
-        )
+        return f"{name} ({facts.get('cpu family', '?')}/{facts.get('model', '?')}/{facts.get('stepping', '?')})"
     if part := facts.get("CPU part"):
-        return (
-            f"Arm {facts.get('CPU implementer', '?')} part {part} revision {facts.get('CPU revision', '?')}"
-        )
+        return f"Arm {facts.get('CPU implementer', '?')} part {part} revision {facts.get('CPU revision', '?')}"
     if platform.system() == "Darwin":
         asked = subprocess.run(
             ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"],
