@@ -135,7 +135,6 @@ def other_classes_in_validation(folder: Path) -> None:
     (folder / "data/val/red").rename(folder / "data/val/rot")
 
 
-LATE = "unreadable validation image"  # they are read once, when everything else is done
 WRONG: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "missing checkpoint": (
         replace("dense.safetensors", "lost.safetensors"),
@@ -158,7 +157,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "no images": (no_images, "data/train", ""),
     "no folder": (replace("data/train", "data/training"), "data/training", "--train"),
     "unreadable images": (unreadable_images, ".png", ""),
-    LATE: (unreadable_validation_image, ".png", ""),
+    "unreadable validation image": (unreadable_validation_image, ".png", ""),
     "one class only": (one_class_only, "one class", "every other class"),
     "other classes in validation": (other_classes_in_validation, "rot", "same class folders"),
     "nonsense value": (replace("images = 0", "images = 'few'"), "line 18: prune.images", "training images"),
@@ -172,10 +171,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str, str]] = {
 }
 
 
-CASES = [pytest.param(case, marks=[pytest.mark.slow] * (case == LATE)) for case in WRONG]
-
-
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", WRONG)
 def test_wrong_input(cli: Cli, tiny: Path, case: str) -> None:
     spoil, message, hint = WRONG[case]
     spoil(tiny)

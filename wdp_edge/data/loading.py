@@ -107,6 +107,23 @@ def eval_batches(
         raise unreadable(folder, errors)
 
 
+def check_headers(folder: ImageFolder) -> None:
+    """Raises InputError that counts and names files that are no images. Reads headers only: fast, before long work."""
+    from PIL import Image
+
+    errors: dict[str, str] = {}
+    with progress.task("check image files", len(folder)) as advance:
+        for path in folder.paths:
+            try:
+                with Image.open(folder.root / path):
+                    pass
+            except (OSError, ValueError, SyntaxError) as error:
+                errors[path] = "not an image" if "identify" in str(error) else str(error)
+            advance(1)
+    if errors:
+        raise unreadable(folder, errors)
+
+
 def unreadable(folder: ImageFolder, errors: dict[str, str]) -> InputError:
     """The sentence for images that Pillow cannot decode."""
     named = ", ".join(f"{path} ({reason})" for path, reason in list(errors.items())[:_NAMED])

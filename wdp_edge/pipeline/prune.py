@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wdp_edge.cost.table import LatencyTable
+from wdp_edge.data.loading import check_headers
 from wdp_edge.errors import InputError
 from wdp_edge.files import write_json
 from wdp_edge.models.files import read_spec
@@ -66,6 +67,8 @@ def record_provenance(context: Context, run: Run) -> None:
                     "Restore them, or start a new run with --out.",
                 )
         return
+    for folder in (context.train, context.val):
+        check_headers(folder)
     run.update_manifest(versions=versions(), device=context.tools.device.probe(), data=context.fingerprints)
     write_json(run.path / "stages" / "calibration.json", context.sample)
 
