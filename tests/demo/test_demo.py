@@ -23,7 +23,7 @@ from wdp_edge.results import BudgetFigures, ModelFigures, PruneResult
 from wdp_edge.stages import MANIFEST, RECIPE, RESULT
 
 TINY = ModelSpec(SPEC.name, 10, {**SPEC.args, "embed_dim": 32, "depth": 2, "num_heads": 2})
-FIGURES = ModelFigures(0.97, Latency(2.0, 2.1, 1.9), 10, 10, 10)
+FIGURES = ModelFigures(0.97, Latency(2.0, 2.1, 1.9), 10, 10, 10, path=Path("runs/model.pte"))
 
 
 class FakePrune:
@@ -90,6 +90,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FakePrune,
         result = demo(folder, short=True)
     assert result.run == folder / "runs" / "run-100"
     assert result.report.parent == result.run
+    assert result.shipped.path == result.dense.path == folder / "runs" / "model.pte"
     assert result.budget.met
     return folder, fake, out.getvalue()
 

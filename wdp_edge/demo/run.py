@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from wdp_edge.files import write_text
 from wdp_edge.plain import read_as
 from wdp_edge.project import RECIPE_FILE
 from wdp_edge.recipe_file import load_recipe
-from wdp_edge.results import PruneResult
+from wdp_edge.results import ModelFigures, PruneResult
 from wdp_edge.run import latest_run
 from wdp_edge.stages import MANIFEST, RECIPE, REPORT, RESULT
 
@@ -37,7 +37,7 @@ class Length:
     images: int
 
 
-FULL = Length(steps=300, images=12_000)
+FULL = Length(steps=300, images=6_000)
 SHORT = Length(steps=160, images=2_000)
 
 
@@ -70,8 +70,15 @@ def demo(folder: Path, short: bool = False, budget: str = "50%") -> DemoResult:
     _command(folder, "profile", *chosen)
     _command(folder, "report", *chosen)
     result = read_as(run / RESULT, PruneResult)
-    values = {f.name: getattr(result, f.name) for f in fields(PruneResult)} | {"run": run}
+    values = {f.name: getattr(result, f.name) for f in fields(PruneResult)}
+    values |= {"run": run, "dense": _seen_from(folder, result.dense)}
+    values |= {"shipped": _seen_from(folder, result.shipped)}
     return DemoResult(**values, report=run / REPORT, seconds=time.monotonic() - start)
+
+
+def _seen_from(folder: Path, figures: ModelFigures) -> ModelFigures:
+    """The commands ran in `folder`, so that is where their relative paths start."""
+    return figures if figures.path is None else replace(figures, path=folder / figures.path)
 
 
 def make_model(folder: Path, length: Length) -> None:
