@@ -51,9 +51,7 @@ def scan(root: Path) -> ImageFolder:
         classes = sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
         found = {name: sorted(_images(root, name)) for name in classes}
     except OSError as error:
-        raise InputError(
-            f"{root} cannot be read: {error.strerror or error}.", "Check its permissions."
-        ) from error
+        raise InputError(f"{root} cannot be read: {error.strerror or error}.", "Check its permissions.") from error
     if not classes:
         raise InputError(f"{root} holds no class folders.", _LAYOUT)
     if not any(found.values()):
@@ -62,9 +60,7 @@ def scan(root: Path) -> ImageFolder:
             _LAYOUT,
         )
     if len(classes) == 1:
-        raise InputError(
-            f"{root} holds one class only, '{classes[0]}'.", "Add a folder for every other class."
-        )
+        raise InputError(f"{root} holds one class only, '{classes[0]}'.", "Add a folder for every other class.")
     if empty := [name for name in classes if not found[name]]:
         raise InputError(
             f"{_named(empty)} in {root} without images.",
@@ -132,9 +128,7 @@ def fingerprint(folder: ImageFolder) -> str:
         try:
             size = os.stat(f"{root}/{path}").st_size  # noqa: PTH116 (a Path per image takes five times as long)
         except OSError as error:
-            raise InputError(
-                f"{root}/{path} cannot be read any more.", "Restore the file and try again."
-            ) from error
+            raise InputError(f"{root}/{path} cannot be read any more.", "Restore the file and try again.") from error
         digest.update(os.fsencode(path) + b"\0%d\0" % size)
     return digest.hexdigest()
 

@@ -43,9 +43,7 @@ class Decoded:
     errors: dict[str, str]
 
 
-def view_of(
-    folder: ImageFolder, preprocessing: Preprocessing, augmentation: Augmentation | None = None
-) -> View:
+def view_of(folder: ImageFolder, preprocessing: Preprocessing, augmentation: Augmentation | None = None) -> View:
     """What a decoding process must know about these images."""
     red, green, blue = (round(255 * v) for v in preprocessing.mean)
     return View(
@@ -96,9 +94,7 @@ def eval_batches(
     requests = (Request(tuple(folder.paths[i] for i in part), (0,) * len(part)) for part in parts)
     errors: dict[str, str] = {}
     with progress.task(title, len(indices)) as advance:
-        for part, batch in zip(
-            parts, decoded(view_of(folder, preprocessing), requests, workers), strict=True
-        ):
+        for part, batch in zip(parts, decoded(view_of(folder, preprocessing), requests, workers), strict=True):
             errors |= batch.errors
             if not errors:
                 yield batch.images, torch.tensor([folder.labels[i] for i in part])

@@ -52,13 +52,13 @@ class TrainStream:
 
         Raises InputError that names the unreadable images of a batch.
         """
-        chosen = [self.chosen(step) for step in range(start, stop)]
+        steps = range(start, stop)
         view = view_of(self.folder, self.preprocessing, self.options.augmentation)
-        requests = (self._request(start + i, part) for i, part in enumerate(chosen))
-        for part, batch in zip(chosen, decoded(view, requests, self.options.workers), strict=True):
+        batches = decoded(view, (self._request(step) for step in steps), self.options.workers)
+        for step, batch in zip(steps, batches, strict=True):
             if batch.errors:
                 raise unreadable(self.folder, batch.errors)
-            labels = torch.tensor([self.folder.labels[i] for i in part])
+            labels = torch.tensor([self.folder.labels[i] for i in self.chosen(step)])
             yield normalise(batch.images, self.preprocessing), labels
 
     def chosen(self, step: int) -> list[int]:
@@ -68,10 +68,10 @@ class TrainStream:
         places = (divmod(first + i, count) for i in range(self.options.batch_size))
         return [int(self._epoch(epoch)[offset]) for epoch, offset in places]
 
-    def _request(self, step: int, part: list[int]) -> Request:
+    def _request(self, step: int) -> Request:
         first = step * self.options.batch_size
-        seeds = tuple((self.options.seed << 64) + first + i for i in range(len(part)))
-        return Request(tuple(self.folder.paths[i] for i in part), seeds)
+        seeds = ((self.options.seed << 64) + first + i for i in range(self.options.batch_size))
+        return Request(tuple(self.folder.paths[i] for i in self.chosen(step)), tuple(seeds))
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """The images in the order of this epoch; the last two are kept, for batches across the border."""

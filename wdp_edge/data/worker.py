@@ -103,9 +103,7 @@ def _crop(image: Image.Image, width: int, height: int, fill: tuple[int, int, int
     return image.crop((left, top, left + width, top + height))
 
 
-def _random_view(
-    image: Image.Image, view: View, augmentation: Augmentation, rng: random.Random
-) -> Image.Image:
+def _random_view(image: Image.Image, view: View, augmentation: Augmentation, rng: random.Random) -> Image.Image:
     """A crop of random area, shape and place, resized to the model's input, perhaps mirrored."""
     mirrored = augmentation.flip and rng.random() < 0.5
     height, width = view.size
