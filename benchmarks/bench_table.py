@@ -16,7 +16,6 @@ from pathlib import Path
 
 from wdp_edge import progress
 from wdp_edge.cost.measure import export_all, measure_table
-from wdp_edge.cost.probes import spaced
 from wdp_edge.device import TimingPlan, ratio
 from wdp_edge.devices import get_device
 from wdp_edge.models.spec import ModelSpec, create
@@ -48,7 +47,7 @@ def random_structures(dense: Structure, target: Target, count: int, exits: int, 
     for _ in range(count):
         depth = rng.randint(max(1, dense.depth - exits + 1), dense.depth)
         kept = dense.blocks[:depth]
-        hidden = [rng.choice(spaced(1, b.hidden, 10**6, target.hidden_multiple)) for b in kept]
+        hidden = [target.hidden_multiple * rng.randint(1, b.hidden // target.hidden_multiple) for b in kept]
         structures.append(dense.with_widths([rng.randint(1, b.heads) for b in kept], hidden))
     return structures
 

@@ -99,9 +99,7 @@ figures = st.builds(
 budgets = st.builds(BudgetFigures, FINITE, FINITE, FINITE, st.booleans())
 names = st.sampled_from(["executorch", "local"])
 results = st.builds(PruneResult, st.just(Path("runs/x")), names, names, names, budgets, figures, figures)
-curves = st.lists(
-    st.builds(CurvePoint, WIDTH, WIDTH, st.dictionaries(st.text(max_size=4), FINITE)), max_size=3
-)
+curves = st.lists(st.builds(CurvePoint, WIDTH, WIDTH, st.dictionaries(st.text(max_size=4), FINITE)), max_size=3)
 rows = st.lists(st.lists(FINITE, max_size=3), max_size=3)
 units = st.lists(st.lists(WIDTH, max_size=3), max_size=3)
 learned = st.builds(Learned, rows, rows, st.lists(FINITE), st.lists(FINITE), FINITE, WIDTH, curves)
@@ -128,11 +126,7 @@ def plain_result() -> dict[str, Any]:
     latency = Latency(1.0, 2.0, 0.5)
     model = ModelFigures(0.9, latency, 10, 20, 30)
     return dict(
-        to_plain(
-            PruneResult(
-                Path("r"), "executorch", "fp32", "local", BudgetFigures(2, 1, 0.5, True), model, model
-            )
-        )
+        to_plain(PruneResult(Path("r"), "executorch", "fp32", "local", BudgetFigures(2, 1, 0.5, True), model, model))
     )
 
 

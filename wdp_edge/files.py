@@ -44,9 +44,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def disk_error(error: OSError, path: Path) -> SetupError:
     """The sentence for a file that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return SetupError(
-            f"No space left while writing {path}.", "Free space or choose another folder with --out."
-        )
+        return SetupError(f"No space left while writing {path}.", "Free space or choose another folder with --out.")
     return SetupError(
         f"Cannot write {path}: {error.strerror or error}.", "Check its permissions or choose another folder with --out."
     )

@@ -59,9 +59,7 @@ def _parse(kind: Any, data: Any, where: str) -> Any:
 
 def _parse_leaf(kind: Any, data: Any, where: str) -> Any:
     if kind is float:
-        return float(
-            _checked(data, isinstance(data, int | float) and not isinstance(data, bool), "a number", where)
-        )
+        return float(_checked(data, isinstance(data, int | float) and not isinstance(data, bool), "a number", where))
     if kind is int:
         return _checked(data, isinstance(data, int) and not isinstance(data, bool), "an integer", where)
     if kind is type(None):
@@ -162,6 +160,4 @@ def _checked(data: Any, fits: bool, expected: str, where: str) -> Any:
 
 def _wrong(data: Any, expected: str, where: str) -> InputError:
     shown = repr(data)
-    return InputError(
-        f"{where} should be {expected}, not {shown if len(shown) <= 60 else shown[:57] + '…'}.", _HINT
-    )
+    return InputError(f"{where} should be {expected}, not {shown if len(shown) <= 60 else shown[:57] + '…'}.", _HINT)

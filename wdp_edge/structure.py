@@ -52,9 +52,7 @@ class Structure:
     def with_widths(self, heads: Sequence[int], hidden: Sequence[int]) -> Structure:
         """The structure with these heads and hidden units per block; `len(heads)` blocks are kept."""
         kept = self.blocks[: len(heads)]
-        blocks = tuple(
-            replace(b, heads=int(h), hidden=int(n)) for b, h, n in zip(kept, heads, hidden, strict=True)
-        )
+        blocks = tuple(replace(b, heads=int(h), hidden=int(n)) for b, h, n in zip(kept, heads, hidden, strict=True))
         return replace(self, blocks=blocks)
 
     def to_json(self) -> dict[str, Any]:

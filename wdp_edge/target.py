@@ -94,9 +94,7 @@ def get_target(name: str) -> Target:
     """
     found = {e.name: e for e in entry_points(group=GROUP)}
     if name not in found:
-        raise InputError(
-            f"There is no target '{name}'.", f"Installed targets: {', '.join(sorted(found)) or 'none'}."
-        )
+        raise InputError(f"There is no target '{name}'.", f"Installed targets: {', '.join(sorted(found)) or 'none'}.")
     target: Target = found[name].load()()
     if missing := target.missing():
         raise SetupError(

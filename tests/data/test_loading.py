@@ -120,9 +120,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     return processes
 
 
-def test_processes_end_with_the_generator(
-    folder: ImageFolder, started: list[subprocess.Popen[bytes]]
-) -> None:
+def test_processes_end_with_the_generator(folder: ImageFolder, started: list[subprocess.Popen[bytes]]) -> None:
     batches = eval_batches(folder, range(13), SMALL, 2, workers=2)
     next(batches)
     assert [p.poll() for p in started] == [None, None]
@@ -130,9 +128,7 @@ def test_processes_end_with_the_generator(
     assert [p.poll() for p in started] == [-signal.SIGKILL] * 2
 
 
-def test_a_killed_process_is_a_clear_error(
-    folder: ImageFolder, started: list[subprocess.Popen[bytes]]
-) -> None:
+def test_a_killed_process_is_a_clear_error(folder: ImageFolder, started: list[subprocess.Popen[bytes]]) -> None:
     batches = eval_batches(folder, range(13), SMALL, 2, workers=1)
     next(batches)
     os.kill(started[0].pid, signal.SIGKILL)

@@ -41,9 +41,7 @@ def test_follows_the_size_the_model_was_made_for() -> None:
 
 
 def test_follows_the_settings_of_other_models() -> None:
-    model = timm.create_model(
-        "vit_tiny_patch16_224", img_size=(32, 48), patch_size=4, num_classes=10, depth=1
-    )
+    model = timm.create_model("vit_tiny_patch16_224", img_size=(32, 48), patch_size=4, num_classes=10, depth=1)
     found = preprocessing_of(model)
     assert found.size == (32, 48)
     assert found.mean == (0.5, 0.5, 0.5)
@@ -129,9 +127,7 @@ def test_random_views_have_the_models_size_and_depend_on_the_seed_alone(tmp_path
     shape=st.floats(0.3, 3.0),
     seed=st.integers(0, 2**70),
 )
-def test_random_crops_lie_inside_the_image(
-    width: int, height: int, min_crop: float, shape: float, seed: int
-) -> None:
+def test_random_crops_lie_inside_the_image(width: int, height: int, min_crop: float, shape: float, seed: int) -> None:
     image = Image.new("RGB", (width, height))
     augmentation = worker.Augmentation(min_crop=min_crop)
     left, top, right, bottom = worker._random_box(image, shape, augmentation, worker.random.Random(seed))
@@ -146,9 +142,7 @@ def test_flip_mirrors_half_of_the_views_and_can_be_switched_off(tmp_path: Path) 
     counts = []
     for flip in (True, False):
         view = view_of(folder, SETTINGS, worker.Augmentation(flip=flip, min_crop=1.0))
-        views = [
-            np.frombuffer(worker.pixels(view, "a.png", s), np.uint8).reshape(32, 32, 3) for s in range(40)
-        ]
+        views = [np.frombuffer(worker.pixels(view, "a.png", s), np.uint8).reshape(32, 32, 3) for s in range(40)]
         mirrored = [bool((v == plain[:, ::-1]).all()) for v in views]
         assert all(m or (v == plain).all() for m, v in zip(mirrored, views, strict=True))
         counts.append(sum(mirrored))

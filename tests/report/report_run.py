@@ -85,9 +85,7 @@ def result(folder: Path) -> PruneResult:
         precision="int8-dynamic",
         device="local",
         budget=BudgetFigures(BUDGET_MS, 2.087, 2.087 / BUDGET_MS, True),
-        dense=ModelFigures(
-            0.9165, Latency(4.28, 4.47, 4.21), dense.macs, dense.parameters, 22_753_064, exit=12
-        ),
+        dense=ModelFigures(0.9165, Latency(4.28, 4.47, 4.21), dense.macs, dense.parameters, 22_753_064, exit=12),
         shipped=ModelFigures(
             accuracy=0.9082,
             latency_ms=Latency(2.087, 2.151, 2.04),

@@ -249,9 +249,7 @@ def test_a_run_without_training_says_so(tmp_path: Path) -> None:
     assert "no learning stage" not in text
 
 
-def test_the_dense_time_is_drawn_where_it_fits_and_named_where_it_does_not(
-    tmp_path: Path, finished: str
-) -> None:
+def test_the_dense_time_is_drawn_where_it_fits_and_named_where_it_does_not(tmp_path: Path, finished: str) -> None:
     assert "dense 4.29 →" in finished
     run = build_run(tmp_path / "run")
     change(run / "stages/select.json", lambda d: [r.update(dense_ms=2.2) for r in d["rounds"]])

@@ -27,9 +27,7 @@ def load_state(path: Path) -> dict[str, Any] | None:
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"Checkpoint {path} is corrupt.", f"Delete {path} to train this stage anew."
-        ) from error
+        raise InputError(f"Checkpoint {path} is corrupt.", f"Delete {path} to train this stage anew.") from error
 
 
 class Checkpointer:

@@ -36,11 +36,7 @@ class RecoveryPlan:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices are decayed; biases, norms, LayerScale and position are not."""
-    decayed = [
-        p
-        for name, p in model.named_parameters()
-        if p.ndim >= 2 and "embed" not in name and "token" not in name
-    ]
+    decayed = [p for name, p in model.named_parameters() if p.ndim >= 2 and "embed" not in name and "token" not in name]
     ids = {id(p) for p in decayed}
     others = [p for p in model.parameters() if id(p) not in ids]
     return [
@@ -83,9 +79,7 @@ class Recovery:
             logits = self.student(images)
         share, temperature = self.options.distillation, self.options.temperature
         loss, distilled = training_loss(logits, teacher, labels, share, temperature)
-        parts = [
-            feature_loss(got.values[d], wanted.values[d], d == self.class_token_only) for d in self.depths
-        ]
+        parts = [feature_loss(got.values[d], wanted.values[d], d == self.class_token_only) for d in self.depths]
         features = torch.stack(parts).mean()
         (loss + self.options.features * features).backward()
         self.optimiser.step()

@@ -45,9 +45,7 @@ class SearchGoal:
         return self.dense_ms + (self.budget_ms - self.dense_ms) * share
 
 
-def optimiser_groups(
-    student: nn.Module, masks: Masks, exits: Exits, options: LearnRecipe
-) -> list[dict[str, Any]]:
+def optimiser_groups(student: nn.Module, masks: Masks, exits: Exits, options: LearnRecipe) -> list[dict[str, Any]]:
     """One group per kind of parameter. Scores and thresholds are never decayed."""
     kinds: dict[str, tuple[list[nn.Parameter], float, float]] = {
         "scores": ([*masks.heads_scores, *masks.hidden_scores], options.scores_lr, 0.0),

@@ -37,9 +37,7 @@ def load_dense(spec: ModelSpec, checkpoint: Path) -> nn.Module:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a .safetensors, .pt or .pth file, without wrappers such as {"model": …} or "module."."""
     if not path.is_file():
-        raise InputError(
-            f"Checkpoint {path} does not exist.", "Set checkpoint in [model] or give --checkpoint."
-        )
+        raise InputError(f"Checkpoint {path} does not exist.", "Set checkpoint in [model] or give --checkpoint.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -55,9 +53,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             data = data[name]
             break
     if not isinstance(data, Mapping) or not all(isinstance(v, Tensor) for v in data.values()):
-        raise InputError(
-            f"Checkpoint {path} holds no state dict.", "Save it with torch.save(model.state_dict(), …)."
-        )
+        raise InputError(f"Checkpoint {path} holds no state dict.", "Save it with torch.save(model.state_dict(), …).")
     return {str(k).removeprefix("module."): v for k, v in data.items()}
 
 

@@ -42,8 +42,7 @@ def _unsupported(model: Any) -> str | None:
 def structure_of(model: Any) -> Structure:
     """The widths that the model's tensors have now."""
     blocks = tuple(
-        BlockWidths(int(b.attn.num_heads), int(b.attn.head_dim), int(b.mlp.fc1.out_features))
-        for b in model.blocks
+        BlockWidths(int(b.attn.num_heads), int(b.attn.head_dim), int(b.mlp.fc1.out_features)) for b in model.blocks
     )
     return Structure(int(model.embed_dim), blocks)
 

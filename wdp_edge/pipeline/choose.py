@@ -139,9 +139,7 @@ class Selection:
         self.context, self.run, self.rankings = context, run, rankings
         self.multiple = context.tools.target.hidden_multiple
 
-    def keep(
-        self, ranking: Ranking, uniform: bool, depth: int, table: LatencyTable, limit: float
-    ) -> Kept | None:
+    def keep(self, ranking: Ranking, uniform: bool, depth: int, table: LatencyTable, limit: float) -> Kept | None:
         solver = solve_uniform if uniform else solve
         return solver(ranking, self.context.structure, depth, table, limit, self.multiple)
 
@@ -166,9 +164,7 @@ class Selection:
             )
         return trials
 
-    def judge(
-        self, ranking: Ranking, uniform: bool, depth: int, table: LatencyTable, limit_ms: float
-    ) -> list[Trial]:
+    def judge(self, ranking: Ranking, uniform: bool, depth: int, table: LatencyTable, limit_ms: float) -> list[Trial]:
         """The candidate as a list of one, or an empty one when nothing fits."""
         context = self.context
         kept = self.keep(ranking, uniform, depth, table, limit_ms)
@@ -177,9 +173,7 @@ class Selection:
         small = cut(context.dense, kept)
         images = context.calibration[: context.recipe.prune.select.calibration_images]
         name = "uniform" if uniform else ranking.name
-        compensate(
-            context.dense, small, images, context.prepare, self.run.path / "scratch", f"{name}, exit {depth}"
-        )
+        compensate(context.dense, small, images, context.prepare, self.run.path / "scratch", f"{name}, exit {depth}")
         logits = context.quick_logits(small, context.holdout[0])
         teacher = context.holdout_teacher
         return [
@@ -212,12 +206,8 @@ class Selection:
             used = used_share(measured, context.budget)
             seen = used * context.budget.resolve(table.dense_ms)
             correction = seen / predicted
-            rounds.append(
-                Round(predicted, measured.shipped.p50, measured.dense.p50, measured.budget_ms, correction)
-            )
-            progress.say(
-                f"structure takes {used:.1%} of the budget (predicted {predicted:.3g} ms, seen {seen:.3g} ms)"
-            )
+            rounds.append(Round(predicted, measured.shipped.p50, measured.dense.p50, measured.budget_ms, correction))
+            progress.say(f"structure takes {used:.1%} of the budget (predicted {predicted:.3g} ms, seen {seen:.3g} ms)")
             if options.floor <= used <= 0.5 * (1 + options.margin) or number == options.rounds - 1:
                 break
             table = table.corrected(correction)

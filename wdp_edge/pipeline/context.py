@@ -75,9 +75,7 @@ class Context:
         self.preprocessing: Preprocessing = preprocessing_of(self.dense)
         self.structure: Structure = vit.structure_of(self.dense)
         self.geometry: Geometry = vit.geometry_of(self.dense)
-        self.train_indices, self.holdout_indices = hold_out(
-            self.train, recipe.data.holdout_images, recipe.prune.seed
-        )
+        self.train_indices, self.holdout_indices = hold_out(self.train, recipe.data.holdout_images, recipe.prune.seed)
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 -> normalised float32."""
@@ -113,9 +111,7 @@ class Context:
     def holdout(self) -> tuple[Tensor, Tensor]:
         """Held-back training images [n, 3, H, W] uint8 and labels [n] int64: what choices are made on."""
         workers = self.recipe.data.workers
-        images = load_images(
-            self.train, self.holdout_indices, self.preprocessing, workers, "read held-back images"
-        )
+        images = load_images(self.train, self.holdout_indices, self.preprocessing, workers, "read held-back images")
         return images, torch.tensor([self.train.labels[i] for i in self.holdout_indices])
 
     @cached_property

@@ -57,9 +57,7 @@ def export(run: Path, target: str | None = None, precision: str = "default") -> 
     parity = compare(
         f"shrunk = exported ({tools.precision.value})", vit.logits(model, context.prepare(images)), exported
     )
-    return ExportResult(
-        run, tools.target.name, tools.precision.value, path, artifact.bytes, artifact.sha256, parity
-    )
+    return ExportResult(run, tools.target.name, tools.precision.value, path, artifact.bytes, artifact.sha256, parity)
 
 
 def shipped_folder(run: Path) -> Path:

@@ -67,9 +67,7 @@ def compensate_stage(context: Context, run: Run, kept: Kept) -> nn.Module:
     return load(run.path / run.stage("compensate", Saved, compute).folder)
 
 
-def recover_stage(
-    context: Context, run: Run, small: nn.Module, steps: int, name: str = "recover"
-) -> Recovered:
+def recover_stage(context: Context, run: Run, small: nn.Module, steps: int, name: str = "recover") -> Recovered:
     """The fine-tuned model in `model/`, and its curve. With no steps the compensated model is what ships."""
     folder = run.path / ("model" if name == "recover" else f"stages/{name}")
 
@@ -134,9 +132,7 @@ def tighten(context: Context, run: Run, table: LatencyTable, folder: Path, used:
     return run.path / f"stages/tighten-{number}"
 
 
-def close_loop(
-    context: Context, run: Run, table: LatencyTable, dense: Artifact
-) -> tuple[Path, Artifact, Measured]:
+def close_loop(context: Context, run: Run, table: LatencyTable, dense: Artifact) -> tuple[Path, Artifact, Measured]:
     """Exports and times the recovered model; cuts more while the file misses the budget, in at most three rounds."""
     folder = run.path / "model"
     for number in range(context.recipe.prune.select.rounds):
@@ -195,12 +191,8 @@ def masked_and_cut(context: Context, kept: Kept, images: torch.Tensor) -> tuple[
     ).eval()
     prepared = context.prepare(images)
     with MaskedForward(shallow) as masked:
-        masked.heads = [
-            ones_at(k, b.heads) for k, b in zip(kept.heads, context.structure.blocks, strict=False)
-        ]
-        masked.hidden = [
-            ones_at(k, b.hidden) for k, b in zip(kept.hidden, context.structure.blocks, strict=False)
-        ]
+        masked.heads = [ones_at(k, b.heads) for k, b in zip(kept.heads, context.structure.blocks, strict=False)]
+        masked.hidden = [ones_at(k, b.hidden) for k, b in zip(kept.hidden, context.structure.blocks, strict=False)]
         expected = vit.logits(shallow, prepared)
     return expected, vit.logits(small, prepared)
 
@@ -218,9 +210,7 @@ def final_stage(context: Context, run: Run, artifact: Artifact) -> Final:
     def compute() -> Final:
         dense, labels = context.validation_logits(context.dense, "dense model on validation images")
         workers = context.recipe.data.workers
-        batches = eval_batches(
-            context.val, range(len(context.val)), context.preprocessing, 32, workers, "read images"
-        )
+        batches = eval_batches(context.val, range(len(context.val)), context.preprocessing, 32, workers, "read images")
         shipped = run_artifact(
             context.tools.target.name,
             artifact.path,

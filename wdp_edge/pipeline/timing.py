@@ -27,9 +27,7 @@ def export_model(context: Context, model: Any, path: Path) -> Artifact:
     return tools.target.export(model, context.example(), path, tools.precision, calibration)
 
 
-def latency_table(
-    recipe: Recipe, tools: Toolkit, structure: Structure, dense: Path | None = None
-) -> LatencyTable:
+def latency_table(recipe: Recipe, tools: Toolkit, structure: Structure, dense: Path | None = None) -> LatencyTable:
     """Measured, or read from the cache."""
     return measure_table(
         tools.spec,
@@ -62,9 +60,7 @@ def against_dense(context: Context, dense: Path, path: Path, rounds: int | None 
     if rounds is not None:
         plan = TimingPlan(rounds=rounds, runs=plan.runs, warmup=plan.warmup, threads=plan.threads)
     with progress.task("time on the device", plan.rounds) as advance:
-        dense_timing, timing = tools.device.time(
-            tools.target.name, [dense, path], plan, lambda done, total: advance(1)
-        )
+        dense_timing, timing = tools.device.time(tools.target.name, [dense, path], plan, lambda done, total: advance(1))
     return Measured(
         dense=dense_timing.latency,
         shipped=timing.latency,

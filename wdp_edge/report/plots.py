@@ -199,9 +199,7 @@ def plot_rounds(rounds: Sequence[Round], floor: float) -> Figure:
     if any(one.dense_ms <= right for one in rounds):
         marks["dense"] = _DENSE
     handles: list[Artist] = [Line2D([], [], label=name, **look) for name, look in marks.items()]
-    _legend(
-        drawn, [*handles, Patch(**_BAND, label=f"{floor:.0%}–100% of budget")], 2 if len(marks) > 2 else 3
-    )
+    _legend(drawn, [*handles, Patch(**_BAND, label=f"{floor:.0%}–100% of budget")], 2 if len(marks) > 2 else 3)
     return drawn
 
 

@@ -161,6 +161,4 @@ def _part(path: Path, cls: type[T]) -> T | None:
         return None
     data = read_json(path)
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    return from_plain(
-        cls, {k: v for k, v in data.items() if k in known} if isinstance(data, dict) else data, str(path)
-    )
+    return from_plain(cls, {k: v for k, v in data.items() if k in known} if isinstance(data, dict) else data, str(path))

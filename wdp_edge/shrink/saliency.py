@@ -162,9 +162,7 @@ def removal(covariance: Tensor, weight: Tensor, unit: int, group: int) -> Remova
         inputs = (step[:, None] * unit + torch.arange(unit)).flatten()
         mask = torch.ones(len(inverse), dtype=torch.bool)
         mask[inputs] = False
-        solved = torch.linalg.solve(
-            inverse[inputs][:, inputs], torch.cat([inverse[inputs], weight[:, inputs].T], 1)
-        )
+        solved = torch.linalg.solve(inverse[inputs][:, inputs], torch.cat([inverse[inputs], weight[:, inputs].T], 1))
         back, weights_back = solved[:, : len(inverse)], solved[:, len(inverse) :]
         joint = float((weight[:, inputs].T * weights_back).sum())
         share = single[step] / single[step].sum().clamp_min(1e-30)
@@ -183,8 +181,6 @@ def _single_costs(inverse: Tensor, weight: Tensor, unit: int) -> Tensor:
     if unit == 1:
         return weight.square().sum(0) / inverse.diagonal().clamp_min(1e-12)
     count = len(inverse) // unit
-    blocks = torch.stack(
-        [inverse[i * unit : (i + 1) * unit, i * unit : (i + 1) * unit] for i in range(count)]
-    )
+    blocks = torch.stack([inverse[i * unit : (i + 1) * unit, i * unit : (i + 1) * unit] for i in range(count)])
     parts = weight.reshape(len(weight), count, unit).permute(1, 2, 0)
     return (parts * torch.linalg.solve(blocks, parts)).sum((1, 2))

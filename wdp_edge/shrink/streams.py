@@ -21,9 +21,7 @@ class Streams:
     Raises SetupError when the disk is too small for it.
     """
 
-    def __init__(
-        self, images: int, tokens: int, width: int, scratch: Path | None = None, chunk: int = 128
-    ) -> None:
+    def __init__(self, images: int, tokens: int, width: int, scratch: Path | None = None, chunk: int = 128) -> None:
         self.images, self.chunk = images, chunk
         self._shape = (2, images, tokens, width)
         self._scratch = scratch
