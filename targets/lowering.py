@@ -151,6 +151,8 @@ def lowered_norm(norm: nn.Module, readers: list[nn.Linear], centred: bool) -> nn
 class LoweredViT(nn.Module):
     """timm `VisionTransformer` for one image; a class token is picked before the final norm, not after it."""
 
+    pooling: Tensor
+
     def __init__(self, vit: Any) -> None:
         super().__init__()
         centred = can_centre(vit)
