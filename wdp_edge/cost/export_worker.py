@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +33,7 @@ def handle(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> 
         calibration = torch.randn(4, *example.shape[1:])
         precision = Precision(request["precision"])
         target.export(model, example, Path(job["path"]), precision, calibration)
+        gc.collect()  # the graphs of an export are cycles, and hold the weights
         write_message(replies, {"done": job["path"]})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Callable
@@ -23,7 +22,6 @@ def serve(handler: Handler) -> None:
     message = read_message(requests)
     if message is None:
         return
-    gc.disable()  # a collection in the middle of a run would be timed
     try:
         handler(message[0], requests, replies)
     except WdpError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import time
 from pathlib import Path
@@ -43,6 +44,7 @@ def time_artifacts(request: dict[str, Any], replies: IO[bytes]) -> None:
     programs = [target.load(Path(p), plan.threads) for p in request["artifacts"]]
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(p.input_shape, generator=generator) for p in programs]
+    gc.disable()  # a collection in the middle of a run would be timed
     for number in range(plan.rounds):
         order = range(len(programs)) if number % 2 == 0 else reversed(range(len(programs)))
         times = {i: timed_runs(programs[i], inputs[i], plan) for i in order}
