@@ -59,6 +59,11 @@ def test_times_come_back_in_the_order_given(programs: dict[int, Path]) -> None:
     assert ratio(large, small) > 3 and ratio(again, small) > 3
 
 
+def test_several_threads_are_timed_too(programs: dict[int, Path]) -> None:
+    (timing,) = LocalDevice().time("executorch", [programs[8]], TimingPlan(rounds=2, runs=3, warmup=1, threads=2))
+    assert len(timing.rounds) == 2 and timing.latency.min > 0
+
+
 def test_corrupt_artifact_is_the_users_error(programs: dict[int, Path], tmp_path: Path) -> None:
     bad = tmp_path / "bad.pte"
     bad.write_bytes(programs[8].read_bytes()[:-100])
