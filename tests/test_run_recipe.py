@@ -1,10 +1,12 @@
 """The recipe that a run stores is the run's own, wherever it is read from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from wdp_edge.errors import InputError
+from wdp_edge.recipe import Recipe
 from wdp_edge.recipe_file import load_recipe, merge
 from wdp_edge.run import Run, run_path
 from wdp_edge.stages import RECIPE
@@ -35,3 +37,17 @@ def test_the_stored_recipe_opens_the_run(tmp_path: Path, monkeypatch: pytest.Mon
         pass
     with pytest.raises(InputError, match="another recipe"), Run(run.path, merge(recipe, {"prune.seed": 1})):
         pass
+
+
+def test_whole_numbers_given_from_python_are_the_same_settings(tmp_path: Path) -> None:
+    recipe = merge(load_recipe_text(tmp_path), {"prune.learn.checkpoint_seconds": 0})
+    whole = replace(recipe, prune=replace(recipe.prune, learn=replace(recipe.prune.learn, checkpoint_seconds=0)))
+    with Run(tmp_path / "run", whole):
+        pass
+    with Run(tmp_path / "run", load_recipe(tmp_path / "run" / RECIPE)):
+        pass
+
+
+def load_recipe_text(folder: Path) -> Recipe:
+    (folder / "wdp-edge.toml").write_text(TEXT)
+    return load_recipe(folder / "wdp-edge.toml")

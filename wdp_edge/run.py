@@ -113,7 +113,8 @@ def now() -> str:
 
 def recipe_digest(recipe: Recipe) -> str:
     """First 12 hex digits of the SHA-256 of all settings that decide the result (not the folder, not the workers)."""
-    recipe = absolute_paths(recipe)  # as the run stores it, so that the stored one has the same digest
+    # As the run stores and reads it, so that the stored one has the same digest: absolute paths, 0 read as 0.0.
+    recipe = from_plain(Recipe, to_plain(absolute_paths(recipe)))
     plain = to_plain(replace(recipe, prune=replace(recipe.prune, out=""), data=replace(recipe.data, workers=0)))
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.models import vit
-from wdp_edge.models.files import load
+from wdp_edge.models.files import load, read_spec
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.sidecar import write_sidecar
 from wdp_edge.pipeline.timing import export_model
@@ -44,7 +44,7 @@ def export(run: Path, target: str | None = None, precision: str = "default") -> 
         path = run / "artifacts" / f"model-{tools.precision.value}{tools.target.suffix}"
         model = load(folder)
         artifact = export_model(context, model, path)
-        write_sidecar(context, artifact, folder)
+        write_sidecar(context, artifact, read_spec(folder)[1])
         held.add_artifact(path)
         images = context.holdout[0][:PARITY_IMAGES]
         exported = run_artifact(

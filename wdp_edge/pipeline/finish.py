@@ -18,7 +18,7 @@ from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.learn.masks import MaskedForward
 from wdp_edge.learn.recovery import RecoveryPlan, recover
 from wdp_edge.models import vit
-from wdp_edge.models.files import load, save
+from wdp_edge.models.files import load, read_spec, save
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.sidecar import write_sidecar
@@ -94,7 +94,7 @@ def export_stage(context: Context, run: Run, folder: Path, number: int) -> Artif
     def compute() -> Artifact:
         path = run.path / "artifacts" / (f"model{suffix}" if number == 0 else f"model-{number}{suffix}")
         artifact = export_model(context, load(folder), path)
-        write_sidecar(context, artifact, folder)
+        write_sidecar(context, artifact, read_spec(folder)[1])
         run.add_artifact(path)
         return artifact
 

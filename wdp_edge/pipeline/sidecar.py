@@ -37,9 +37,8 @@ def sidecar_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def write_sidecar(context: Context, artifact: Artifact, folder: Path) -> None:
-    from wdp_edge.models.files import read_spec
-
+def write_sidecar(context: Context, artifact: Artifact, structure: Structure) -> None:
+    """Writes the facts about an artifact of a model of this structure beside it."""
     write_json(
         sidecar_path(artifact.path),
         Sidecar(
@@ -48,7 +47,7 @@ def write_sidecar(context: Context, artifact: Artifact, folder: Path) -> None:
             sha256=artifact.sha256,
             preprocessing=context.preprocessing,
             classes=list(context.train.classes),
-            structure=read_spec(folder)[1],
+            structure=structure,
             val=context.val.root.absolute(),
         ),
     )

@@ -11,6 +11,7 @@ from wdp_edge.cost.measure import measure_table
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.device import TimingPlan, ratio
 from wdp_edge.pipeline.context import Context, Toolkit
+from wdp_edge.pipeline.sidecar import write_sidecar
 from wdp_edge.recipe import Recipe
 from wdp_edge.run import Run
 from wdp_edge.stages import Measured
@@ -47,6 +48,7 @@ def dense_artifact(context: Context, run: Run) -> Artifact:
     def export() -> Artifact:
         path = run.path / "artifacts" / f"dense{context.tools.target.suffix}"
         artifact = export_model(context, context.dense, path)
+        write_sidecar(context, artifact, context.structure)
         run.add_artifact(path)
         return artifact
 

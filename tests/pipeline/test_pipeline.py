@@ -1,0 +1,167 @@
+"""The whole loop on a tiny real ViT, real images and the real runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fake_clock_run import FakeClock, recipe_of
+from test_resume import small_project
+
+import wdp_edge
+import wdp_edge.pipeline.context as context_module
+from wdp_edge.device import Latency, Timing, TimingPlan
+from wdp_edge.errors import InputError
+from wdp_edge.models.vit import structure_of
+from wdp_edge.pipeline.evaluate import evaluate
+from wdp_edge.pipeline.export import export
+from wdp_edge.pipeline.profile import profile
+from wdp_edge.pipeline.prune import prune
+from wdp_edge.plain import read_as
+from wdp_edge.report import report
+from wdp_edge.results import PruneResult
+from wdp_edge.stages import Selected, Verified
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> PruneResult:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("WDP_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield prune(recipe_of(folder, "80%"))
+    patch.undo()
+
+
+def test_the_result_describes_the_files(result: PruneResult, folder: Path) -> None:
+    assert result.device == "local" and result.dense.latency_ms.kind == "measured"
+    assert result.shipped.path is not None and result.shipped.path.stat().st_size == result.shipped.bytes
+    assert result.shipped.macs < result.dense.macs and result.shipped.bytes < result.dense.bytes
+    assert result.budget.met == (result.budget.ratio <= 1)
+    model = wdp_edge.load(result.run / "model")
+    assert sum(p.numel() for p in model.parameters()) == result.shipped.parameters
+    assert structure_of(model).depth == result.shipped.exit
+    manifest = json.loads((result.run / "manifest.json").read_text())
+    assert {"artifacts/dense.pte", "artifacts/model.pte"} <= set(manifest["artifacts"])
+    assert not (result.run / "scratch").exists() and not list(result.run.rglob("*.checkpoint"))
+
+
+def test_masked_equals_shrunk_and_shrunk_equals_exported(result: PruneResult) -> None:
+    for parity in read_as(result.run / "stages" / "verify.json", Verified).parity:
+        assert parity.max_error < 1e-4
+        assert parity.agreement == 1.0
+
+
+def test_choices_never_see_validation_or_held_back_images(result: PruneResult, folder: Path) -> None:
+    context = context_module.Context(recipe_of(folder, "80%"))
+    calibration = {context.train.paths[i] for i in context.sample.indices(context.train)}
+    held = {context.train.paths[i] for i in context.holdout_indices}
+    trained = {context.train.paths[i] for i in context.train_indices}
+    assert not held & trained and not held & calibration and calibration <= trained
+    assert context.val.root != context.train.root
+
+
+def test_the_same_call_again_returns_the_stored_result(result: PruneResult, folder: Path) -> None:
+    before = (result.run / "result.json").stat().st_mtime_ns
+    assert prune(recipe_of(folder, "80%")) == result
+    assert (result.run / "result.json").stat().st_mtime_ns == before
+
+
+def test_evaluate_gives_the_accuracy_of_the_run(result: PruneResult) -> None:
+    assert result.shipped.path is not None and result.dense.path is not None
+    assert evaluate(result.shipped.path).accuracy == result.shipped.accuracy
+    assert evaluate(result.dense.path).images == 12
+
+
+def test_profile_times_the_file_beside_the_dense_one(result: PruneResult) -> None:
+    found = profile(result.run, latency_budget="100%")
+    assert found.path == result.shipped.path and found.dense_latency_ms is not None
+    assert found.budget is not None and found.ratio is not None
+    assert found.budget.met == (found.ratio <= 1)
+
+
+def test_export_another_precision(result: PruneResult) -> None:
+    found = export(result.run, precision="int8-dynamic")
+    assert found.path.name == "model-int8-dynamic.pte"
+    assert found.parity.cosine_centred > 0.9
+    assert evaluate(found.path).images == 12
+    with pytest.raises(InputError, match="no precision"):
+        export(result.run, precision="int3")
+
+
+def test_report_of_a_real_run(result: PruneResult) -> None:
+    page = report(result.run).path.read_text()
+    assert "vit_tiny_patch16_224" in page and "<svg" in page
+
+
+def test_a_changed_artifact_is_refused(result: PruneResult, tmp_path: Path) -> None:
+    assert result.shipped.path is not None
+    copy = tmp_path / "model.pte"
+    copy.write_bytes(result.shipped.path.read_bytes()[:-100])
+    beside = result.shipped.path.with_name("model.pte.json")
+    (tmp_path / "model.pte.json").write_text(beside.read_text())
+    with pytest.raises(InputError, match="changed or cut short"):
+        evaluate(copy)
+
+
+def test_changed_images_are_noticed(result: PruneResult, folder: Path) -> None:
+    extra = folder / "data/train/red/extra.png"
+    extra.write_bytes((folder / "data/train/red/000.png").read_bytes())
+    try:
+        with pytest.raises(InputError, match="have changed"):
+            prune(recipe_of(folder, "80%"))
+    finally:
+        extra.unlink()
+
+
+def test_an_unreachable_budget_says_what_can_be_reached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context_module, "get_device", lambda name: FakeClock())
+    recipe = recipe_of(folder, "1%")
+    with pytest.raises(InputError, match=r"smallest structure reaches: about .* ms"):
+        prune(replace(recipe, prune=replace(recipe.prune, out=str(folder / "unreachable"))))
+
+
+class SlowFirstFile(FakeClock):
+    """FAKE: the first shipped file takes a tenth longer than its size says, as a throttled device might show."""
+
+    def time(
+        self,
+        target: str,
+        artifacts: Sequence[Path],
+        plan: TimingPlan,
+        on_round: Callable[[int, int], None] | None = None,
+    ) -> list[Timing]:
+        times = [p.stat().st_size / 1e4 * (1.1 if p.name == "model.pte" else 1.0) for p in artifacts]
+        return [Timing(Latency(ms, ms, ms), (ms,) * plan.rounds) for ms in times]
+
+
+def test_a_file_that_misses_is_cut_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context_module, "get_device", lambda name: SlowFirstFile())
+    recipe = recipe_of(folder, "70%")
+    result = prune(replace(recipe, prune=replace(recipe.prune, out=str(folder / "tightened"))))
+    assert result.shipped.path is not None and result.shipped.path.name == "model-1.pte"
+    assert result.budget.met
+    first = read_as(result.run / "stages" / "select.json", Selected)
+    smaller = wdp_edge.load(result.run / "stages" / "tighten-0")
+    heads, hidden = [len(h) for h in first.kept_heads], [len(n) for n in first.kept_hidden]
+    now = structure_of(smaller).blocks
+    assert sum(b.heads for b in now) + sum(b.hidden for b in now) < sum(heads) + sum(hidden)
+    assert export(result.run, precision="fp32").parity.max_error < 1e-4
+
+
+def test_without_training_no_labels_are_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context_module, "get_device", lambda name: FakeClock())
+    recipe = recipe_of(folder, "60%", images=0)
+    monkeypatch.setattr("wdp_edge.pipeline.finish.recover", lambda *_: pytest.fail("no training with --images 0"))
+    result = prune(replace(recipe, prune=replace(recipe.prune, out=str(folder / "untrained"))))
+    assert not (result.run / "stages" / "learn.json").exists()
+    compensated = wdp_edge.load(result.run / "stages" / "compensated").state_dict()
+    shipped = wdp_edge.load(result.run / "model").state_dict()
+    assert all(torch.equal(compensated[k], shipped[k]) for k in compensated)
