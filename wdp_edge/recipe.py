@@ -41,7 +41,7 @@ class DataRecipe:
 class LearnRecipe:
     """[prune.learn]: search for widths with learnable scores and thresholds."""
 
-    share: float = setting("share of prune.images spent on learning; the rest goes to recovery", 0.15)
+    share: float = setting("share of prune.images spent on learning; the rest goes to recovery", 0.1)
     batch_size: int = setting("images per step", 64)
     scores_lr: float = setting("learning rate of the scores", 0.005)
     thresholds_lr: float = setting("learning rate of the thresholds", 0.05)
@@ -71,8 +71,8 @@ class RecoverRecipe:
     warmup: float = setting("share of the steps with rising learning rate", 0.05)
     distillation: float = setting("weight of the dense model's logits against the labels, 0 to 1", 0.7)
     temperature: float = setting("softening of the logits in distillation", 2.0)
-    features: float = setting("weight of the dense model's block outputs", 2.0)
-    feature_depths: int = setting("after how many blocks, spread evenly, outputs are compared", 4)
+    features: float = setting("weight of the dense model's block outputs", 5.0)
+    feature_depths: int = setting("after how many blocks, spread evenly, outputs are compared", 6)
     ema: float = setting("decay of the averaged weights that are shipped; 0 ships the last ones", 0.998)
     checkpoint_seconds: float = setting("time between checkpoints", 30.0)
 
@@ -98,7 +98,7 @@ class PruneRecipe:
     threads: int = setting("threads of the runtime on the device", 1)
     seed: int = setting("seed of everything random", 0)
     out: str = setting("the run's own folder; empty: runs/ and a name made from the settings", "")
-    images: int = setting("training images seen by learning and recovery together; 0 skips both", 100_000)
+    images: int = setting("training images seen by learning and recovery together; 0 skips both", 120_000)
     epochs: float = setting("the same in passes over the training images; 0 leaves it to images", 0.0)
     learn: LearnRecipe = field(default_factory=LearnRecipe)
     select: SelectRecipe = field(default_factory=SelectRecipe)

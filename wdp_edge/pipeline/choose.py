@@ -24,6 +24,7 @@ from wdp_edge.pipeline.timing import against_dense, export_model, used_share
 from wdp_edge.run import Run
 from wdp_edge.select.candidates import (
     Ranking,
+    blended_ranking,
     learned_ranking,
     saliency_ranking,
     smallest,
@@ -227,7 +228,7 @@ def select_stage(
         began = time.monotonic()
         rankings = [saliency_ranking(start)]
         if learned is not None:
-            rankings.append(learned_ranking(start, learned, table))
+            rankings += [learned_ranking(start, learned, table), blended_ranking(start, learned, table)]
         selection = Selection(context, run, rankings)
         limit = context.budget.resolve(table.dense_ms) * context.recipe.prune.select.margin
         trials = selection.try_candidates(table, limit)

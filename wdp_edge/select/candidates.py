@@ -47,17 +47,26 @@ def learned_ranking(saliency: Saliency, learned: Learned, table: LatencyTable) -
     """
     heads = [_reordered(r, scores) for r, scores in zip(saliency.heads, learned.heads_scores, strict=True)]
     hidden = [_reordered(r, scores) for r, scores in zip(saliency.hidden, learned.hidden_scores, strict=True)]
-    slopes = [
-        *(_price(r, k, table.attention_ms) for r, k in zip(heads, learned.keep_heads, strict=True)),
-        *(_price(r, k, table.mlp_ms) for r, k in zip(hidden, learned.keep_hidden, strict=True)),
+    return _scaled_ranking("learned", Saliency(tuple(heads), tuple(hidden)), learned, table, 1.0)
+
+
+def blended_ranking(saliency: Saliency, learned: Learned, table: LatencyTable) -> Ranking:
+    """The saliency's order of units; layers valued halfway (geometrically) between saliency and learned ratios."""
+    return _scaled_ranking("blend", saliency, learned, table, 0.5)
+
+
+def _scaled_ranking(name: str, curves: Saliency, learned: Learned, table: LatencyTable, strength: float) -> Ranking:
+    prices = [
+        *(_price(r, k, table.attention_ms) for r, k in zip(curves.heads, learned.keep_heads, strict=True)),
+        *(_price(r, k, table.mlp_ms) for r, k in zip(curves.hidden, learned.keep_hidden, strict=True)),
     ]
-    middle = median(slopes)
-    scales = [min(SCALE_LIMIT, max(1 / SCALE_LIMIT, middle / s)) for s in slopes]
-    depth = len(heads)
+    middle = median(prices)
+    scales = [min(SCALE_LIMIT, max(1 / SCALE_LIMIT, middle / price)) ** strength for price in prices]
+    depth = len(curves.heads)
     return Ranking(
-        "learned",
-        tuple(_scaled(r, s) for r, s in zip(heads, scales[:depth], strict=True)),
-        tuple(_scaled(r, s) for r, s in zip(hidden, scales[depth:], strict=True)),
+        name,
+        tuple(_scaled(r, s) for r, s in zip(curves.heads, scales[:depth], strict=True)),
+        tuple(_scaled(r, s) for r, s in zip(curves.hidden, scales[depth:], strict=True)),
     )
 
 
