@@ -38,7 +38,7 @@ def some_kept(data: st.DataObject, depth: int, heads: int, hidden: int) -> Kept:
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_masked_equals_shrunk_and_counts_are_exact(name: str, args: dict[str, Any], data: st.DataObject) -> None:
-    from conftest import lively
+    from tiny_vit import lively
 
     torch.manual_seed(0)
     model = lively(create(ModelSpec(name, 5, {**SMALL, **args})))

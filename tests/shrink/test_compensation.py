@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import lively
+from tiny_vit import lively
 
 from wdp_edge.models import vit
 from wdp_edge.models.spec import ModelSpec, create
