@@ -16,7 +16,7 @@ from wdp_edge.cost.table import LatencyTable, TableKey
 from wdp_edge.device import Kind, Latency
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.progress import task
-from wdp_edge.recipe import Recipe
+from wdp_edge.recipe import PruneRecipe, Recipe
 from wdp_edge.results import (
     BudgetFigures,
     EvaluateResult,
@@ -178,7 +178,7 @@ def test_options_win_over_the_file_and_the_file_over_defaults(cli: Cli, fake: Fa
 
 @pytest.mark.parametrize(
     ("words", "epochs", "images"),
-    [(("--images", "0"), 0.0, 0), (("--epochs", "0"), 0.0, 0), (("--epochs", "1.5"), 1.5, 100_000)],
+    [(("--images", "0"), 0.0, 0), (("--epochs", "0"), 0.0, 0), (("--epochs", "1.5"), 1.5, PruneRecipe().images)],
 )
 def test_the_last_word_on_training_is_on_the_command_line(
     cli: Cli, fake: Fake, words: tuple[str, ...], epochs: float, images: int
