@@ -49,7 +49,7 @@ def test_the_result_describes_the_files(result: PruneResult, folder: Path) -> No
     assert sum(p.numel() for p in model.parameters()) == result.shipped.parameters
     assert structure_of(model).depth == result.shipped.exit
     manifest = json.loads((result.run / "manifest.json").read_text())
-    assert {"artifacts/dense.pte", "artifacts/model.pte"} <= set(manifest["artifacts"])
+    assert {"artifacts/dense.pte", f"artifacts/{result.shipped.path.name}"} <= set(manifest["artifacts"])
     assert not (result.run / "scratch").exists() and not list(result.run.rglob("*.checkpoint"))
 
 
@@ -103,10 +103,10 @@ def test_report_of_a_real_run(result: PruneResult) -> None:
 
 def test_a_changed_artifact_is_refused(result: PruneResult, tmp_path: Path) -> None:
     assert result.shipped.path is not None
-    copy = tmp_path / "model.pte"
+    name = result.shipped.path.name
+    copy = tmp_path / name
     copy.write_bytes(result.shipped.path.read_bytes()[:-100])
-    beside = result.shipped.path.with_name("model.pte.json")
-    (tmp_path / "model.pte.json").write_text(beside.read_text())
+    (tmp_path / f"{name}.json").write_text(result.shipped.path.with_name(f"{name}.json").read_text())
     with pytest.raises(InputError, match="changed or cut short"):
         evaluate(copy)
 
@@ -149,7 +149,7 @@ def test_a_file_that_misses_is_cut_again(folder: Path, monkeypatch: pytest.Monke
     assert result.shipped.path is not None and result.shipped.path.name == "model-1.pte"
     assert result.budget.met
     first = read_as(result.run / "stages" / "select.json", Selected)
-    smaller = wdp_edge.load(result.run / "stages" / "tighten-0")
+    smaller = wdp_edge.load(result.run / "model")
     heads, hidden = [len(h) for h in first.kept_heads], [len(n) for n in first.kept_hidden]
     now = structure_of(smaller).blocks
     assert sum(b.heads for b in now) + sum(b.hidden for b in now) < sum(heads) + sum(hidden)

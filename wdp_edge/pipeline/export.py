@@ -11,11 +11,10 @@ from wdp_edge.models.files import load, read_spec
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.sidecar import write_sidecar
 from wdp_edge.pipeline.timing import export_model
-from wdp_edge.plain import read_as
 from wdp_edge.recipe_file import load_recipe
-from wdp_edge.results import ExportResult, PruneResult
+from wdp_edge.results import ExportResult
 from wdp_edge.run import Run, finished_run
-from wdp_edge.stages import RECIPE, RESULT
+from wdp_edge.stages import RECIPE
 from wdp_edge.verify import compare
 
 PARITY_IMAGES = 256
@@ -39,7 +38,7 @@ def export(run: Path, target: str | None = None, precision: str = "default") -> 
     )
     context = Context(wanted)
     with Run(run, own) as held:
-        folder = shipped_folder(run)
+        folder = run / "model"
         tools = context.tools
         path = run / "artifacts" / f"model-{tools.precision.value}{tools.target.suffix}"
         model = load(folder)
@@ -58,10 +57,3 @@ def export(run: Path, target: str | None = None, precision: str = "default") -> 
         f"shrunk = exported ({tools.precision.value})", vit.logits(model, context.prepare(images)), exported
     )
     return ExportResult(run, tools.target.name, tools.precision.value, path, artifact.bytes, artifact.sha256, parity)
-
-
-def shipped_folder(run: Path) -> Path:
-    """Where the model of a finished run's shipped file is: the last tightening, or `model/`."""
-    shipped = read_as(run / RESULT, PruneResult).shipped.path
-    number = shipped.stem.removeprefix("model").lstrip("-") if shipped else ""
-    return run / (f"stages/tighten-{int(number) - 1}" if number else "model")

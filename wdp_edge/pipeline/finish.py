@@ -148,7 +148,10 @@ def close_loop(context: Context, run: Run, table: LatencyTable, dense: Artifact)
         if next_folder == folder:
             break
         folder = next_folder
-    return folder, artifact, measured
+    if folder != run.path / "model":
+        # `model/` is what ships. The stages before are done, so a killed run does not read it again.
+        save(load(folder), context.tools.spec, run.path / "model")
+    return run.path / "model", artifact, measured
 
 
 @torch.no_grad()
