@@ -43,8 +43,8 @@ def plot_widths(widths: Widths) -> Figure:
     drawn, axes = figure(0.25 * depth + 1.25, 1, 2, sharey=True)
     places = [i + (1.05 if i >= last else 0.0) for i in range(depth)]
     sides = (
-        ("Attention heads", [b.heads for b in widths.dense.blocks], widths.heads, widths.learned_heads),
-        ("MLP hidden units", [b.hidden for b in widths.dense.blocks], widths.hidden, widths.learned_hidden),
+        ("Heads", [b.heads for b in widths.dense.blocks], widths.heads, widths.learned_heads),
+        ("Hidden units", [b.hidden for b in widths.dense.blocks], widths.hidden, widths.learned_hidden),
     )
     for ax, (title, dense, kept, learned) in zip(axes, sides, strict=True):
         _width_bars(ax, places, dense, kept)
