@@ -209,7 +209,7 @@ class Selection:
             correction = seen / predicted
             rounds.append(Round(predicted, measured.shipped.p50, measured.dense.p50, measured.budget_ms, correction))
             progress.say(f"structure takes {used:.1%} of the budget (predicted {predicted:.3g} ms, seen {seen:.3g} ms)")
-            if options.floor <= used <= 0.5 * (1 + options.margin) or number == options.rounds - 1:
+            if options.floor <= used <= 0.5 * (1 + options.margin):
                 break
             table = table.corrected(correction)
             again = self.keep(best.ranking, best.uniform, best.depth, table, limit)
