@@ -31,6 +31,8 @@ EXPORT_WORKER = "wdp_edge.cost.export_worker"
 # Raised whenever probes or fit change, so that cached tables made the old way are not used.
 METHOD_VERSION = 2
 _USUAL_SHARE = 0.5
+# A large model on a busy machine exports for many minutes without a word.
+_EXPORT_SECONDS = 3600.0
 Jobs = queue.SimpleQueue[tuple[Structure, Path]]
 
 
@@ -179,7 +181,8 @@ def export_all(
     with progress.task(title, len(jobs)) as advance, ThreadPoolExecutor(count) as pool:
 
         def work() -> None:
-            with WorkerProcess(EXPORT_WORKER, {**request, "what": f"exporting {spec.name}"}) as worker:
+            what = {**request, "what": f"exporting {spec.name}"}
+            with WorkerProcess(EXPORT_WORKER, what, silence_seconds=_EXPORT_SECONDS) as worker:
                 while (job := next_job(waiting)) is not None:
                     worker.send({"structure": job[0].to_json(), "path": str(job[1])})
                     worker.receive()
