@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wdp_edge.cost.table import LatencyTable, Points, TableKey, interpolate
+from wdp_edge.cost.table import LatencyTable, Points, TableKey, along, interpolate
 from wdp_edge.device import Kind
 from wdp_edge.errors import InputError
 from wdp_edge.structure import BlockWidths, Structure
@@ -27,8 +27,16 @@ def grids(draw: st.DrawFn) -> Points:
 
 
 @st.composite
+def contexts(draw: st.DrawFn) -> Points:
+    """None, or a rising line through the origin."""
+    steps = draw(st.lists(st.tuples(st.floats(0.01, 50), st.floats(0.01, 50)), max_size=5))
+    return tuple(zip(accumulate(x for x, _ in steps), accumulate(y for _, y in steps), strict=True))
+
+
+@st.composite
 def tables(draw: st.DrawFn) -> LatencyTable:
-    return LatencyTable(draw(grids()), draw(grids()), draw(milliseconds), draw(milliseconds), Kind.MEASURED, KEY)
+    parts = draw(grids()), draw(grids()), draw(milliseconds), draw(milliseconds)
+    return LatencyTable(*parts, Kind.MEASURED, KEY, draw(contexts()))
 
 
 structures = st.builds(
@@ -57,7 +65,7 @@ def test_wider_never_costs_less(points: Points, widths: list[float]) -> None:
 @given(tables(), structures)
 def test_prediction_adds_up(table: LatencyTable, structure: Structure) -> None:
     parts = [table.attention_ms(b.heads) + table.mlp_ms(b.hidden) for b in structure.blocks]
-    assert math.isclose(table.predict(structure), table.fixed_ms + sum(parts), rel_tol=1e-9)
+    assert math.isclose(table.predict(structure), along(table.context, table.fixed_ms + sum(parts)), rel_tol=1e-9)
     shallow = Structure(structure.embed_dim, structure.blocks[:1])
     assert table.predict(shallow) <= table.predict(structure) * (1 + 1e-9)
 
@@ -67,6 +75,30 @@ def test_correction_scales_every_prediction(table: LatencyTable, structure: Stru
     corrected = table.corrected(ratio)
     assert math.isclose(corrected.predict(structure), ratio * table.predict(structure), rel_tol=1e-9)
     assert corrected.dense_ms == table.dense_ms
+
+
+@given(contexts(), st.floats(0, 300), st.floats(0, 300))
+def test_context_rises_from_zero_and_can_be_inverted(context: Points, x: float, other: float) -> None:
+    assert along(context, 0.0) == 0
+    assert (along(context, x) <= along(context, other) + 1e-9) == (x <= other + 1e-9) or math.isclose(x, other)
+    inverse = tuple((b, a) for a, b in context)
+    assert math.isclose(along(inverse, along(context, x)), x, rel_tol=1e-6, abs_tol=1e-9)
+    assert all(math.isclose(along(context, a), b, rel_tol=1e-9) for a, b in context)
+
+
+@given(tables(), structures, milliseconds)
+def test_sums_around_a_limit_decide_as_the_whole_table_does(
+    table: LatencyTable, structure: Structure, limit: float
+) -> None:
+    near, latency = table.around(limit), table.predict(structure)
+    blocks = structure.blocks
+    summed = near.fixed_ms + sum(near.attention_ms(b.heads) + near.mlp_ms(b.hidden) for b in blocks)
+    assert math.isclose(near.predict(structure), latency, rel_tol=1e-6)
+    if not math.isclose(latency, limit, rel_tol=1e-6):
+        assert (summed <= limit) == (latency <= limit)
+    exact = table.around(latency)
+    summed = exact.fixed_ms + sum(exact.attention_ms(b.heads) + exact.mlp_ms(b.hidden) for b in blocks)
+    assert math.isclose(summed, latency, rel_tol=1e-6)
 
 
 @given(tables())
@@ -90,6 +122,7 @@ def test_grids_for_the_budget_term() -> None:
         {"attention": "none"},
         {"mlp": [[1, 2, 3]]},
         {"attention": [[4, 0.1], [1, 0.2]]},
+        {"context": [[1.0, 2.0], [2.0, 1.5]]},
         {"kind": "guessed"},
         {"key": {}},
         {"dense_ms": "fast"},

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +31,7 @@ TABLE = LatencyTable(
     kind=Kind.MEASURED,
     key=KEY,
 )
+OUTGROWS_CACHES = replace(TABLE, context=((3.0, 3.0), (5.0, 7.0), (9.0, 15.0)))
 
 
 def made_up(weight: float = 1.0) -> Saliency:
@@ -44,17 +47,26 @@ def made_up(weight: float = 1.0) -> Saliency:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.floats(2.6, 12.0), st.integers(2, DEPTH), st.sampled_from([8, 16]))
-def test_solutions_fit_and_are_aligned(limit: float, depth: int, multiple: int) -> None:
+@given(
+    st.floats(2.6, 12.0), st.integers(2, DEPTH), st.sampled_from([8, 16]), st.sampled_from([TABLE, OUTGROWS_CACHES])
+)
+def test_solutions_fit_and_are_aligned(limit: float, depth: int, multiple: int, table: LatencyTable) -> None:
     for solver in (solve, solve_uniform):
-        kept = solver(saliency_ranking(made_up()), DENSE, depth, TABLE, limit, multiple)
+        kept = solver(saliency_ranking(made_up()), DENSE, depth, table, limit, multiple)
         if kept is None:
-            assert TABLE.predict(smallest(DENSE, depth, multiple)) > limit - 0.2
+            assert table.predict(smallest(DENSE, depth, multiple)) > limit - 0.2
             continue
         structure = kept.structure(DENSE)
         assert structure.depth == depth
-        assert TABLE.predict(structure) <= limit + 1e-6
+        assert table.predict(structure) <= limit + 1e-6
         assert all(b.hidden % multiple == 0 for b in structure.blocks)
+
+
+@pytest.mark.parametrize("limit", [4.0, 6.0, 10.0])
+def test_a_budget_is_used_up_where_models_outgrow_the_caches(limit: float) -> None:
+    kept = solve(saliency_ranking(made_up()), DENSE, DEPTH, OUTGROWS_CACHES, limit, 8)
+    assert kept is not None
+    assert 0.95 * limit <= OUTGROWS_CACHES.predict(kept.structure(DENSE)) <= limit + 1e-6
 
 
 def test_important_blocks_keep_more() -> None:

@@ -8,77 +8,98 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wdp_edge.cost.table import Points, along
 from wdp_edge.structure import Structure
 
 Array = NDArray[np.float64]
-_ANCHOR_WEIGHT = 4.0
-_CONTEXT_RANGE = (0.7, 1.6)
-_CONTEXT_PRIOR = 0.05
+_SIZE_WEIGHT = 0.5
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A timed model. whole: it has full depth, so its blocks cost what they will cost in a shipped model."""
+    """A timed model. size: it is the dense one, maybe cut in depth, and tells what the size of a model does."""
 
     structure: Structure
     ms: float
-    whole: bool
+    size: bool
 
 
 @dataclass(frozen=True)
 class Fit:
     """fixed: outside the blocks; attention, mlp: ms of one block at the grid's widths.
 
-    context: how much dearer a block is in a whole model than in a short chain, whose weights fit the caches.
-    error: root mean square of the relative residuals.
+    context: (sum of the parts, ms of the whole model), rising. error: root mean square of the relative residuals.
     """
 
     fixed: float
     attention: Array
     mlp: Array
-    context: float
+    context: Points
     error: float
 
 
 def fit_table(observations: Sequence[Observation], heads: Sequence[int], hidden: Sequence[int]) -> Fit:
-    """Splits measured latencies into a fixed part and the cost of attention and MLP at the grids' widths.
+    """Splits measured latencies into a fixed part, the cost of attention and MLP by width, and the context.
 
-    Model: ms = fixed + k · Σ over blocks (attention(heads) + mlp(hidden)), k = 1 for whole models and
-    1/context for chains; both functions linear between grid points. Residuals are relative; whole models weigh
-    more.
-    For a given context this is linear; the context itself is found by a bounded search around 1.
+    Model: ms = context(fixed + Σ over blocks (attention(heads) + mlp(hidden))), all three piecewise linear. The
+    context leaves the chains' sizes alone (which fixes the scale of the parts) and goes through the dense models of
+    several depths from there on. Given the context the rest is linear least squares on relative residuals, given the
+    rest the context is read off; a few rounds of both.
     """
-    from scipy.optimize import minimize_scalar
-
-    def cost(context: float) -> float:
-        return solve(observations, heads, hidden, context)[1] + (_CONTEXT_PRIOR * (context - 1)) ** 2
-
-    best = float(minimize_scalar(cost, bounds=_CONTEXT_RANGE, method="bounded").x)
-    theta, squares = solve(observations, heads, hidden, best)
+    context: Points = ()
+    chosen = [o for o in observations if not o.size] or list(observations)
+    for _ in range(_ROUNDS):
+        theta = solve(chosen, context, heads, hidden)
+        context = read_context(theta, observations, heads, hidden)
+        chosen = list(observations)
     attention, mlp = theta[1 : 1 + len(heads)], theta[1 + len(heads) :]
     attention, mlp = share_overhead(attention, mlp, heads, hidden)
-    error = float(np.sqrt(squares / len(observations)))
-    return Fit(float(theta[0]), rising(attention), rising(mlp), best, error)
+    predicted = np.array([along(context, part_sum(theta, o, heads, hidden)) for o in observations])
+    residuals = predicted / np.array([o.ms for o in observations]) - 1
+    error = float(np.sqrt(np.mean(residuals**2)))
+    return Fit(float(theta[0]), rising(attention), rising(mlp), context, error)
 
 
-def solve(
-    observations: Sequence[Observation], heads: Sequence[int], hidden: Sequence[int], context: float
-) -> tuple[Array, float]:
-    """The unknowns [fixed, attention…, mlp…], none below zero, and the weighted sum of squared residuals."""
+def solve(observations: Sequence[Observation], context: Points, heads: Sequence[int], hidden: Sequence[int]) -> Array:
+    """The unknowns [fixed, attention…, mlp…], none below zero, for a given context."""
     from scipy.optimize import nnls
 
-    rows = [row(o.structure, heads, hidden, 1.0 if o.whole else 1.0 / context) for o in observations]
-    times = np.array([o.ms for o in observations])
-    weights = np.array([_ANCHOR_WEIGHT if o.whole else 1.0 for o in observations]) / times
-    theta, residual = nnls(np.array(rows) * weights[:, None], times * weights)
-    return theta, float(residual**2)
+    inverse = tuple((y, x) for x, y in context)
+    times = np.array([along(inverse, o.ms) for o in observations])
+    weights = np.array([_SIZE_WEIGHT if o.size else 1.0 for o in observations]) / times
+    rows = np.array([row(o.structure, heads, hidden) for o in observations])
+    return np.asarray(nnls(rows * weights[:, None], times * weights)[0])
 
 
-def row(structure: Structure, heads: Sequence[int], hidden: Sequence[int], factor: float) -> Array:
+def read_context(
+    theta: Array, observations: Sequence[Observation], heads: Sequence[int], hidden: Sequence[int]
+) -> Points:
+    """Sums and latencies of the models of several sizes, beyond those of the chains, whose sums are their latencies."""
+    sums = [(part_sum(theta, o, heads, hidden), o) for o in observations]
+    usual = max((x for x, o in sums if not o.size), default=0.0)
+    larger = [(x, o.ms) for x, o in sums if o.size and x > usual]
+    return rising_line([*([(usual, usual)] if usual else []), *larger])
+
+
+def part_sum(theta: Array, observation: Observation, heads: Sequence[int], hidden: Sequence[int]) -> float:
+    return float(row(observation.structure, heads, hidden) @ theta)
+
+
+def rising_line(points: Sequence[tuple[float, float]]) -> Points:
+    """The points in order of x, without those that do not lie above and right of all before them."""
+    line: list[tuple[float, float]] = []
+    for x, y in sorted(points):
+        if x > (line[-1][0] if line else 0) and y > (line[-1][1] if line else 0):
+            line.append((x, y))
+    return tuple(line)
+
+
+def row(structure: Structure, heads: Sequence[int], hidden: Sequence[int]) -> Array:
     """How often each unknown enters a model's latency."""
     attention = sum(shares(heads, b.heads) for b in structure.blocks)
     mlp = sum(shares(hidden, b.hidden) for b in structure.blocks)
-    return np.concatenate([[1.0], factor * attention, factor * mlp])
+    return np.concatenate([[1.0], attention, mlp])
 
 
 def shares(grid: Sequence[int], width: int) -> Array:

@@ -29,7 +29,10 @@ from wdp_edge.target import Precision, Target
 
 EXPORT_WORKER = "wdp_edge.cost.export_worker"
 # Raised whenever probes or fit change, so that cached tables made the old way are not used.
-METHOD_VERSION = 1
+METHOD_VERSION = 2
+_USUAL_SHARE = 0.5
+# A large model on a busy machine exports for many minutes without a word.
+_EXPORT_SECONDS = 3600.0
 Jobs = queue.SimpleQueue[tuple[Structure, Path]]
 
 
@@ -117,8 +120,8 @@ def read_cached(path: Path) -> LatencyTable | None:
 def observe(setting: Setting, folder: Path, dense_artifact: Path | None) -> tuple[list[Observation], Kind]:
     """Exports and times all probes. The dense model is the first and the reference of every round."""
     probes = plan_probes(setting.structure, setting.options, setting.target.hidden_multiple)
-    whole = [setting.structure, *probes.whole]
-    structures = [*whole, *probes.chains]
+    sizes = [setting.structure, *probes.sizes]
+    structures = [*sizes, *probes.chains]
     paths = [folder / f"{i}{setting.target.suffix}" for i in range(len(structures))]
     jobs = list(zip(structures, paths, strict=True))
     if dense_artifact is not None:
@@ -128,7 +131,7 @@ def observe(setting: Setting, folder: Path, dense_artifact: Path | None) -> tupl
         timings = setting.device.time(setting.target.name, paths, setting.timing, lambda done, total: advance(1))
     dense = timings[0].latency.p50
     times = [dense * ratio(t, timings[0]) for t in timings]
-    seen = [Observation(s, ms, whole=i < len(whole)) for i, (s, ms) in enumerate(zip(structures, times, strict=True))]
+    seen = [Observation(s, ms, size=i < len(sizes)) for i, (s, ms) in enumerate(zip(structures, times, strict=True))]
     return seen, timings[0].latency.kind
 
 
@@ -136,9 +139,10 @@ def make_table(setting: Setting, info: DeviceInfo, observations: Sequence[Observ
     """The table that explains the observations; the first one is the dense model."""
     probes = plan_probes(setting.structure, setting.options, setting.target.hidden_multiple)
     fit = fit_table(observations, probes.heads, probes.hidden)
-    return LatencyTable(
+    table = LatencyTable(
         attention=tuple(zip(map(float, probes.heads), map(float, fit.attention), strict=True)),
         mlp=tuple(zip(map(float, probes.hidden), map(float, fit.mlp), strict=True)),
+        context=fit.context,
         fixed_ms=fit.fixed,
         dense_ms=observations[0].ms,
         kind=kind,
@@ -153,6 +157,8 @@ def make_table(setting: Setting, info: DeviceInfo, observations: Sequence[Observ
             versions=setting.target.versions(),
         ),
     )
+    # Where most budgets are, so that whoever adds up parts without asking for a limit is near the truth.
+    return table.around(_USUAL_SHARE * table.dense_ms)
 
 
 def export_all(
@@ -175,7 +181,8 @@ def export_all(
     with progress.task(title, len(jobs)) as advance, ThreadPoolExecutor(count) as pool:
 
         def work() -> None:
-            with WorkerProcess(EXPORT_WORKER, {**request, "what": f"exporting {spec.name}"}) as worker:
+            what = {**request, "what": f"exporting {spec.name}"}
+            with WorkerProcess(EXPORT_WORKER, what, silence_seconds=_EXPORT_SECONDS) as worker:
                 while (job := next_job(waiting)) is not None:
                     worker.send({"structure": job[0].to_json(), "path": str(job[1])})
                     worker.receive()

@@ -8,24 +8,25 @@ from wdp_edge.recipe import TableRecipe
 from wdp_edge.structure import Structure
 
 _MOST_HEADS = 8
+_DEPTHS = (1 / 3, 5 / 12, 1 / 2, 2 / 3)
 
 
 @dataclass(frozen=True)
 class Probes:
-    """heads, hidden: the grids, rising. chains: short models of equal blocks. whole: models of full depth."""
+    """heads, hidden: the grids, rising. chains: short models of equal blocks. sizes: dense models, cut in depth."""
 
     heads: tuple[int, ...]
     hidden: tuple[int, ...]
     chains: tuple[Structure, ...]
-    whole: tuple[Structure, ...]
+    sizes: tuple[Structure, ...]
 
 
 def plan_probes(dense: Structure, options: TableRecipe, hidden_multiple: int) -> Probes:
     """Real models, not loose layers, so that every probe meets the exporter as the shipped model will.
 
-    One chain per head count (at a middle MLP width) and one per MLP width (at a middle head count), a single
-    block for the part outside the blocks, and a model of full depth and about half the width: with the dense
-    one it anchors what a block costs in a model whose weights outgrow the caches.
+    One chain per head count (at a middle MLP width) and one per MLP width (at a middle head count), a single block for
+    the part outside the blocks, and the dense model cut to a few depths: what a block costs depends on whether all
+    weights together outgrow the caches, and depth is the cheapest way to models of every size.
     """
     most_heads = max(b.heads for b in dense.blocks)
     most_hidden = max(b.hidden for b in dense.blocks)
@@ -37,8 +38,9 @@ def plan_probes(dense: Structure, options: TableRecipe, hidden_multiple: int) ->
     chains = [uniform(dense, h, n, depth) for h, n in widths]
     if depth > 1:
         chains.append(uniform(dense, *middle, 1))
-    half = (max(1, round(most_heads / 2)), hidden[len(hidden) // 2])
-    return Probes(heads, hidden, tuple(chains), (uniform(dense, *half, dense.depth),))
+    depths = sorted({max(1, round(share * dense.depth)) for share in _DEPTHS} - {dense.depth})
+    sizes = [uniform(dense, most_heads, most_hidden, d) for d in depths]
+    return Probes(heads, hidden, tuple(chains), tuple(sizes))
 
 
 def uniform(dense: Structure, heads: int, hidden: int, depth: int) -> Structure:

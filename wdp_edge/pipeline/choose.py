@@ -86,8 +86,9 @@ def learn_stage(context: Context, run: Run, table: LatencyTable, start: Saliency
             Alignment(1, context.tools.target.hidden_multiple),
         )
         budget_ms = context.budget.resolve(table.dense_ms) * context.recipe.prune.select.margin
-        cost = CostModel(table.attention, table.mlp, table.fixed_ms)
-        goal = SearchGoal(cost, table.predict(context.structure), budget_ms, steps)
+        near = table.around(budget_ms)
+        cost = CostModel(near.attention, near.mlp, near.fixed_ms)
+        goal = SearchGoal(cost, near.part_sum(context.structure), budget_ms, steps)
         options = context.recipe.prune.learn
         stream = train_stream(context, options.batch_size, first=0)
         return search(context.dense, masks, goal, options, stream, run.path / "stages" / "learn.checkpoint")

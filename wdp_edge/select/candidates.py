@@ -93,14 +93,17 @@ def _scaled(removal: Removal, scale: float) -> Removal:
 def solve(
     ranking: Ranking, dense: Structure, depth: int, table: LatencyTable, limit_ms: float, multiple: int
 ) -> Kept | None:
-    """The best units to keep with the exit after `depth` blocks; None when nothing fits."""
-    choices = []
+    """The best units to keep with the exit after `depth` blocks; None when nothing fits.
+
+    The knapsack adds up parts: `around` makes their sum fit exactly when the whole model does.
+    """
+    near, choices = table.around(limit_ms), []
     for block, heads, hidden in zip(dense.blocks[:depth], ranking.heads, ranking.hidden, strict=False):
         widths = range(1, block.heads + 1)
-        choices.append([Option(w, table.attention_ms(w), heads.lost(w)) for w in widths])
+        choices.append([Option(w, near.attention_ms(w), heads.lost(w)) for w in widths])
         widths_hidden = width_options(block.hidden, multiple)
-        choices.append([Option(w, table.mlp_ms(w), hidden.lost(w)) for w in widths_hidden])
-    widths_chosen = choose(choices, limit_ms - table.fixed_ms)
+        choices.append([Option(w, near.mlp_ms(w), hidden.lost(w)) for w in widths_hidden])
+    widths_chosen = choose(choices, limit_ms - near.fixed_ms)
     if widths_chosen is None:
         return None
     return keep_best(ranking, widths_chosen[0::2], widths_chosen[1::2])
