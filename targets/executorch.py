@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import os
 import struct
-import tempfile
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from wdp_edge import progress
 from wdp_edge.errors import InputError
-from wdp_edge.files import atomic_path, sha256
-from wdp_edge.target import Artifact, Precision
+from wdp_edge.files import atomic_path
+from wdp_edge.target import Artifact, ExportOptions, Observer, Precision, check_options
+from wdp_edge.targets.hush import cheap_provenance, quiet, silent_stderr
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,6 +21,7 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 _STEPS = 5
+_DTYPES = {0: "uint8", 6: "float32"}  # ExecuTorch's numbers of scalar types
 _HEADER = struct.Struct("<4s4s4sIQQQ")  # root offset, file identifier, then the extended header
 _UNQUANTIZED = "LoweredNorm"
 _SCALE_FLOOR = 2.0**-30
@@ -43,7 +38,11 @@ class ExecuTorchTarget:
     suffix = ".pte"
     precisions = (Precision.FP32, Precision.INT8_DYNAMIC, Precision.INT8_STATIC)
     default_precision = Precision.INT8_DYNAMIC
+    observers = (Observer.MSE,)
     hidden_multiple = 16
+
+    def timed_here(self) -> bool:
+        return True
 
     def missing(self) -> list[str]:
         return [] if find_spec("executorch") else ["executorch>=1.5.1,<1.6"]
@@ -51,19 +50,18 @@ class ExecuTorchTarget:
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in ("executorch", "torch", "torchao", "wdp-edge")}
 
-    def export(
-        self, model: nn.Module, example: Tensor, path: Path, precision: Precision, calibration: Tensor | None
-    ) -> Artifact:
+    def export(self, model: nn.Module, example: Tensor, path: Path, options: ExportOptions) -> Artifact:
         """Writes the .pte, atomically.
 
-        model: a timm ViT (or any module), not modified. example: [1, ...] float32.
-        calibration: [n, ...] float32, needed by int8-static.
-        Raises InputError when int8-static gets no calibration images.
+        model: a timm ViT (or any module), not modified. example: [1, ...].
+        Raises InputError for what the target cannot do, and when int8-static gets no calibration images.
         """
         import torch
 
         from wdp_edge.targets.lowering import lower
 
+        check_options(self, options)
+        precision, calibration = options.precision, options.calibration
         if precision is Precision.INT8_STATIC and calibration is None:
             raise InputError("int8-static needs calibration images.", "Give training images, or use int8-dynamic.")
         title = f"export {precision.value}"
@@ -80,7 +78,7 @@ class ExecuTorchTarget:
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 edge.to_executorch().write_to_file(file)
             advance(1)
-        return Artifact(path, self.name, precision, path.stat().st_size, sha256(path))
+        return Artifact.of(path, self.name, precision)
 
     def load(self, path: Path, threads: int) -> PteProgram:
         """The artifact in ExecuTorch's own runtime on this machine, with this many threads.
@@ -93,7 +91,7 @@ class ExecuTorchTarget:
 
 
 class PteProgram:
-    """A loaded .pte. input_shape: of the one input, such as (1, 3, 56, 56)."""
+    """A loaded .pte: see `wdp_edge.target.Program`."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import torch
@@ -109,7 +107,9 @@ class PteProgram:
             try:
                 self._program = _C._load_program(str(path), program_verification=_C.Verification.InternalConsistency)
                 self._method: Any = self._program.load_method("forward")
-                self.input_shape = tuple(int(n) for n in self._method.method_meta().input_tensor_meta(0).sizes())
+                meta = self._method.method_meta().input_tensor_meta(0)
+                self.input_shape = tuple(int(n) for n in meta.sizes())
+                self.input_dtype = _DTYPES.get(int(meta.dtype()), "unknown")
             except (RuntimeError, MemoryError) as error:
                 reason = (said() or str(error)).strip().splitlines()[-1]
                 raise InputError(
@@ -117,7 +117,7 @@ class PteProgram:
                 ) from error
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x: [1, ...] float32 -> [1, classes] float32, a tensor of its own."""
+        """x: [1, ...] -> [1, classes] float32, a tensor of its own."""
         return self._method([x.contiguous()])[0].clone()
 
 
@@ -200,51 +200,3 @@ def to_edge(program: ExportedProgram) -> Any:
 
     config = EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True)
     return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=config)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps warnings, log lines below ERROR and prints of the toolkits off stdout and stderr."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-@contextlib.contextmanager
-def silent_stderr() -> Iterator[Any]:
-    """Catches what C++ writes to stderr; gives a function that returns it as text."""
-    with tempfile.TemporaryFile() as caught:
-        saved = os.dup(2)
-        os.dup2(caught.fileno(), 2)
-
-        def said() -> str:
-            caught.seek(0)
-            return caught.read().decode(errors="replace")
-
-        try:
-            yield said
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
-@contextlib.contextmanager
-def cheap_provenance() -> Iterator[None]:
-    """Shares the record of where a graph node came from instead of copying it.
-
-    Every pass copies the whole history of every node: a quarter of an export's time, for a record that nobody
-    reads.
-    """
-    from torch.fx.traceback import NodeSource
-
-    own: Any = NodeSource
-    own.__deepcopy__ = lambda source, memo: source
-    try:
-        yield
-    finally:
-        del own.__deepcopy__

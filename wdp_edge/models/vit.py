@@ -16,14 +16,17 @@ from wdp_edge.structure import BlockWidths, Geometry, Structure, attention_count
 FAMILIES = "timm VisionTransformer: vit_*, deit_* and deit3_* without distillation token, dinov2"
 
 
-def check_supported(model: nn.Module, name: str) -> None:
-    """Raises InputError with the reason when the model has a part that the surgery does not know."""
-    if reason := _unsupported(model):
+def check_supported(model: nn.Module, name: str, also: tuple[type, ...] = ()) -> None:
+    """Raises InputError with the reason when the model has a part that the surgery does not know.
+
+    also: further classes of the same build, for a caller that does not cut.
+    """
+    if reason := _unsupported(model, (VisionTransformer, *also)):
         raise InputError(f"'{name}' cannot be pruned: {reason}.", f"Known families: {FAMILIES}.")
 
 
-def _unsupported(model: Any) -> str | None:
-    if type(model) is not VisionTransformer:
+def _unsupported(model: Any, known: tuple[type, ...]) -> str | None:
+    if type(model) not in known:
         return f"it is a {type(model).__name__}"
     if model.attn_pool is not None:
         return "it pools by attention"

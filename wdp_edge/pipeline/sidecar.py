@@ -60,7 +60,7 @@ def read_sidecar(path: Path) -> Sidecar:
     """
     from wdp_edge.files import sha256
 
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path} does not exist.", "Name an artifact, such as runs/…/artifacts/model.pte.")
     beside = sidecar_path(path)
     if not beside.exists():
