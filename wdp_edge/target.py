@@ -199,15 +199,21 @@ def target_names() -> list[str]:
     return sorted({e.name for e in entry_points(group=GROUP)})
 
 
+def target_class(name: str) -> type[Target]:
+    """The adapter class called `name`; its packages may be missing. Raises InputError for an unknown name."""
+    found = {e.name: e for e in entry_points(group=GROUP)}
+    if name not in found:
+        raise InputError(f"There is no target '{name}'.", f"Installed targets: {', '.join(sorted(found)) or 'none'}.")
+    adapter: type[Target] = found[name].load()
+    return adapter
+
+
 def get_target(name: str) -> Target:
     """The adapter called `name`, ready to use.
 
     Raises InputError for an unknown name, SetupError when its packages are missing.
     """
-    found = {e.name: e for e in entry_points(group=GROUP)}
-    if name not in found:
-        raise InputError(f"There is no target '{name}'.", f"Installed targets: {', '.join(sorted(found)) or 'none'}.")
-    target: Target = found[name].load()()
+    target: Target = target_class(name)()
     if missing := target.missing():
         raise SetupError(
             f"Target '{name}' needs {', '.join(missing)}.", f"Install it with: pip install 'wdp-edge[{name}]'"

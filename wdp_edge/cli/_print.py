@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wdp_edge.results import (
+    ArtifactFigures,
     BudgetFigures,
     EvaluateResult,
     ExportResult,
+    InspectResult,
     ModelFigures,
     ProfileResult,
     PruneResult,
     ReportResult,
+    VerifyResult,
 )
 
 if TYPE_CHECKING:
@@ -32,19 +35,66 @@ def show_prune(result: PruneResult) -> None:
 
 
 def show_export(result: ExportResult) -> None:
-    from wdp_edge.report.units import quantity, share
+    _artifacts("Files, held against the model on held-back training images", result.artifacts)
+    for artifact in result.artifacts:
+        print_line(f"File: {near(artifact.path)}")
 
-    parity = result.parity
-    rows = [
-        ("size", quantity(result.bytes, "B")),
-        ("compared with", f"{parity.name}, {parity.images} images"),
-        ("same top-1 class", share(parity.agreement)),
-        ("cosine, centred", f"{parity.cosine_centred:.4f} (smallest)"),
-        ("logits differ by", f"{parity.max_error:.2g} at most"),
-    ]
-    print_table(f"{result.precision} {result.target} file", ("", ""), rows)
-    print_line(f"File: {near(result.path)}")
-    print_line(f"SHA-256: {result.sha256}")
+
+def show_verify(result: VerifyResult) -> None:
+    from wdp_edge.report.units import share
+
+    print_line(f"{result.images} held-back training images; dense model {share(result.dense_accuracy)} right.")
+    if result.shrunk is not None:
+        print_line(
+            f"Pruned model: {share(result.shrunk_accuracy)} right, "
+            f"{share(result.shrunk.agreement)} in the dense model's class."
+        )
+    _artifacts("Files, held against the pruned model" if result.shrunk else "Files", result.artifacts)
+
+
+def _artifacts(title: str, artifacts: Sequence[ArtifactFigures]) -> None:
+    from wdp_edge.report.units import NONE, milliseconds, quantity, share
+
+    header = ["target, precision", "same class", "cosine, centred", "logits differ by", "accuracy", "size", "p50", ""]
+    rows = []
+    for a in artifacts:
+        rows.append(
+            [
+                f"{a.target} {a.precision}",
+                share(a.parity.agreement),
+                f"{a.parity.cosine_centred:.4f}",
+                f"{a.parity.max_error:.2g}",
+                share(a.accuracy),
+                quantity(a.bytes, "B"),
+                milliseconds(a.latency_ms.p50) if a.latency_ms else NONE,
+                "verified" if a.verified else "TOO FAR OFF",
+            ]
+        )
+    if not any(a.latency_ms for a in artifacts):
+        header.pop(-2)
+        for row in rows:
+            row.pop(-2)
+    print_table(title, header, rows)
+    for a in artifacts:
+        if a.broke_at:
+            print_line(f"{near(a.path)} goes wrong at {a.broke_at}: its output is the first that is too far off.")
+
+
+def show_inspect(result: InspectResult) -> None:
+    from wdp_edge.report.units import quantity
+
+    contents = result.contents
+    print_line(f"{near(result.path)}: {result.target}, {quantity(result.bytes, 'B')}, {contents.delegates} delegates")
+    tensors = [("input", t) for t in contents.inputs] + [("output", t) for t in contents.outputs]
+    for what, tensor in tensors:
+        print_line(f"{what}: {tensor.name} {'x'.join(map(str, tensor.shape))} {tensor.dtype}")
+    rows = [(o.kind, str(o.count), str(o.delegated)) for o in contents.operators]
+    print_table("", ("operator", "count", "in a delegate"), rows)
+    weights = [(w.dtype, str(w.tensors), quantity(w.bytes, "B")) for w in contents.weights]
+    print_table("", ("weights", "tensors", "size"), weights)
+    if about := result.about:
+        print_line(f"model: {about['model']}, structure {about['structure']['digest']}, recipe {about['recipe']}")
+        print_line(f"classes: {len(about['classes'])}, normalization: {about['input']['normalization']}")
 
 
 def show_profile(result: ProfileResult) -> None:

@@ -28,7 +28,8 @@ def run_artifact(
 ) -> Tensor:
     """Logits of the artifact, in the order of the images: [n, classes] float32.
 
-    batches: [b, 3, H, W] each, of the file's input type, taken one by one as workers get free: a generator keeps memory small.
+    batches: [b, 3, H, W] each, of the file's input type, taken one by one as workers get free: a generator keeps
+    memory small.
     total: number of images, for the progress bar.
     Raises InputError when the file is no artifact of `target` or takes images of another size, SetupError
     when a worker crashes.

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from timm.layers import Mlp
 from timm.layers.attention import Attention
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
@@ -23,6 +24,11 @@ def check_supported(model: nn.Module, name: str, also: tuple[type, ...] = ()) ->
     """
     if reason := _unsupported(model, (VisionTransformer, *also)):
         raise InputError(f"'{name}' cannot be pruned: {reason}.", f"Known families: {FAMILIES}.")
+
+
+def check_known(model: nn.Module, name: str) -> None:
+    """Raises InputError unless the model is one that can be exported: those that can be pruned, and distilled ones."""
+    check_supported(model, name, also=(VisionTransformerDistilled,))
 
 
 def _unsupported(model: Any, known: tuple[type, ...]) -> str | None:

@@ -13,4 +13,6 @@ from wdp_edge.recipe import Recipe
 def table(recipe: Recipe) -> LatencyTable:
     """Needs [model] without its checkpoint: latency does not depend on the weights' values."""
     tools = Toolkit.of(recipe)
-    return latency_table(recipe, tools, vit.structure_of(create(tools.spec)))
+    model = create(tools.spec)
+    vit.check_supported(model, tools.spec.name)
+    return latency_table(recipe, tools, vit.structure_of(model))

@@ -1,0 +1,30 @@
+"""`wdp-edge inspect`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wdp_edge.cli._options import Target
+from wdp_edge.cli._print import show_inspect
+from wdp_edge.cli._shared import Json, perform
+
+if TYPE_CHECKING:
+    from wdp_edge.results import InspectResult
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="An exported file.")],
+    target: Target = None,
+    as_json: Json = False,
+) -> int:
+    """Show what is inside an exported file: operators, weights, inputs and origin."""
+
+    def call() -> InspectResult:
+        import wdp_edge
+
+        return wdp_edge.inspect(path, target)
+
+    return perform(call, show_inspect, as_json)
