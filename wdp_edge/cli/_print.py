@@ -53,28 +53,22 @@ def show_verify(result: VerifyResult) -> None:
 
 
 def _artifacts(title: str, artifacts: Sequence[ArtifactFigures]) -> None:
+    """agree: share of images in the model's class. cosine: of logits without their mean, smallest over the images."""
     from wdp_edge.report.units import NONE, milliseconds, quantity, share
 
-    header = ["target, precision", "same class", "cosine, centred", "logits differ by", "accuracy", "size", "p50", ""]
-    rows = []
-    for a in artifacts:
-        rows.append(
-            [
-                f"{a.target} {a.precision}",
-                share(a.parity.agreement),
-                f"{a.parity.cosine_centred:.4f}",
-                f"{a.parity.max_error:.2g}",
-                share(a.accuracy),
-                quantity(a.bytes, "B"),
-                milliseconds(a.latency_ms.p50) if a.latency_ms else NONE,
-                "verified" if a.verified else "TOO FAR OFF",
-            ]
-        )
+    columns = {
+        "target": [a.target for a in artifacts],
+        "precision": [a.precision for a in artifacts],
+        "agree": [share(a.parity.agreement, 1) for a in artifacts],
+        "cosine": [f"{a.parity.cosine_centred:.4f}" for a in artifacts],
+        "accuracy": [share(a.accuracy, 1) for a in artifacts],
+        "size": [quantity(a.bytes, "B") for a in artifacts],
+        "p50": [milliseconds(a.latency_ms.p50) if a.latency_ms else NONE for a in artifacts],
+        "": ["verified" if a.verified else "TOO FAR" for a in artifacts],
+    }
     if not any(a.latency_ms for a in artifacts):
-        header.pop(-2)
-        for row in rows:
-            row.pop(-2)
-    print_table(title, header, rows)
+        del columns["p50"]
+    print_table(title, list(columns), list(zip(*columns.values(), strict=True)))
     for a in artifacts:
         if a.broke_at:
             print_line(f"{near(a.path)} goes wrong at {a.broke_at}: its output is the first that is too far off.")

@@ -31,7 +31,7 @@ from wdp_edge.shrink.compensation import compensate
 from wdp_edge.shrink.saliency import saliency
 from wdp_edge.stages import Measured, Recovered, Verified
 from wdp_edge.target import Artifact
-from wdp_edge.verify import accuracy, compare
+from wdp_edge.parity import accuracy, compare
 
 TIGHTEN_SHARE = 0.15
 

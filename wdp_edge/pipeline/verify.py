@@ -20,7 +20,7 @@ from wdp_edge.pipeline.source import Source
 from wdp_edge.results import ArtifactFigures, VerifyResult
 from wdp_edge.run import Run
 from wdp_edge.target import Artifact, Precision, get_target
-from wdp_edge.verify import accuracy, compare
+from wdp_edge.parity import accuracy, compare
 
 
 def verify(run: Path) -> VerifyResult:
