@@ -4,7 +4,7 @@ Folded into the weights, all exactly: LayerScale into `proj` and `fc2`; the affi
 into the linear layers that read it; the attention scale into `q`; and the centring of every LayerNorm into
 whatever writes the residual stream (a LayerNorm does not see the mean of its input, so the stream may as well
 have none). What is left of a LayerNorm is x / rms(x), which delegates can run where `native_layer_norm` stays
-outside. docs/lowering.md has figures.
+outside; a `SmoothedNorm` also keeps its weight. docs/lowering.md has figures.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from wdp_edge.errors import InputError
+from wdp_edge.models.smoothed import SmoothedNorm
 from wdp_edge.models.vit import check_supported, embed, set_fused_attention, tokens_of
 
 Norms = Literal["folded", "native"]
@@ -92,13 +93,18 @@ def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     return layer
 
 
-def fold_affine(norm: Any, readers: list[nn.Linear]) -> None:
-    """Moves weight and bias of a LayerNorm into the linear layers that read its output."""
+def fold_affine(norm: Any, readers: list[nn.Linear]) -> Tensor | None:
+    """Moves bias and weight of a LayerNorm into the linear layers that read its output.
+
+    Returns the weight, [D], where it has to stay with the norm instead.
+    """
+    stays = isinstance(norm, SmoothedNorm)
     for reader in readers:
         if norm.bias is not None:
             reader.bias.add_(reader.weight @ norm.bias)
-        if norm.weight is not None:
+        if norm.weight is not None and not stays:
             reader.weight.mul_(norm.weight)
+    return norm.weight if stays else None
 
 
 def fold_scale(layer_scale: Any, writer: nn.Linear) -> None:
@@ -116,13 +122,14 @@ def centre(writer: nn.Linear | nn.Conv2d) -> None:
 
 
 class LoweredNorm(nn.Module):
-    """A LayerNorm without affine part: x / rms(x) of a centred x.
+    """A LayerNorm without affine part: x / rms(x) of a centred x, times `scale` where a smoothed norm keeps one.
 
     The mean of squares is a product with a constant row, eps its bias: one operator every delegate knows.
     """
 
-    def __init__(self, width: int, eps: float, centred: bool) -> None:
+    def __init__(self, width: int, eps: float, centred: bool, scale: Tensor | None) -> None:
         super().__init__()
+        self.scale = scale
         row = torch.full((1, width), 1.0 / width)
         self.mean_square = plain_linear(row, torch.full((1,), eps))
         self.mean = None if centred else plain_linear(row, None)
@@ -131,7 +138,8 @@ class LoweredNorm(nn.Module):
         """x: [1, N, D] -> [1, N, D]."""
         if self.mean is not None:
             x = x - self.mean(x)
-        return x * torch.rsqrt(self.mean_square(x * x))
+        normed = x * torch.rsqrt(self.mean_square(x * x))
+        return normed if self.scale is None else normed * self.scale
 
 
 class LoweredAttention(nn.Module):
@@ -201,8 +209,8 @@ def lowered_norm(norm: nn.Module, readers: list[nn.Linear], centred: bool) -> nn
     """The norm's lowered form; its affine part goes into `readers`. Norms of other kinds stay as they are."""
     if not isinstance(norm, nn.LayerNorm):
         return norm
-    fold_affine(norm, readers)
-    return LoweredNorm(norm.normalized_shape[0], norm.eps, centred)
+    scale = fold_affine(norm, readers)
+    return LoweredNorm(norm.normalized_shape[0], norm.eps, centred, scale)
 
 
 class LoweredViT(nn.Module):
@@ -241,7 +249,10 @@ class LoweredViT(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: as `embed` takes them -> logits: [1, classes] float32."""
-        x = self.blocks(self.embed(images))
+        return self.classify(self.blocks(self.embed(images)))
+
+    def classify(self, x: Tensor) -> Tensor:
+        """x: [1, N, D] tokens after the last block -> logits: [1, classes] float32."""
         if self.distilled:
             x = self.norm(x[:, :2]).reshape(1, 1, -1)
         elif self.embedding.global_pool == "token":
