@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wdp_edge.cost.fit import Fit, Observation, fit_table, rising, rising_line
+from wdp_edge.cost.fit import Fit, Observation, fit_table, read_context, rising
 from wdp_edge.cost.probes import Probes, plan_probes, spaced
 from wdp_edge.cost.table import LatencyTable, TableKey
 from wdp_edge.device import Kind
@@ -85,8 +85,12 @@ def test_probes_cover_the_widths() -> None:
     assert {b.heads for s in probes.chains for b in s.blocks} == set(probes.heads)
     assert {b.hidden for s in probes.chains for b in s.blocks} == set(probes.hidden)
     assert {s.depth for s in probes.chains} == {1, OPTIONS.chain}
-    assert [s.depth for s in probes.sizes] == [4, 5, 6, 8]
-    assert all(s.blocks == DENSE.blocks[: s.depth] for s in probes.sizes)
+    assert [s.depth for s in probes.sizes] == [5, 8, 12, 12, 12, 12]
+    assert all(s.blocks == DENSE.blocks[: s.depth] for s in probes.sizes[:2])
+    uneven = probes.sizes[2:]
+    assert all(len(set(s.blocks)) > 3 for s in uneven), "every block has widths of its own"
+    shares = [sum(b.hidden for b in s.blocks) / (12 * 1536) for s in uneven]
+    assert shares == sorted(shares) and shares[0] < 0.4 and shares[-1] > 0.7
 
 
 def test_probes_of_large_and_of_tiny_models() -> None:
@@ -94,7 +98,7 @@ def test_probes_of_large_and_of_tiny_models() -> None:
     assert (large.heads[0], large.heads[-1], len(large.heads)) == (1, 20, 8)
     tiny = plan_probes(Structure(8, (BlockWidths(1, 8, 8),)), OPTIONS, 16)
     assert tiny.heads == (1,) and tiny.hidden == (8,)
-    assert all(s.depth == 1 for s in tiny.chains) and not tiny.sizes
+    assert all(s.depth == 1 for s in tiny.chains) and not tiny.sizes, "a model of one width cannot be cut"
 
 
 def test_probes_stay_within_a_model_that_was_cut_before() -> None:
@@ -121,8 +125,12 @@ def test_rising_never_falls_and_keeps_the_mean(ms: list[float]) -> None:
     assert result.mean() == pytest.approx(np.mean(ms), abs=1e-9)
 
 
-@given(st.lists(st.tuples(st.floats(0.001, 100), st.floats(0.001, 100)), max_size=9))
-def test_the_context_rises(points: list[tuple[float, float]]) -> None:
-    line = rising_line(points)
+@given(st.lists(st.floats(0.05, 20), min_size=len(DENSE.blocks), max_size=20), st.integers(0, 4))
+def test_the_context_rises(times: list[float], chains: int) -> None:
+    """Whatever was measured, also what makes no sense."""
+    sizes = [DENSE.with_widths([6] * (1 + i % 12), [1536] * (1 + i % 12)) for i in range(len(times))]
+    seen = [Observation(s, ms, i >= chains) for i, (s, ms) in enumerate(zip(sizes, times, strict=True))]
+    theta = np.array([0.1, 0.2, 0.1])
+    line = read_context(theta, seen, [6], [1536])
     assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(line))
-    assert bool(line) == bool(points)
+    assert line == () or line[0][0] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,14 @@ from wdp_edge.cost.table import Points, along
 from wdp_edge.structure import Structure
 
 Array = NDArray[np.float64]
-_SIZE_WEIGHT = 0.5
-_ROUNDS = 3
+_ROUNDS = 6
+# Shares of the dense model's sum at which the context may bend.
+_KNOTS = (1 / 3, 1 / 2, 0.7, 1.0)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A timed model. size: it is the dense one, maybe cut in depth, and tells what the size of a model does."""
+    """A timed model. size: a whole one, which tells what the size of a model does; the dense one is among them."""
 
     structure: Structure
     ms: float
@@ -43,9 +45,9 @@ def fit_table(observations: Sequence[Observation], heads: Sequence[int], hidden:
     """Splits measured latencies into a fixed part, the cost of attention and MLP by width, and the context.
 
     Model: ms = context(fixed + Σ over blocks (attention(heads) + mlp(hidden))), all three piecewise linear. The
-    context leaves the chains' sizes alone (which fixes the scale of the parts) and goes through the dense models of
-    several depths from there on. Given the context the rest is linear least squares on relative residuals, given the
-    rest the context is read off; a few rounds of both.
+    context leaves the chains' sizes alone (which fixes the scale of the parts) and bends at a few sizes from there
+    on. Given the context the rest is linear least squares on relative residuals, given the rest so is the context;
+    a few rounds of both.
     """
     context: Points = ()
     chosen = [o for o in observations if not o.size] or list(observations)
@@ -67,32 +69,40 @@ def solve(observations: Sequence[Observation], context: Points, heads: Sequence[
 
     inverse = tuple((y, x) for x, y in context)
     times = np.array([along(inverse, o.ms) for o in observations])
-    weights = np.array([_SIZE_WEIGHT if o.size else 1.0 for o in observations]) / times
     rows = np.array([row(o.structure, heads, hidden) for o in observations])
-    return np.asarray(nnls(rows * weights[:, None], times * weights)[0])
+    return np.asarray(nnls(rows / times[:, None], np.ones(len(times)))[0])
 
 
 def read_context(
     theta: Array, observations: Sequence[Observation], heads: Sequence[int], hidden: Sequence[int]
 ) -> Points:
-    """Sums and latencies of the models of several sizes, beyond those of the chains, whose sums are their latencies."""
-    sums = [(part_sum(theta, o, heads, hidden), o) for o in observations]
-    usual = max((x for x, o in sums if not o.size), default=0.0)
-    larger = [(x, o.ms) for x, o in sums if o.size and x > usual]
-    return rising_line([*([(usual, usual)] if usual else []), *larger])
+    """The rising line from sums to latencies that fits the whole models best; up to the chains' sums it changes nothing.
+
+    Linear in the rises between the knots, which are kept positive.
+    """
+    from scipy.optimize import nnls
+
+    sums = [part_sum(theta, o, heads, hidden) for o in observations]
+    usual = max((x for x, o in zip(sums, observations, strict=True) if not o.size), default=0.0)
+    whole = [(x, o.ms) for x, o in zip(sums, observations, strict=True) if o.size and x > usual]
+    if not whole:
+        return ()
+    dense = max(x for x, _ in whole)
+    knots = [usual] + [k * dense for k in _KNOTS if k * dense > 1.05 * usual]
+    if len(knots) == 1:
+        knots.append(dense)
+    x, ms = (np.array(values) for values in zip(*whole, strict=True))
+    # How far each model has climbed each step, beyond the last one too.
+    climbed = np.stack([np.clip((x - a) / (b - a), 0, 1) for a, b in pairwise(knots)], 1)
+    climbed[:, -1] += np.maximum(0, (x - knots[-1]) / (knots[-1] - knots[-2]))
+    rises = nnls(climbed / ms[:, None], (ms - usual) / ms)[0]
+    heights = usual + np.cumsum(np.maximum(rises, 1e-6 * dense))
+    line = list(zip(knots, [usual, *map(float, heights)], strict=True))
+    return tuple(line if usual else line[1:])
 
 
 def part_sum(theta: Array, observation: Observation, heads: Sequence[int], hidden: Sequence[int]) -> float:
     return float(row(observation.structure, heads, hidden) @ theta)
-
-
-def rising_line(points: Sequence[tuple[float, float]]) -> Points:
-    """The points in order of x, without those that do not lie above and right of all before them."""
-    line: list[tuple[float, float]] = []
-    for x, y in sorted(points):
-        if x > (line[-1][0] if line else 0) and y > (line[-1][1] if line else 0):
-            line.append((x, y))
-    return tuple(line)
 
 
 def row(structure: Structure, heads: Sequence[int], hidden: Sequence[int]) -> Array:

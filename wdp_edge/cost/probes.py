@@ -8,12 +8,18 @@ from wdp_edge.recipe import TableRecipe
 from wdp_edge.structure import Structure
 
 _MOST_HEADS = 8
-_DEPTHS = (1 / 3, 5 / 12, 1 / 2, 2 / 3)
+_DEPTHS = (5 / 12, 2 / 3)
+_WIDTHS = (0.35, 0.45, 0.65, 0.8)
+# Selection gives every block its own widths; no pattern in it matters, only that it is not even.
+_UNEVEN = (0.6, 1.4, 1.0, 0.8, 1.2, 0.7, 1.3)
 
 
 @dataclass(frozen=True)
 class Probes:
-    """heads, hidden: the grids, rising. chains: short models of equal blocks. sizes: dense models, cut in depth."""
+    """heads, hidden: the grids, rising. chains: short models of equal blocks.
+
+    sizes: models of several sizes, as they ship: the dense one cut in depth, and uneven ones of full depth.
+    """
 
     heads: tuple[int, ...]
     hidden: tuple[int, ...]
@@ -25,8 +31,8 @@ def plan_probes(dense: Structure, options: TableRecipe, hidden_multiple: int) ->
     """Real models, not loose layers, so that every probe meets the exporter as the shipped model will.
 
     One chain per head count (at a middle MLP width) and one per MLP width (at a middle head count), a single block for
-    the part outside the blocks, and the dense model cut to a few depths: what a block costs depends on whether all
-    weights together outgrow the caches, and depth is the cheapest way to models of every size.
+    the part outside the blocks, and whole models of several sizes: what a block costs depends on whether all weights
+    together outgrow the caches, and on how wide the model's other blocks are.
     """
     most_heads = max(b.heads for b in dense.blocks)
     most_hidden = max(b.hidden for b in dense.blocks)
@@ -40,6 +46,8 @@ def plan_probes(dense: Structure, options: TableRecipe, hidden_multiple: int) ->
         chains.append(uniform(dense, *middle, 1))
     depths = sorted({max(1, round(share * dense.depth)) for share in _DEPTHS} - {dense.depth})
     sizes = [uniform(dense, most_heads, most_hidden, d) for d in depths]
+    sizes += [uneven(dense, share, hidden_multiple) for share in _WIDTHS]
+    sizes = [s for s in dict.fromkeys(sizes) if s != dense]
     return Probes(heads, hidden, tuple(chains), tuple(sizes))
 
 
@@ -47,6 +55,19 @@ def uniform(dense: Structure, heads: int, hidden: int, depth: int) -> Structure:
     """The first `depth` blocks, all with these widths, but none wider than it was."""
     kept = dense.blocks[:depth]
     return dense.with_widths([min(heads, b.heads) for b in kept], [min(hidden, b.hidden) for b in kept])
+
+
+def uneven(dense: Structure, share: float, multiple: int) -> Structure:
+    """All blocks, each with widths of its own around this share of its full ones."""
+
+    def width(full: int, place: int, step: int) -> int:
+        wanted = full * share * _UNEVEN[place % len(_UNEVEN)]
+        return min(full, max(step, round(wanted / step) * step))
+
+    heads = [width(b.heads, i, 1) for i, b in enumerate(dense.blocks)]
+    # Another phase, so that a block with few heads is not always one with few hidden units.
+    hidden = [width(b.hidden, i + 3, multiple) for i, b in enumerate(dense.blocks)]
+    return dense.with_widths(heads, hidden)
 
 
 def spaced(low: int, high: int, count: int, multiple: int) -> tuple[int, ...]:
