@@ -97,12 +97,29 @@ class ArtifactFigures:
 
 
 @dataclass(frozen=True)
+class TriedFigures:
+    """A precision that `--precision auto` measured. drop: points of accuracy lost against the fp32 file."""
+
+    precision: str
+    kept_float: list[str]
+    accuracy: float
+    drop: float
+    latency_ms: float
+    bytes: int
+    allowed: bool
+
+
+@dataclass(frozen=True)
 class ExportResult:
-    """`wdp_edge.export`: artifacts of a run's model, each compared with that model on real images."""
+    """`wdp_edge.export`: artifacts of a run's model, each compared with that model on real images.
+
+    tried: what a chosen precision was chosen from; None where the precision was given.
+    """
 
     run: Path
     artifacts: list[ArtifactFigures]
     verified: bool
+    tried: list[TriedFigures] | None = None
     version: int = RESULT_VERSION
 
 

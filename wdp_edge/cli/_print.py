@@ -16,6 +16,7 @@ from wdp_edge.results import (
     ProfileResult,
     PruneResult,
     ReportResult,
+    TriedFigures,
     VerifyResult,
 )
 
@@ -36,8 +37,28 @@ def show_prune(result: PruneResult) -> None:
 
 def show_export(result: ExportResult) -> None:
     _artifacts("Files, held against the model on held-back training images", result.artifacts)
+    if result.tried is not None:
+        _tried(result.tried)
     for artifact in result.artifacts:
         print_line(f"File: {near(artifact.path)}")
+
+
+def _tried(tried: Sequence[TriedFigures]) -> None:
+    from wdp_edge.report.units import milliseconds, quantity, share
+
+    rows = [
+        (
+            t.precision,
+            str(len(t.kept_float)),
+            share(t.accuracy),
+            f"{t.drop:+.2f}",
+            milliseconds(t.latency_ms),
+            quantity(t.bytes, "B"),
+            "allowed" if t.allowed else "too much",
+        )
+        for t in tried
+    ]
+    print_table("Tried", ("precision", "in float", "accuracy", "points lost", "latency", "size", ""), rows)
 
 
 def show_verify(result: VerifyResult) -> None:

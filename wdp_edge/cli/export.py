@@ -25,7 +25,11 @@ def export(
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option("--precision", metavar="NAME", help="fp32, int8-dynamic …; default: the target's; repeatable."),
+        typer.Option("--precision", metavar="NAME", help="fp32, int8-dynamic …, default or auto; repeatable."),
+    ] = None,
+    accuracy_drop: Annotated[
+        float | None,
+        typer.Option("--accuracy-drop", metavar="POINTS", help="With --precision auto: what may be lost, such as 0.5."),
     ] = None,
     dense: Annotated[bool, typer.Option("--dense", help="Export wdp-edge.toml's model as it is, not a run's.")] = False,
     fold: Annotated[
@@ -40,6 +44,6 @@ def export(
         from wdp_edge.project import find_run, project_recipe
 
         folder = wdp_edge.dense_run(project_recipe(Path(), {}, {}, NEEDS)) if dense else find_run(Path(), run)
-        return wdp_edge.export(folder, target or (), precision or ("default",), fold)
+        return wdp_edge.export(folder, target or (), precision or ("default",), fold, accuracy_drop)
 
     return perform(call, show_export, as_json)

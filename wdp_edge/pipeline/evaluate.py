@@ -10,9 +10,9 @@ from wdp_edge.data.folder import scan
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.errors import InputError
+from wdp_edge.parity import accuracy
 from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.results import EvaluateResult
-from wdp_edge.parity import accuracy
 
 
 def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:

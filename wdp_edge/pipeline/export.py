@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from wdp_edge import progress
+from wdp_edge.errors import InputError
 from wdp_edge.files import remove
+from wdp_edge.pipeline.auto import export_auto
 from wdp_edge.pipeline.export_job import Exporter, ExportJob
 from wdp_edge.pipeline.proof import artifact_path
 from wdp_edge.pipeline.source import Source
@@ -17,20 +19,27 @@ from wdp_edge.results import ArtifactFigures, ExportResult
 from wdp_edge.run import Run
 from wdp_edge.target import Precision, get_target, parse_precision, target_names
 
-ALL = "all"
+ALL, AUTO = "all", "auto"
 _PROCESSES = 2
 
 
 def export(
-    run: Path, targets: Sequence[str] = (), precisions: Sequence[str] = ("default",), pixels: bool = False
+    run: Path,
+    targets: Sequence[str] = (),
+    precisions: Sequence[str] = ("default",),
+    pixels: bool = False,
+    accuracy_drop: float | None = None,
 ) -> ExportResult:
     """Writes `artifacts/model-<precision><suffix>` for every target and precision, and compares each with the model.
 
     targets: names, or "all"; the run's own when empty. precisions: each target gets all of them; "default" is what
     the target recommends, or the run's own precision when no target is named. pixels: files take uint8 pixels,
-    because normalisation is folded into them.
+    because normalisation is folded into them. accuracy_drop: for the precision "auto", which finds the fastest file of
+    one target that loses at most so many points of accuracy against its fp32 file.
     Raises InputError for an unfinished run, an unknown target or a precision that a target cannot do.
     """
+    if AUTO in precisions or accuracy_drop is not None:
+        return export_auto(run, *auto_words(targets, precisions, accuracy_drop), pixels)
     source = Source.of(run)
     plans = planned(source, targets, precisions)
     with Run(run, source.recipe) as held:
@@ -39,6 +48,18 @@ def export(
         finally:
             remove(run / "scratch")
     return ExportResult(run, figures, all(f.verified for f in figures))
+
+
+def auto_words(
+    targets: Sequence[str], precisions: Sequence[str], accuracy_drop: float | None
+) -> tuple[str | None, float]:
+    """The target and the drop for `export_auto`. Raises InputError when the words do not belong together."""
+    if list(precisions) != [AUTO] or accuracy_drop is None or len(targets) > 1 or ALL in targets:
+        raise InputError(
+            "A precision is chosen for one target, within a drop of accuracy.",
+            "Give both, and at most one --target: --precision auto --accuracy-drop 0.5",
+        )
+    return (targets[0] if targets else None), accuracy_drop
 
 
 def planned(source: Source, targets: Sequence[str], precisions: Sequence[str]) -> dict[str, list[Precision]]:

@@ -22,7 +22,8 @@ _SILENCE_SECONDS = 3600.0
 class ExportJob:
     """One artifact to make.
 
-    calibration: a .safetensors with `images`, [n, 3, H, W] uint8. sublayers: of a `Prefix`; None for the whole model.
+    calibration: a .safetensors with `images`, [n, 3, H, W] uint8. smoothing: alpha of `wdp_edge.calibration.smoothing`;
+    None leaves activations as they are. sublayers: of a `Prefix`; None for the whole model.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class ExportJob:
     keep_float: list[str] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
     pixels: bool = False
+    smoothing: float | None = None
     sublayers: int | None = None
 
 

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from wdp_edge.data.preprocess import normalise
 from wdp_edge.devices.messages import read_message, write_message
@@ -17,7 +17,7 @@ from wdp_edge.files import to_plain
 from wdp_edge.models.files import load
 from wdp_edge.pipeline.export_job import ExportJob
 from wdp_edge.plain import from_plain
-from wdp_edge.target import ExportOptions, Target, get_target
+from wdp_edge.target import Artifact, ExportOptions, Target, get_target
 
 THREADS = 1
 
@@ -36,23 +36,22 @@ def handle(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> 
         write_message(replies, {"artifact": to_plain(artifact)})
 
 
-def perform(target: Target, model: nn.Module, job: ExportJob) -> Any:
+def perform(target: Target, model: nn.Module, job: ExportJob) -> Artifact:
     """One artifact, or the beginning of one."""
+    from wdp_edge.calibration.smoothing import smooth
     from wdp_edge.targets.lowering import Prefix, fold_normalization
 
-    calibration = inputs_of(job)
+    images = load_file(job.calibration)["images"]
+    normalised = normalise(images, job.preprocessing)
+    if job.smoothing is not None:
+        model = smooth(model, normalised, job.smoothing)
     if job.pixels:
         model = fold_normalization(model, job.preprocessing.mean, job.preprocessing.std)
     if job.sublayers is not None:
         model = Prefix(model, job.sublayers)
+    calibration = images if job.pixels else normalised
     options = ExportOptions(job.precision, calibration, job.observer, tuple(job.keep_float), job.metadata)
     return target.export(model, calibration[:1], job.path, options)
-
-
-def inputs_of(job: ExportJob) -> Tensor:
-    """Calibration images as the file takes its input: [n, 3, H, W] uint8 or normalised float32."""
-    images = load_file(job.calibration)["images"]
-    return images if job.pixels else normalise(images, job.preprocessing)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from wdp_edge.learn.recovery import RecoveryPlan, recover
 from wdp_edge.models import vit
 from wdp_edge.models.files import load, read_spec, save
 from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.parity import accuracy, compare
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.proof import spread
 from wdp_edge.pipeline.sidecar import write_sidecar
@@ -31,7 +32,6 @@ from wdp_edge.shrink.compensation import compensate
 from wdp_edge.shrink.saliency import saliency
 from wdp_edge.stages import Measured, Recovered, Verified
 from wdp_edge.target import Artifact
-from wdp_edge.parity import accuracy, compare
 
 TIGHTEN_SHARE = 0.15
 

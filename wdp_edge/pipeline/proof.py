@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from wdp_edge.data.preprocess import Preprocessing, normalise
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.models import vit
+from wdp_edge.parity import accuracy, compare
 from wdp_edge.recipe import Tolerance, VerifyRecipe
 from wdp_edge.results import ArtifactFigures, Parity
 from wdp_edge.target import Artifact, Precision
-from wdp_edge.parity import accuracy, compare
 
 BISECT_IMAGES = 16
 _BATCH = 32

@@ -13,6 +13,7 @@ from wdp_edge.devices import get_device
 from wdp_edge.errors import InputError
 from wdp_edge.files import remove
 from wdp_edge.models import vit
+from wdp_edge.parity import accuracy, compare
 from wdp_edge.pipeline.export import judged
 from wdp_edge.pipeline.export_job import Exporter
 from wdp_edge.pipeline.sidecar import Sidecar, read_sidecar
@@ -20,7 +21,6 @@ from wdp_edge.pipeline.source import Source
 from wdp_edge.results import ArtifactFigures, VerifyResult
 from wdp_edge.run import Run
 from wdp_edge.target import Artifact, Precision, get_target
-from wdp_edge.parity import accuracy, compare
 
 
 def verify(run: Path) -> VerifyResult:
