@@ -108,6 +108,6 @@ def input_of(program: ExportedProgram) -> tuple[tuple[int, ...], str]:
 
 
 def break_on_purpose(lowered: nn.Module) -> None:
-    """FAULT for the tests of verification: with WDP_EDGE_TOY_BREAKS=blocks.1.attn.proj that layer forgets its weights."""
+    """FAULT for tests of verification: WDP_EDGE_TOY_BREAKS=blocks.1.attn.proj makes that layer forget its weights."""
     if name := os.environ.get("WDP_EDGE_TOY_BREAKS"):
         lowered.get_parameter(f"{name}.weight").zero_()
