@@ -1,4 +1,4 @@
-"""int8 activations for Core ML: the input of every quantized layer is rounded to a calibrated range inside the graph."""
+"""int8 activations for Core ML: the input of every quantized layer is rounded to a calibrated range, in the graph."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class QuantizedInput:
         self.zero = round(_LOW - low / self.scale)
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        import torch.ao.quantization.fx  # noqa: F401  (registers the operators)
+        import torch.ao.quantization.fx  # registers the operators
 
         operators, form = torch.ops.quantized_decomposed, (self.scale, self.zero, _LOW, _HIGH, torch.int8)
         rounded = operators.quantize_per_tensor(inputs[0], *form)

@@ -2,8 +2,8 @@
 
 Core ML itself exists on Apple's systems only. This says on any system what the numbers in a package mean: compressed
 weights are read as the format defines them, and whatever the program calls fp16 is rounded to fp16 after every
-operator. Each operator computes in float32 first, which is both the definition of one correct rounding and, on CPUs
-without half-precision products, several times faster than torch's own float16. How hardware accumulates is its own affair.
+operator. Each operator computes in float32 first: then there is one rounding, and on CPUs without half-precision
+products that is several times faster than torch's own float16. How hardware accumulates is its own affair.
 """
 
 from __future__ import annotations
