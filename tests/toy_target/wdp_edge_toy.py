@@ -96,10 +96,15 @@ def read(path: Path) -> tuple[ExportedProgram, dict[str, str]]:
     """The program and its texts. Raises InputError for what is no .pt2."""
     import torch
 
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is not a whole .pt2 file.", "Export it again with: wdp-edge export --target toy")
     texts = {"wdp_edge": ""}
-    return torch.export.load(path, extra_files=texts), {k: v for k, v in texts.items() if v}
+    try:
+        with zipfile.ZipFile(path) as whole:
+            whole.testzip()
+        program = torch.export.load(path, extra_files=texts)
+    except (zipfile.BadZipFile, OSError, RuntimeError) as error:
+        hint = "Export it again with: wdp-edge export --target toy"
+        raise InputError(f"{path} is not a whole .pt2 file.", hint) from error
+    return program, {k: v for k, v in texts.items() if v}
 
 
 def input_of(program: ExportedProgram) -> tuple[tuple[int, ...], str]:
@@ -109,5 +114,7 @@ def input_of(program: ExportedProgram) -> tuple[tuple[int, ...], str]:
 
 def break_on_purpose(lowered: nn.Module) -> None:
     """FAULT for tests of verification: WDP_EDGE_TOY_BREAKS=blocks.1.attn.proj makes that layer forget its weights."""
-    if name := os.environ.get("WDP_EDGE_TOY_BREAKS"):
-        lowered.get_parameter(f"{name}.weight").zero_()
+    layer = os.environ.get("WDP_EDGE_TOY_BREAKS")
+    for name, parameter in lowered.named_parameters():
+        if layer and name.endswith(f"{layer}.weight"):
+            parameter.data.zero_()
