@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +50,8 @@ class FakeQuantized(nn.Module):
 
     def __init__(self, layer: nn.Module, scheme: Scheme, ranges: tuple[Range, Range] | None) -> None:
         super().__init__()
-        self.layer = copy.deepcopy(layer)
-        weight = self.layer.weight
-        self.layer.weight = nn.Parameter(round_weights(weight), requires_grad=False)
+        self.layer: Any = copy.deepcopy(layer)
+        self.layer.weight = nn.Parameter(round_weights(self.layer.weight), requires_grad=False)
         self.scheme, self.ranges = scheme, ranges
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from wdp_edge.calibration.sensitivity import LayerSensitivity, sensitivity
 from wdp_edge.errors import InputError
 from wdp_edge.learn.teacher import distillation
 from wdp_edge.models.spec import create
-from wdp_edge.target import Observer
+from wdp_edge.target import ExportOptions, Observer, Precision, get_target
 from wdp_edge.targets.lowering import lower, quantized_layers
 
 TENSORS = Scheme("dynamic", convolutions=False)
@@ -99,12 +100,31 @@ def ranks(found: tuple[LayerSensitivity, ...], real: dict[str, float]) -> float:
     return float(spearmanr([mine[n] for n in real], list(real.values())).statistic)
 
 
+CHOSEN = [f"blocks.{b}.{n}" for b, n in ((0, "attn.v"), (0, "fc1"), (1, "attn.q"), (1, "attn.proj"), (1, "fc2"))]
+CHOSEN += ["blocks.2.attn.k", "blocks.2.fc1", "head"]
+
+
 @pytest.mark.parametrize("calibration", [None, images(16, seed=1)], ids=["dynamic", "static"])
 def test_ranks_layers_as_the_toolkit_does(calibration: Tensor | None) -> None:
     model, x = lowered(), images(24)
     scheme = TENSORS if calibration is None else RANGES
-    chosen = [f"blocks.{b}.{n}" for b, n in ((0, "attn.v"), (0, "fc1"), (1, "attn.q"), (1, "attn.proj"))]
-    chosen += ["blocks.1.fc2", "blocks.2.attn.k", "blocks.2.fc1", "head"]
     reference = predict(model, x)
-    real = {n: float(distillation(quantized_by_toolkit(model, calibration, [n])(x), reference, 2.0)) for n in chosen}
+    real = {n: float(distillation(quantized_by_toolkit(model, calibration, [n])(x), reference, 2.0)) for n in CHOSEN}
     assert ranks(sensitivity(model, x, calibration, scheme), real) > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "scheme"), [(Precision.INT8_DYNAMIC, DYNAMIC), (Precision.INT8_STATIC, STATIC)])
+def test_ranks_layers_as_real_files_do(precision: Precision, scheme: Scheme, tmp_path: Path) -> None:
+    pytest.importorskip("executorch")
+    target = get_target("executorch")
+    torch.manual_seed(0)
+    model, x, calibration = lively(create(TINY)), images(64), images(32, seed=1)
+    layers, reference, real = lower(model), predict(lower(model), x), {}
+    for name in CHOSEN:
+        others = tuple(n for n in quantized_layers(layers) if n != name)
+        options = ExportOptions(precision, calibration=calibration, keep_float=others)
+        artifact = target.export(model, x[:1], tmp_path / f"{name}{target.suffix}", options)
+        program = target.load(artifact.path, 1)
+        real[name] = float(distillation(torch.cat([program(i) for i in x.split(1)]), reference, 2.0))
+    assert ranks(sensitivity(layers, x, calibration, scheme), real) > 0.9
