@@ -62,7 +62,7 @@ def interpreter(path: Path, record: FileRecord, threads: int) -> Any:
     if name is None:
         raise SetupError("There is no runtime for .tflite files.", "Install it with: pip install 'wdp-edge[tflite]'")
     if name == LEGACY and record.graphs[0].hybrid_per_channel():
-        # tflite_runtime reads one scale and applies it to all channels: no error, and wrong logits.
+        # No error there, only other logits: tests/targets/test_tflite_runtime.py has such a file.
         raise InputError(
             f"tflite_runtime computes {path} wrongly: its int8-dynamic weights have a scale per channel.",
             "Install ai-edge-litert, or export int8-static or int8-weight.",
