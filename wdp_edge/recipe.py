@@ -98,7 +98,7 @@ class PruneRecipe:
     threads: int = setting("threads of the runtime on the device", 1)
     seed: int = setting("seed of everything random", 0)
     out: str = setting("the run's own folder; empty: runs/ and a name made from the settings", "")
-    images: int = setting("training images seen by learning and recovery together; 0 skips both", 120_000)
+    images: int = setting("training images seen by learning and recovery together; 0 skips both", 90_000)
     epochs: float = setting("the same in passes over the training images; 0 leaves it to images", 0.0)
     learn: LearnRecipe = field(default_factory=LearnRecipe)
     select: SelectRecipe = field(default_factory=SelectRecipe)
