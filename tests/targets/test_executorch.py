@@ -17,7 +17,9 @@ from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.models.vit import set_fused_attention
 from wdp_edge.target import Artifact, ExportOptions, Precision, get_target, parse_precision, target_names
-from wdp_edge.targets.executorch import ExecuTorchTarget, check_file, to_edge
+from wdp_edge.targets.executorch import ExecuTorchTarget
+from wdp_edge.targets.executorch_edge import to_edge
+from wdp_edge.targets.executorch_runtime import check_file
 from wdp_edge.targets.hush import quiet
 from wdp_edge.targets.lowering import lower
 
@@ -74,13 +76,21 @@ def test_fp32_equals_the_model(exported: dict[Precision, Exported]) -> None:
     assert float((e.logits - e.reference).abs().max()) < 1e-4
 
 
-@pytest.mark.parametrize(("precision", "cosine"), [(Precision.INT8_DYNAMIC, 0.99), (Precision.INT8_STATIC, 0.96)])
-def test_int8_stays_close(exported: dict[Precision, Exported], precision: Precision, cosine: float) -> None:
+@pytest.mark.parametrize(
+    ("precision", "cosine"),
+    [
+        (Precision.FP16, 0.9999),
+        (Precision.INT8_DYNAMIC, 0.99),
+        (Precision.INT8_STATIC, 0.96),
+        (Precision.INT4_WEIGHT, 0.9),
+    ],
+)
+def test_precisions_stay_close(exported: dict[Precision, Exported], precision: Precision, cosine: float) -> None:
     e = exported[precision]
     mean = e.reference.mean(0)
     centred = torch.cosine_similarity(e.logits - mean, e.reference - mean)
     assert float(centred.min()) > cosine
-    # It is quantized, not float32 under another name.
+    # It is another precision, not float32 under another name.
     assert float((e.logits - e.reference).abs().max()) > 1e-4
     assert e.artifact.bytes < exported[Precision.FP32].artifact.bytes
 
