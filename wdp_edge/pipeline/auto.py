@@ -25,7 +25,7 @@ from wdp_edge.results import ArtifactFigures, ExportResult, TriedFigures
 from wdp_edge.run import Run
 from wdp_edge.target import Artifact, Precision, Target, get_target
 
-SENSITIVITY_IMAGES = 256
+SENSITIVITY_IMAGES = 128
 # Expected latency relative to fp32. Only the order of trying follows from it; what counts is measured.
 SPEEDS = {
     Precision.INT8_DYNAMIC: 0.5,
