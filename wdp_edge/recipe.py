@@ -92,7 +92,7 @@ class PruneRecipe:
     """[prune]: the budget, where it holds, and how long to learn."""
 
     latency_budget: str = setting("20ms, or 50% of the dense model", "")
-    target: str = setting("file format: executorch", "executorch")
+    target: str = setting("file format: executorch, tflite, onnx, or coreml on macOS", "executorch")
     precision: str = setting("number format of the shipped file; default lets the target choose", "default")
     device: str = setting("where the file is timed: local", "local")
     threads: int = setting("threads of the runtime on the device", 1)

@@ -195,6 +195,15 @@ def check_options(target: Target, options: ExportOptions) -> None:
         raise InputError(f"Target '{target.name}' has no observer '{options.observer}'.", f"It has: {known}.")
 
 
+def check_timed(target: Target) -> None:
+    """Raises InputError when the target's files only evaluate here, so that their times would mean nothing."""
+    if not target.timed_here():
+        raise InputError(
+            f"Files of target '{target.name}' cannot be timed on this machine: their runtime is not here.",
+            "Run this where the runtime is; export, verify and evaluate work here too.",
+        )
+
+
 def target_names() -> list[str]:
     return sorted({e.name for e in entry_points(group=GROUP)})
 

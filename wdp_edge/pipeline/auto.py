@@ -15,7 +15,6 @@ from wdp_edge.data.preprocess import normalise
 from wdp_edge.device import Latency, TimingPlan, ratio
 from wdp_edge.devices import get_device
 from wdp_edge.devices.evaluate import run_artifact
-from wdp_edge.errors import InputError
 from wdp_edge.files import remove, size_of
 from wdp_edge.parity import accuracy
 from wdp_edge.pipeline.export_job import Exporter
@@ -23,7 +22,7 @@ from wdp_edge.pipeline.proof import artifact_path
 from wdp_edge.pipeline.source import Source
 from wdp_edge.results import ArtifactFigures, ExportResult, TriedFigures
 from wdp_edge.run import Run
-from wdp_edge.target import Artifact, Precision, Target, get_target
+from wdp_edge.target import Artifact, Precision, Target, check_timed, get_target
 
 SENSITIVITY_IMAGES = 128
 # Expected latency relative to fp32. Only the order of trying follows from it; what counts is measured.
@@ -44,11 +43,7 @@ def export_auto(run: Path, target: str | None, accuracy_drop: float, pixels: boo
     """
     source = Source.of(run)
     adapter = get_target(target or source.recipe.prune.target)
-    if not adapter.timed_here():
-        raise InputError(
-            f"Files of target '{adapter.name}' cannot be timed on this machine, so the fastest cannot be found.",
-            "Name a --precision, or run this where the target's runtime is.",
-        )
+    check_timed(adapter)
     with Run(run, source.recipe) as held, Exporter(adapter.name, source.folder) as exporter:
         search = Search(source, adapter, exporter, pixels)
         ranked = search.ranking()

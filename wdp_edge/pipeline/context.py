@@ -26,7 +26,7 @@ from wdp_edge.models.files import load_dense
 from wdp_edge.models.spec import ModelSpec
 from wdp_edge.recipe import Recipe
 from wdp_edge.structure import Geometry, Structure
-from wdp_edge.target import Precision, Target, get_target, parse_precision
+from wdp_edge.target import Precision, Target, check_timed, get_target, parse_precision
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,9 @@ class Context:
         self.train_indices, self.holdout_indices = hold_out(self.train, recipe.data.holdout_images, recipe.prune.seed)
 
     def check_prunable(self) -> None:
-        """Raises InputError when the model can only be exported, or when the recipe has no sound budget."""
+        """Raises InputError when the model can only be exported, its files not timed, or the budget is none."""
         vit.check_supported(self.dense, self.tools.spec.name)
+        check_timed(self.tools.target)
         self.budget  # noqa: B018  (parses it)
 
     @cached_property
