@@ -45,11 +45,11 @@ def test_several_targets_and_precisions_at_once(cli: Cli, dense: Path) -> None:
 
     said = cli("verify", "--json")
     assert said.code == 0, said.err
-    assert [a["target"] for a in said.json["artifacts"]] == ["toy", "executorch"]
+    assert [a["target"] for a in said.json["artifacts"]] == ["executorch", "toy"]
     assert all(a["latency_ms"]["p50"] > 0 for a in said.json["artifacts"])
     assert "shrunk" not in said.json, "nothing was pruned"
     table = cli("verify").out
-    assert "verified" in table and "toy" in table
+    assert table.count("yes") == 2 and "toy" in table
 
     said = cli("inspect", made["toy"]["path"], "--json")
     assert said.code == 0, said.err
@@ -77,7 +77,7 @@ def test_the_layer_that_broke_is_named(cli: Cli, dense: Path, monkeypatch: pytes
     assert not artifact["verified"] and artifact["broke_at"] == "blocks.1.attn"
     said = cli("verify")
     assert said.code == 1
-    assert "goes wrong at blocks.1.attn" in said.out and "TOO FAR" in said.out
+    assert "goes wrong at blocks.1.attn" in said.out and "NO" in said.out
 
 
 def test_wrong_words(cli: Cli, dense: Path) -> None:

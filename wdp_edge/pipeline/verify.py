@@ -53,7 +53,7 @@ def verify(run: Path) -> VerifyResult:
 
 
 def artifacts_of(source: Source, run: Run) -> list[tuple[Artifact, Sidecar]]:
-    """Artifacts of the run's final model with the facts beside them, in the order of their names.
+    """Artifacts of the run's final model with the facts beside them, by target and precision.
 
     Files of models that were cut further, and the dense file, have another structure and are left out.
     """
@@ -67,7 +67,7 @@ def artifacts_of(source: Source, run: Run) -> list[tuple[Artifact, Sidecar]]:
             found.append((Artifact.of(path, sidecar.target, Precision(sidecar.precision)), sidecar))
     if not found:
         raise InputError(f"There are no artifacts in {run.path}.", "Make some with: wdp-edge export --target all")
-    return found
+    return sorted(found, key=lambda f: (f[0].target, f[0].precision.value))
 
 
 def examined(source: Source, artifact: Artifact, sidecar: Sidecar) -> ArtifactFigures:
