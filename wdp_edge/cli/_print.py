@@ -30,6 +30,8 @@ def show_prune(result: PruneResult) -> None:
     title = f"{result.precision} {result.target} file, latency {kind} on {result.device}"
     print_table(title, ("", "dense", "shipped", "change"), rows)
     print_line(budget_line(result.budget))
+    if not result.verified:
+        print_line("The file is too far from the pruned model; `wdp-edge verify` finds the layer.")
     if result.shipped.path:
         print_line(f"Shipped file: {near(result.shipped.path)}")
     print_line(f"Run folder: {near(result.run)} (`wdp-edge report` makes a page of it)")

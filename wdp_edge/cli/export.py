@@ -37,7 +37,7 @@ def export(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Export a run's pruned model to files that devices run, and prove each on real images."""
+    """Export to files for devices, each proven on real images."""
 
     def call() -> ExportResult:
         import wdp_edge

@@ -20,7 +20,7 @@ def inspect(
     target: Target = None,
     as_json: Json = False,
 ) -> int:
-    """Show what is inside an exported file: operators, weights, inputs and origin."""
+    """Show operators, weights and origin of a file."""
 
     def call() -> InspectResult:
         import wdp_edge

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def verify(run: Run = None, as_json: Json = False) -> int:
-    """Hold every exported file of a run against its model, on real images."""
+    """Hold every file of a run against its model."""
 
     def call() -> VerifyResult:
         import wdp_edge
