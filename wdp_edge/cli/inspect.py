@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wdp_edge.cli._options import Target
 from wdp_edge.cli._print import show_inspect
 from wdp_edge.cli._shared import Json, perform
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="An exported file.")],
-    target: Target = None,
     as_json: Json = False,
 ) -> int:
     """Show operators, weights and origin of a file."""
@@ -25,6 +23,6 @@ def inspect(
     def call() -> InspectResult:
         import wdp_edge
 
-        return wdp_edge.inspect(path, target)
+        return wdp_edge.inspect(path)
 
     return perform(call, show_inspect, as_json)

@@ -28,9 +28,8 @@ def target_by_name(path: Path) -> str:
     """The target whose suffix ends the file's name; the longest one where several do."""
     fitting = [t for t in map(known_suffix, target_names()) if path.name.endswith(t[0])]
     if not fitting:
-        raise InputError(
-            f"No target makes files like {path.name}.", f"Name one of them with --target: {', '.join(target_names())}."
-        )
+        suffixes = sorted({known_suffix(name)[0] for name in target_names()})
+        raise InputError(f"No target makes files like {path.name}.", f"Names end with: {', '.join(suffixes)}.")
     return max(fitting, key=lambda t: len(t[0]))[1]
 
 
