@@ -34,7 +34,7 @@ class TFLiteTarget:
 
     name = "tflite"
     suffix = ".tflite"
-    precisions = (
+    precisions: tuple[Precision, ...] = (
         Precision.FP32,
         Precision.FP16,
         Precision.INT8_DYNAMIC,
@@ -42,7 +42,7 @@ class TFLiteTarget:
         Precision.INT8_WEIGHT,
     )
     default_precision = Precision.INT8_DYNAMIC
-    observers = (Observer.MSE, Observer.MINMAX, Observer.PERCENTILE)
+    observers: tuple[Observer, ...] = (Observer.MSE, Observer.MINMAX, Observer.PERCENTILE)
     hidden_multiple = 16
 
     def timed_here(self) -> bool:
