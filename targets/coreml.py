@@ -48,7 +48,7 @@ class CoreMLTarget:
 
     name = "coreml"
     suffix = ".mlpackage"
-    precisions = (
+    precisions: tuple[Precision, ...] = (
         Precision.FP32,
         Precision.FP16,
         Precision.INT8_WEIGHT,
@@ -59,7 +59,7 @@ class CoreMLTarget:
         Precision.W8A8,
     )
     default_precision = Precision.INT8_WEIGHT
-    observers = (Observer.MSE, Observer.PERCENTILE, Observer.MINMAX)
+    observers: tuple[Observer, ...] = (Observer.MSE, Observer.PERCENTILE, Observer.MINMAX)
     hidden_multiple = 32
 
     def __init__(self) -> None:

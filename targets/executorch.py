@@ -29,7 +29,7 @@ class ExecuTorchTarget:
 
     name = "executorch"
     suffix = ".pte"
-    precisions = (
+    precisions: tuple[Precision, ...] = (
         Precision.FP32,
         Precision.FP16,
         Precision.INT8_DYNAMIC,
@@ -37,7 +37,7 @@ class ExecuTorchTarget:
         Precision.INT4_WEIGHT,
     )
     default_precision = Precision.INT8_DYNAMIC
-    observers = (Observer.MSE, Observer.MINMAX)
+    observers: tuple[Observer, ...] = (Observer.MSE, Observer.MINMAX)
     hidden_multiple = 16
 
     def timed_here(self) -> bool:

@@ -80,10 +80,11 @@ def decode(flatbuffer: bytes, schema: str, path: Path) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder) / "flatbuffer.bin"
         binary.write_bytes(flatbuffer)
-        command = [package / "data/bin/flatc", "--json", "--defaults-json", "--strict-json", "-o", folder]
+        flatc = str(package / "data/bin/flatc")
+        command = [flatc, "--json", "--defaults-json", "--strict-json", "-o", folder]
         try:
             subprocess.run(
-                [*command, package / schema, "--", binary], check=True, capture_output=True, timeout=_SECONDS
+                [*command, str(package / schema), "--", str(binary)], check=True, capture_output=True, timeout=_SECONDS
             )
             text = binary.with_suffix(".json").read_text(encoding="utf-8")
             return json.loads(_INFINITE.sub(r": \1Infinity", text))  # a ReLU's upper bound is written `inf`

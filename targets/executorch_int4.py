@@ -35,7 +35,7 @@ def quantized(weight: Tensor) -> Tensor:
     return IntxUnpackedToInt8Tensor.from_hp(
         weight,
         (1, group),
-        torch.int4 if bits == 4 else torch.int8,
+        torch.int4 if bits == 4 else torch.int8,  # type: ignore[attr-defined]  # not in its stubs
         activation_quantization="int8_asym_per_token",
         intx_choose_qparams_algorithm=None,
         custom_scale=scales,

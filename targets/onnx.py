@@ -32,9 +32,9 @@ class ONNXTarget:
 
     name = "onnx"
     suffix = ".onnx"
-    precisions = (Precision.FP32, Precision.FP16, Precision.INT8_DYNAMIC, Precision.INT8_STATIC)
+    precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16, Precision.INT8_DYNAMIC, Precision.INT8_STATIC)
     default_precision = Precision.INT8_DYNAMIC
-    observers = (Observer.MINMAX, Observer.PERCENTILE, Observer.MSE)
+    observers: tuple[Observer, ...] = (Observer.MINMAX, Observer.PERCENTILE, Observer.MSE)
     hidden_multiple = 16
 
     def timed_here(self) -> bool:
