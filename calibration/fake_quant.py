@@ -50,8 +50,9 @@ class FakeQuantized(nn.Module):
 
     def __init__(self, layer: nn.Module, scheme: Scheme, ranges: tuple[Range, Range] | None) -> None:
         super().__init__()
-        self.layer: Any = copy.deepcopy(layer)
-        self.layer.weight = nn.Parameter(round_weights(self.layer.weight), requires_grad=False)
+        copied: Any = copy.deepcopy(layer)
+        copied.weight = nn.Parameter(round_weights(copied.weight), requires_grad=False)
+        self.layer = copied
         self.scheme, self.ranges = scheme, ranges
 
     def forward(self, x: Tensor) -> Tensor:
