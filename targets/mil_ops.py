@@ -135,8 +135,9 @@ def slice_by_index(p: Params) -> Function:
     from_start, to_end, picked = (p[name] or [False] * rank for name in ("begin_mask", "end_mask", "squeeze_mask"))
     if min(strides) < 1:
         raise UnsupportedParameter("a stride below 1")
+    first = [None if masked else b for masked, b in zip(from_start, begin, strict=True)]
     index = tuple(
-        begin[i] if picked[i] else slice(None if from_start[i] else begin[i], None if to_end[i] else end[i], strides[i])
+        (first[i] or 0) if picked[i] else slice(first[i], None if to_end[i] else end[i], strides[i])
         for i in range(rank)
     )
     return lambda x: x[index]
