@@ -44,6 +44,7 @@ class PteProgram:
                 self._method: Any = self._program.load_method(METHOD)
                 meta = self._method.method_meta().input_tensor_meta(0)
             except (RuntimeError, MemoryError, IndexError) as error:
+                check_delegates(path)
                 raise not_loaded(path, said(), error) from error
         self.input_shape = tuple(int(n) for n in meta.sizes())
         self.input_dtype = DTYPES.get(int(meta.dtype()), "unknown")
@@ -68,6 +69,20 @@ def open_program(path: Path, threads: int = 1) -> Any:
             return _C._load_program(str(path), program_verification=_C.Verification.InternalConsistency)
         except (RuntimeError, MemoryError) as error:
             raise not_loaded(path, said(), error) from error
+
+
+def check_delegates(path: Path) -> None:
+    """Raises InputError when the file needs a delegate that the runtime here has not got."""
+    from executorch.extension.pybindings import _C
+
+    from wdp_edge.targets.executorch_file import read
+
+    needed = {delegate["id"] for delegate in read(path).plan["delegates"]}
+    if lacking := sorted(needed - set(_C._get_registered_backend_names())):
+        raise InputError(
+            f"{path} needs {', '.join(lacking)}, which ExecuTorch has not got on this system.",
+            "Use the target that made it: executorch-coreml for CoreMLBackend.",
+        )
 
 
 def not_loaded(path: Path, said: str, error: Exception) -> InputError:
