@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import os
-import struct
-import tempfile
-import warnings
-from collections.abc import Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wdp_edge import progress
 from wdp_edge.errors import InputError
-from wdp_edge.files import atomic_path, sha256
-from wdp_edge.target import Artifact, Precision
+from wdp_edge.files import atomic_path
+from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, Precision, check_options
+from wdp_edge.targets.executorch_runtime import PteProgram
+from wdp_edge.targets.hush import cheap_provenance, paused_collection, quiet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.export import ExportedProgram
-    from torch.fx import Node
 
 _STEPS = 5
-_HEADER = struct.Struct("<4s4s4sIQQQ")  # root offset, file identifier, then the extended header
-_UNQUANTIZED = "LoweredNorm"
-_SCALE_FLOOR = 2.0**-30
 
 
 class ExecuTorchTarget:
-    """The target `executorch`.
+    """The target `executorch`. docs/targets/executorch.md has the figures behind its defaults.
 
     hidden_multiple: XNNPACK's kernels write 16 channels at once with AVX-512 and 8 on Arm cores, so a width
     that is no multiple of 16 pays for the next one (docs/lowering.md).
@@ -41,9 +29,19 @@ class ExecuTorchTarget:
 
     name = "executorch"
     suffix = ".pte"
-    precisions = (Precision.FP32, Precision.INT8_DYNAMIC, Precision.INT8_STATIC)
+    precisions: tuple[Precision, ...] = (
+        Precision.FP32,
+        Precision.FP16,
+        Precision.INT8_DYNAMIC,
+        Precision.INT8_STATIC,
+        Precision.INT4_WEIGHT,
+    )
     default_precision = Precision.INT8_DYNAMIC
+    observers: tuple[Observer, ...] = (Observer.MSE, Observer.MINMAX)
     hidden_multiple = 16
+
+    def timed_here(self) -> bool:
+        return True
 
     def missing(self) -> list[str]:
         return [] if find_spec("executorch") else ["executorch>=1.5.1,<1.6"]
@@ -51,36 +49,42 @@ class ExecuTorchTarget:
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in ("executorch", "torch", "torchao", "wdp-edge")}
 
-    def export(
-        self, model: nn.Module, example: Tensor, path: Path, precision: Precision, calibration: Tensor | None
-    ) -> Artifact:
+    def export(self, model: nn.Module, example: Tensor, path: Path, options: ExportOptions) -> Artifact:
         """Writes the .pte, atomically.
 
-        model: a timm ViT (or any module), not modified. example: [1, ...] float32.
-        calibration: [n, ...] float32, needed by int8-static.
-        Raises InputError when int8-static gets no calibration images.
+        model: a timm ViT (or any module), not modified. example: [1, ...].
+        Raises InputError for what the target cannot do, and when int8-static gets no calibration images.
         """
         import torch
 
-        from wdp_edge.targets.lowering import lower
-
-        if precision is Precision.INT8_STATIC and calibration is None:
+        check_options(self, options)
+        precision = options.precision
+        if precision is Precision.INT8_STATIC and options.calibration is None:
             raise InputError("int8-static needs calibration images.", "Give training images, or use int8-dynamic.")
         title = f"export {precision.value}"
-        with progress.task(title, _STEPS) as advance, quiet(), cheap_provenance(), torch.no_grad():
-            lowered = lower(model)
+        with (
+            progress.task(title, _STEPS) as advance,
+            quiet(),
+            cheap_provenance(),
+            paused_collection(),
+            torch.no_grad(),
+        ):
+            from wdp_edge.targets.executorch_edge import to_edge
+            from wdp_edge.targets.executorch_int8 import quantize
+
+            prepared = prepare(model, options)
             advance(1)
-            program = torch.export.export(lowered, (example,))
+            program = torch.export.export(prepared, (example,))
             advance(1)
-            if precision is not Precision.FP32:
-                program = quantize(program, example, precision, calibration)
+            if precision in (Precision.INT8_DYNAMIC, Precision.INT8_STATIC):
+                program = quantize(program, example, options)
             advance(1)
-            edge = to_edge(program)
+            edge = to_edge(program, options.metadata)
             advance(1)
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 edge.to_executorch().write_to_file(file)
             advance(1)
-        return Artifact(path, self.name, precision, path.stat().st_size, sha256(path))
+        return Artifact.of(path, self.name, precision)
 
     def load(self, path: Path, threads: int) -> PteProgram:
         """The artifact in ExecuTorch's own runtime on this machine, with this many threads.
@@ -88,163 +92,25 @@ class ExecuTorchTarget:
         Raises InputError when the file is missing, cut short, or not a .pte. Bytes changed within the weights
         can still abort the process: run files of unknown origin in a worker (wdp_edge.devices).
         """
-        check_file(path)
         return PteProgram(path, threads)
 
+    def inspect(self, path: Path) -> Contents:
+        """What is inside the artifact; operators in the XNNPACK delegate have its names.
 
-class PteProgram:
-    """A loaded .pte. input_shape: of the one input, such as (1, 3, 56, 56)."""
+        Raises InputError like `load`.
+        """
+        from wdp_edge.targets.executorch_inspect import contents
 
-    def __init__(self, path: Path, threads: int) -> None:
-        import torch
-
-        with quiet(), silent_stderr() as said:
-            import executorch.kernels.quantized  # noqa: F401  (registers the operators of int8 files)
-
-            # executorch.runtime is a thin layer over this, but imports the exporter: 3 s for every worker.
-            from executorch.extension.pybindings import _C
-
-            torch.set_num_threads(threads)
-            _C._unsafe_reset_threadpool(threads)
-            try:
-                self._program = _C._load_program(str(path), program_verification=_C.Verification.InternalConsistency)
-                self._method: Any = self._program.load_method("forward")
-                self.input_shape = tuple(int(n) for n in self._method.method_meta().input_tensor_meta(0).sizes())
-            except (RuntimeError, MemoryError) as error:
-                reason = (said() or str(error)).strip().splitlines()[-1]
-                raise InputError(
-                    f"ExecuTorch cannot load {path}: {reason}.", "Export it again with wdp-edge export."
-                ) from error
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """x: [1, ...] float32 -> [1, classes] float32, a tensor of its own."""
-        return self._method([x.contiguous()])[0].clone()
+        return contents(path)
 
 
-def check_file(path: Path) -> None:
-    """Raises InputError unless the file has a .pte header and every byte that the header promises.
+def prepare(model: nn.Module, options: ExportOptions) -> nn.Module:
+    """The lowered model, with what a precision changes in its modules; int8 is done after capture."""
+    from wdp_edge.targets.executorch_half import HalfModel
+    from wdp_edge.targets.executorch_int4 import quantize_weights
+    from wdp_edge.targets.lowering import lower
 
-    The runtime trusts these sizes: it would read beyond the end of a file that was cut short.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist.", "Check the path, or export it with wdp-edge export.")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(_HEADER.size)
-    if len(head) < _HEADER.size or head[4:6] != b"ET" or head[8:12] != b"eh00":
-        raise InputError(f"{path} is not an ExecuTorch program.", "Give a .pte that wdp-edge export wrote.")
-    *_, program_bytes, segments_at, segments_bytes = _HEADER.unpack(head)
-    expected = segments_at + segments_bytes if segments_at else program_bytes
-    if size < max(expected, program_bytes):
-        raise InputError(
-            f"{path} is cut short: {size} bytes of {max(expected, program_bytes)}.",
-            "Copy it again, or export it again with wdp-edge export.",
-        )
-
-
-def quantize(
-    program: ExportedProgram, example: Tensor, precision: Precision, calibration: Tensor | None
-) -> ExportedProgram:
-    """int8 linear layers, weights per channel; the patch embedding too when activations are static.
-
-    The attention's own products stay float32: quantizing them costs accuracy and hardly saves time.
-    """
-    import torch
-    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    dynamic = precision is Precision.INT8_DYNAMIC
-    config = quantization_config(dynamic)
-    quantizer = XNNPACKQuantizer().set_filter_function(is_quantizable)
-    quantizer.set_operator_type(torch.ops.aten.linear.default, config)
-    if not dynamic:
-        quantizer.set_operator_type(torch.ops.aten.conv2d.default, config)
-    prepared = prepare_pt2e(program.module(), quantizer)
-    for image in [example] if dynamic or calibration is None else calibration.split(1):
-        prepared(image)
-    return torch.export.export(convert_pt2e(prepared), (example,))
-
-
-def quantization_config(dynamic: bool) -> Any:
-    """XNNPACK's symmetric int8 configuration, without its floor of 2^-12 under the scales.
-
-    With LayerScale folded in, `proj` and `fc2` have weights so small that the floor would round them to zero.
-    """
-    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import get_symmetric_quantization_config
-    from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
-
-    config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=dynamic)
-    weights = PerChannelMinMaxObserver.with_args(eps=_SCALE_FLOOR)
-    config = replace(config, weight=replace(config.weight, observer_or_fake_quant_ctr=weights))
-    if dynamic:
-        return config
-    seen = replace(config.input_activation, observer_or_fake_quant_ctr=HistogramObserver.with_args(eps=_SCALE_FLOOR))
-    return replace(config, input_activation=seen, output_activation=seen)
-
-
-def is_quantizable(node: Node) -> bool:
-    """Whether a node may be quantized: the mean of squares inside a norm may not."""
-    modules = node.meta.get("nn_module_stack", {}).values()
-    return not any(_UNQUANTIZED in str(kind) for _, kind in modules)
-
-
-def to_edge(program: ExportedProgram) -> Any:
-    """The program with everything XNNPACK takes inside its delegate (EdgeProgramManager).
-
-    Skipped: checks of the graph after every pass, and operators for memory layouts that no ViT has. The file is the
-    same to the byte, in a third less time together with the non-strict capture; every artifact is run and compared
-    with its model anyway.
-    """
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
-
-    config = EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True)
-    return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=config)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps warnings, log lines below ERROR and prints of the toolkits off stdout and stderr."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-@contextlib.contextmanager
-def silent_stderr() -> Iterator[Any]:
-    """Catches what C++ writes to stderr; gives a function that returns it as text."""
-    with tempfile.TemporaryFile() as caught:
-        saved = os.dup(2)
-        os.dup2(caught.fileno(), 2)
-
-        def said() -> str:
-            caught.seek(0)
-            return caught.read().decode(errors="replace")
-
-        try:
-            yield said
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
-@contextlib.contextmanager
-def cheap_provenance() -> Iterator[None]:
-    """Shares the record of where a graph node came from instead of copying it.
-
-    Every pass copies the whole history of every node: a quarter of an export's time, for a record that nobody
-    reads.
-    """
-    from torch.fx.traceback import NodeSource
-
-    own: Any = NodeSource
-    own.__deepcopy__ = lambda source, memo: source
-    try:
-        yield
-    finally:
-        del own.__deepcopy__
+    lowered = lower(model)
+    if options.precision is Precision.INT4_WEIGHT:
+        quantize_weights(lowered, options.keep_float)
+    return HalfModel(lowered).eval() if options.precision is Precision.FP16 else lowered

@@ -4,35 +4,84 @@ Folded into the weights, all exactly: LayerScale into `proj` and `fc2`; the affi
 into the linear layers that read it; the attention scale into `q`; and the centring of every LayerNorm into
 whatever writes the residual stream (a LayerNorm does not see the mean of its input, so the stream may as well
 have none). What is left of a LayerNorm is x / rms(x), which delegates can run where `native_layer_norm` stays
-outside. docs/lowering.md has figures.
+outside; a `SmoothedNorm` also keeps its weight. docs/lowering.md has figures.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
+from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from wdp_edge.errors import InputError
+from wdp_edge.models.smoothed import SmoothedNorm
 from wdp_edge.models.vit import check_supported, embed, set_fused_attention, tokens_of
 
+Norms = Literal["folded", "native"]
+_NORM_PARTS = ("mean_square", "mean")
 
-def lower(model: nn.Module) -> nn.Module:
+
+def lower(model: nn.Module, norms: Norms = "folded") -> nn.Module:
     """An export-friendly copy, in eval mode: one image [1, 3, H, W] float32 -> logits [1, classes] float32.
 
     A ViT that `wdp_edge.models.vit` knows, cut or not, is rewritten; any other module is copied, with its
     timm attentions switched to plain matrix products (the fused kernel decomposes into operators that no
     delegate takes).
+    norms: "folded" makes x / rms(x) of every LayerNorm, for delegates that do not take `native_layer_norm`; "native"
+    leaves them as they are, for runtimes that have a kernel of their own.
     """
-    lowered = copy.deepcopy(model).eval().requires_grad_(False)
+    lowered: Any = copy.deepcopy(model).eval().requires_grad_(False)
     set_fused_attention(lowered, False)
+    if isinstance(lowered, Prefix):
+        return LoweredPrefix(LoweredViT(lowered.vit, norms), lowered.sublayers).eval()
     try:
-        check_supported(lowered, "model")
+        check_lowerable(lowered)
     except InputError:
         return lowered
-    return LoweredViT(lowered).eval()
+    return LoweredViT(lowered, norms).eval()
+
+
+def check_lowerable(model: nn.Module) -> None:
+    """Raises InputError for a model that is copied as it is: none of the family, nor its distilled form."""
+    check_supported(model, "model", also=(VisionTransformerDistilled,))
+
+
+def fold_normalization(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+    """A copy that takes pixels of 0 to 255, [B, 3, H, W], instead of (pixels / 255 - mean) / std: exactly the same.
+
+    Goes into the patch embedding, which has no padding. Only `lower`'s form also takes them as uint8.
+    Raises InputError when the model is not of the family.
+    """
+    check_lowerable(model)
+    folded: Any = copy.deepcopy(model).eval()
+    conv = folded.patch_embed.proj
+    scale = 1 / (255 * torch.tensor(std, dtype=conv.weight.dtype))
+    shift = -torch.tensor(mean, dtype=conv.weight.dtype) / torch.tensor(std, dtype=conv.weight.dtype)
+    with torch.no_grad():
+        constant = (conv.weight * shift[None, :, None, None]).sum((1, 2, 3))
+        bias = constant if conv.bias is None else conv.bias + constant
+        conv.bias = nn.Parameter(bias)
+        conv.weight.mul_(scale[None, :, None, None])
+    return folded
+
+
+def quantized_layers(lowered: nn.Module) -> list[str]:
+    """Names of the layers that integer precisions quantize, in the order they run.
+
+    q, k and v are three layers here; `ExportOptions.keep_float` may name them "blocks.0.attn.qkv" together.
+    """
+    names = [name for name, module in lowered.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    return sorted((n for n in names if not n.endswith(_NORM_PARTS)), key=lambda n: not n.startswith("embedding"))
+
+
+def matches(name: str, kept: Sequence[str]) -> bool:
+    """Whether a lowered layer is one of those that `ExportOptions.keep_float` names."""
+    stem, _, last = name.rpartition(".")
+    return name in kept or (last in ("q", "k", "v") and f"{stem}.qkv" in kept)
 
 
 def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
@@ -44,13 +93,18 @@ def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     return layer
 
 
-def fold_affine(norm: Any, readers: list[nn.Linear]) -> None:
-    """Moves weight and bias of a LayerNorm into the linear layers that read its output."""
+def fold_affine(norm: Any, readers: list[nn.Linear]) -> Tensor | None:
+    """Moves bias and weight of a LayerNorm into the linear layers that read its output.
+
+    Returns the weight, [D], where it has to stay with the norm instead.
+    """
+    stays = isinstance(norm, SmoothedNorm)
     for reader in readers:
         if norm.bias is not None:
             reader.bias.add_(reader.weight @ norm.bias)
-        if norm.weight is not None:
+        if norm.weight is not None and not stays:
             reader.weight.mul_(norm.weight)
+    return norm.weight if stays else None
 
 
 def fold_scale(layer_scale: Any, writer: nn.Linear) -> None:
@@ -68,13 +122,14 @@ def centre(writer: nn.Linear | nn.Conv2d) -> None:
 
 
 class LoweredNorm(nn.Module):
-    """A LayerNorm without affine part: x / rms(x) of a centred x.
+    """A LayerNorm without affine part: x / rms(x) of a centred x, times `scale` where a smoothed norm keeps one.
 
     The mean of squares is a product with a constant row, eps its bias: one operator every delegate knows.
     """
 
-    def __init__(self, width: int, eps: float, centred: bool) -> None:
+    def __init__(self, width: int, eps: float, centred: bool, scale: Tensor | None) -> None:
         super().__init__()
+        self.scale = scale
         row = torch.full((1, width), 1.0 / width)
         self.mean_square = plain_linear(row, torch.full((1,), eps))
         self.mean = None if centred else plain_linear(row, None)
@@ -83,7 +138,8 @@ class LoweredNorm(nn.Module):
         """x: [1, N, D] -> [1, N, D]."""
         if self.mean is not None:
             x = x - self.mean(x)
-        return x * torch.rsqrt(self.mean_square(x * x))
+        normed = x * torch.rsqrt(self.mean_square(x * x))
+        return normed if self.scale is None else normed * self.scale
 
 
 class LoweredAttention(nn.Module):
@@ -120,32 +176,41 @@ class LoweredAttention(nn.Module):
 class LoweredBlock(nn.Module):
     """timm `Block` with LayerScale and the affine parts of its norms folded away."""
 
-    def __init__(self, block: Any, centred: bool) -> None:
+    def __init__(self, block: Any, centred: bool, norms: Norms) -> None:
         super().__init__()
         self.attn = LoweredAttention(block.attn)
         self.fc1 = plain_linear(block.mlp.fc1.weight, block.mlp.fc1.bias)
         self.fc2 = plain_linear(block.mlp.fc2.weight, block.mlp.fc2.bias)
         self.act = block.mlp.act
-        self.norm1 = lowered_norm(block.norm1, [self.attn.q, self.attn.k, self.attn.v], centred)
-        self.norm2 = lowered_norm(block.norm2, [self.fc1], centred)
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        if norms == "folded":
+            self.norm1 = lowered_norm(block.norm1, [self.attn.q, self.attn.k, self.attn.v], centred)
+            self.norm2 = lowered_norm(block.norm2, [self.fc1], centred)
         fold_scale(block.ls1, self.attn.proj)
         fold_scale(block.ls2, self.fc2)
         if centred:
             centre(self.attn.proj)
             centre(self.fc2)
 
+    def attend(self, x: Tensor) -> Tensor:
+        """The first sub-layer. x: [1, N, D] -> [1, N, D]."""
+        return x + self.attn(self.norm1(x))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """The second sub-layer. x: [1, N, D] -> [1, N, D]."""
+        return x + self.fc2(self.act(self.fc1(self.norm2(x))))
+
     def forward(self, x: Tensor) -> Tensor:
         """x: [1, N, D] -> [1, N, D]."""
-        x = x + self.attn(self.norm1(x))
-        return x + self.fc2(self.act(self.fc1(self.norm2(x))))
+        return self.transform(self.attend(x))
 
 
 def lowered_norm(norm: nn.Module, readers: list[nn.Linear], centred: bool) -> nn.Module:
     """The norm's lowered form; its affine part goes into `readers`. Norms of other kinds stay as they are."""
     if not isinstance(norm, nn.LayerNorm):
         return norm
-    fold_affine(norm, readers)
-    return LoweredNorm(norm.normalized_shape[0], norm.eps, centred)
+    scale = fold_affine(norm, readers)
+    return LoweredNorm(norm.normalized_shape[0], norm.eps, centred, scale)
 
 
 class LoweredViT(nn.Module):
@@ -153,15 +218,17 @@ class LoweredViT(nn.Module):
 
     pooling: Tensor
 
-    def __init__(self, vit: Any) -> None:
+    def __init__(self, vit: Any, norms: Norms) -> None:
         super().__init__()
-        centred = can_centre(vit)
-        self.blocks = nn.Sequential(*(LoweredBlock(b, centred) for b in vit.blocks))
-        self.head = vit.head
+        folded = norms == "folded"
+        centred = folded and can_centre(vit)
+        self.blocks = nn.Sequential(*(LoweredBlock(b, centred, norms) for b in vit.blocks))
+        self.distilled = isinstance(vit, VisionTransformerDistilled)
+        heads = [vit.head, vit.head_dist] if self.distilled else [vit.head]
         self.norm, self.fc_norm = vit.norm, vit.fc_norm
-        if len(final_norms(vit)) == 1 and isinstance(vit.head, nn.Linear) and pools_linearly(vit):
-            self.head = plain_linear(vit.head.weight, vit.head.bias)
-            lowered = lowered_norm(final_norms(vit)[0], [self.head], centred)
+        if folded and len(final_norms(vit)) == 1 and isinstance(vit.head, nn.Linear) and pools_linearly(vit):
+            heads = [plain_linear(h.weight, h.bias) for h in heads]
+            lowered = lowered_norm(final_norms(vit)[0], heads, centred)
             if isinstance(vit.norm, nn.Identity):
                 self.fc_norm = lowered
             else:
@@ -171,19 +238,76 @@ class LoweredViT(nn.Module):
             self.register_buffer("pooling", vit.pool(torch.eye(tokens_of(vit))[None])[:, None])
         if centred:
             centre_embedding(vit)
+        self.head = mean_of_heads(heads) if self.distilled else heads[0]
         vit.blocks = nn.Sequential()
+        vit.head = vit.head_dist = nn.Identity()
         self.embedding = vit
 
+    def embed(self, images: Tensor) -> Tensor:
+        """images: [1, 3, H, W] float32, or uint8 after `fold_normalization` -> tokens: [1, N, D]."""
+        return embed(self.embedding, images.float() if images.dtype == torch.uint8 else images)
+
     def forward(self, images: Tensor) -> Tensor:
-        """images: [1, 3, H, W] float32 -> logits: [1, classes] float32."""
-        x = self.blocks(embed(self.embedding, images))
-        if self.embedding.global_pool == "token":
+        """images: as `embed` takes them -> logits: [1, classes] float32."""
+        return self.classify(self.blocks(self.embed(images)))
+
+    def classify(self, x: Tensor) -> Tensor:
+        """x: [1, N, D] tokens after the last block -> logits: [1, classes] float32."""
+        if self.distilled:
+            x = self.norm(x[:, :2]).reshape(1, 1, -1)
+        elif self.embedding.global_pool == "token":
             x = self.norm(x[:, :1])
         elif self.embedding.global_pool == "avg":
             x = torch.bmm(self.pooling, self.norm(x))
         else:
             x = self.embedding.pool(self.norm(x))
         return self.head(self.fc_norm(x)).reshape(1, -1)
+
+
+class Prefix(nn.Module):
+    """The beginning of a ViT, to find where an artifact goes wrong: the embedding and some sub-layers.
+
+    sublayers: attention and MLP of the first block are 1 and 2, those of the next 3 and 4, and so on.
+    """
+
+    def __init__(self, vit: Any, sublayers: int) -> None:
+        super().__init__()
+        self.vit, self.sublayers = vit, sublayers
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: [B, 3, H, W] -> tokens: [B, N, D]."""
+        x = embed(self.vit, images)
+        for number in range(self.sublayers):
+            block = self.vit.blocks[number // 2]
+            if number % 2 == 0:
+                x = x + block.ls1(block.attn(block.norm1(x)))
+            else:
+                x = x + block.ls2(block.mlp(block.norm2(x)))
+        return x
+
+
+class LoweredPrefix(nn.Module):
+    """`Prefix`, lowered. The mean over channels of its tokens may differ from the model's: see the module's text."""
+
+    def __init__(self, vit: LoweredViT, sublayers: int) -> None:
+        super().__init__()
+        vit.blocks = vit.blocks[: (sublayers + 1) // 2]
+        vit.head = vit.norm = vit.fc_norm = nn.Identity()
+        self.vit, self.sublayers = vit, sublayers
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: [1, 3, H, W] -> tokens: [1, N, D]."""
+        x = self.vit.embed(images)
+        for number in range(self.sublayers):
+            block: Any = self.vit.blocks[number // 2]
+            x = block.attend(x) if number % 2 == 0 else block.transform(x)
+        return x
+
+
+def mean_of_heads(heads: Sequence[nn.Linear]) -> nn.Linear:
+    """The mean of several heads, each on a token of its own, as one layer on all tokens: [classes, heads · D]."""
+    weight = torch.cat([h.weight for h in heads], 1) / len(heads)
+    return plain_linear(weight, torch.stack([h.bias for h in heads]).mean(0))
 
 
 def final_norms(vit: Any) -> list[nn.Module]:
@@ -205,6 +329,6 @@ def can_centre(vit: Any) -> bool:
 def centre_embedding(vit: Any) -> None:
     """Centres everything that is added up before the first block."""
     centre(vit.patch_embed.proj)
-    for tokens in (vit.cls_token, vit.reg_token, vit.pos_embed):
+    for tokens in (vit.cls_token, vit.reg_token, getattr(vit, "dist_token", None), vit.pos_embed):
         if tokens is not None:
             tokens.sub_(tokens.mean(-1, keepdim=True))

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from wdp_edge.models.files import load
     from wdp_edge.pipeline.evaluate import evaluate
     from wdp_edge.pipeline.export import export
+    from wdp_edge.pipeline.inspect import inspect
     from wdp_edge.pipeline.profile import profile
     from wdp_edge.pipeline.prune import prune
+    from wdp_edge.pipeline.source import dense_run
     from wdp_edge.pipeline.table import table
+    from wdp_edge.pipeline.verify import verify
     from wdp_edge.project import init
     from wdp_edge.recipe import Recipe
     from wdp_edge.recipe_file import load_recipe
@@ -34,28 +37,34 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Recipe": "wdp_edge.recipe",
+    "dense_run": "wdp_edge.pipeline.source",
     "evaluate": "wdp_edge.pipeline.evaluate",
     "export": "wdp_edge.pipeline.export",
+    "inspect": "wdp_edge.pipeline.inspect",
     "init": "wdp_edge.project",
     "load": "wdp_edge.models.files",
     "load_recipe": "wdp_edge.recipe_file",
     "profile": "wdp_edge.pipeline.profile",
     "prune": "wdp_edge.pipeline.prune",
     "table": "wdp_edge.pipeline.table",
+    "verify": "wdp_edge.pipeline.verify",
 }
 
 __all__ = [
     "Recipe",
     "__version__",
+    "dense_run",
     "evaluate",
     "export",
     "init",
+    "inspect",
     "load",
     "load_recipe",
     "profile",
     "prune",
     "report",
     "table",
+    "verify",
 ]
 
 

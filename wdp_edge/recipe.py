@@ -92,7 +92,7 @@ class PruneRecipe:
     """[prune]: the budget, where it holds, and how long to learn."""
 
     latency_budget: str = setting("20ms, or 50% of the dense model", "")
-    target: str = setting("file format: executorch", "executorch")
+    target: str = setting("file format: executorch, tflite, onnx, or coreml on macOS", "executorch")
     precision: str = setting("number format of the shipped file; default lets the target choose", "default")
     device: str = setting("where the file is timed: local", "local")
     threads: int = setting("threads of the runtime on the device", 1)
@@ -107,9 +107,29 @@ class PruneRecipe:
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """How close an artifact must stay to the model it was made from."""
+
+    agreement: float = setting("smallest share of images with the same top-1 class", 0.99)
+    cosine: float = setting("smallest centred cosine of the logits on any image", 0.999)
+
+
+@dataclass(frozen=True)
+class VerifyRecipe:
+    """[verify]: when an artifact counts as the same model. int8: all 8-bit precisions; low_bit: below 8 bits."""
+
+    images: int = setting("held-back training images on which artifacts are compared with the model", 256)
+    fp32: Tolerance = field(default_factory=Tolerance)
+    fp16: Tolerance = field(default_factory=lambda: Tolerance(0.98, 0.99))
+    int8: Tolerance = field(default_factory=lambda: Tolerance(0.95, 0.9))
+    low_bit: Tolerance = field(default_factory=lambda: Tolerance(0.8, 0.5))
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A whole wdp-edge.toml."""
 
     model: ModelRecipe = field(default_factory=ModelRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
     prune: PruneRecipe = field(default_factory=PruneRecipe)
+    verify: VerifyRecipe = field(default_factory=VerifyRecipe)

@@ -76,6 +76,12 @@ RANGES: dict[str, Range] = {
     "prune.table.chain": COUNT,
     "prune.table.rounds": COUNT,
     "prune.table.runs": COUNT,
+    "verify.images": COUNT,
+    **{
+        f"verify.{kind}.{what}": SHARE
+        for kind in ("fp32", "fp16", "int8", "low_bit")
+        for what in ("agreement", "cosine")
+    },
 }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wdp_edge.device import Latency
+from wdp_edge.target import Contents
 
 RESULT_VERSION = 1
 
@@ -56,7 +58,10 @@ class Parity:
 
 @dataclass(frozen=True)
 class PruneResult:
-    """`wdp_edge.prune`: the shipped artifact, the budget and the dense model it is held against."""
+    """`wdp_edge.prune`: the shipped artifact, the budget and the dense model it is held against.
+
+    verified: the artifact stays as close to the shrunk model as the recipe's [verify] asks.
+    """
 
     run: Path
     target: str
@@ -65,20 +70,86 @@ class PruneResult:
     budget: BudgetFigures
     dense: ModelFigures
     shipped: ModelFigures
+    verified: bool = True
     version: int = RESULT_VERSION
 
 
 @dataclass(frozen=True)
-class ExportResult:
-    """`wdp_edge.export`: one artifact of a run's pruned model, compared with that model on real images."""
+class ArtifactFigures:
+    """One artifact, held against the model it was made from on held-back training images.
 
-    run: Path
+    accuracy: top-1 share of these images, in [0, 1]. verified: as close as the recipe's [verify] asks.
+    broke_at: the first part of the model whose output is not, where it was looked for. kept_float: layers that a
+    chosen precision left unquantized. latency_ms: None where the artifact was not timed.
+    """
+
+    path: Path
     target: str
     precision: str
-    path: Path
     bytes: int
     sha256: str
     parity: Parity
+    accuracy: float
+    verified: bool
+    broke_at: str | None = None
+    kept_float: list[str] | None = None
+    latency_ms: Latency | None = None
+
+
+@dataclass(frozen=True)
+class TriedFigures:
+    """A precision that `--precision auto` measured. drop: points of accuracy lost against the fp32 file."""
+
+    precision: str
+    kept_float: list[str]
+    accuracy: float
+    drop: float
+    latency_ms: float
+    bytes: int
+    allowed: bool
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """`wdp_edge.export`: artifacts of a run's model, each compared with that model on real images.
+
+    tried: what a chosen precision was chosen from; None where the precision was given.
+    """
+
+    run: Path
+    artifacts: list[ArtifactFigures]
+    verified: bool
+    tried: list[TriedFigures] | None = None
+    version: int = RESULT_VERSION
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """`wdp_edge.verify`: the chain dense → shrunk → artifact on real images.
+
+    dense_accuracy, shrunk_accuracy: top-1 shares of the same images, in PyTorch and float32. shrunk: how far the
+    shrunk model went from the dense one; None for a model that was not pruned.
+    """
+
+    run: Path
+    images: int
+    dense_accuracy: float
+    shrunk_accuracy: float
+    shrunk: Parity | None
+    artifacts: list[ArtifactFigures]
+    verified: bool
+    version: int = RESULT_VERSION
+
+
+@dataclass(frozen=True)
+class InspectResult:
+    """`wdp_edge.inspect`: what is inside a file. about: what wdp-edge wrote into it; {} for a file of another maker."""
+
+    path: Path
+    target: str
+    bytes: int
+    contents: Contents
+    about: dict[str, Any]
     version: int = RESULT_VERSION
 
 

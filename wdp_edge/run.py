@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from wdp_edge.errors import InputError, SetupError
-from wdp_edge.files import disk_error, read_json, sha256, to_plain, write_json, write_text
+from wdp_edge.files import disk_error, read_json, remove, sha256, size_of, to_plain, write_json, write_text
 from wdp_edge.plain import from_plain
 from wdp_edge.recipe import Recipe
 from wdp_edge.recipe_file import absolute_paths, dump_recipe
@@ -48,9 +48,9 @@ class Run:
             ) from error
         except OSError as error:
             raise disk_error(error, self.path) from error
-        for unfinished in self.path.rglob(".*.tmp"):
+        for unfinished in list(self.path.rglob(".*.tmp")):
             # What a killed process was writing; nobody else writes while we hold the lock.
-            unfinished.unlink(missing_ok=True)
+            remove(unfinished)
         if not (self.path / MANIFEST).exists():
             text = dump_recipe(absolute_paths(self.recipe), comments=False)
             write_text(self.path / RECIPE, text)
@@ -91,7 +91,7 @@ class Run:
         """Records size and SHA-256 of a file in the run folder."""
         artifacts = dict(self.manifest().get("artifacts", {}))
         name = path.relative_to(self.path).as_posix()
-        artifacts[name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+        artifacts[name] = {"sha256": sha256(path), "bytes": size_of(path)}
         self.update_manifest(artifacts=artifacts)
 
     def stage(self, name: str, kind: type[T], compute: Callable[[], T]) -> T:
@@ -116,6 +116,7 @@ def recipe_digest(recipe: Recipe) -> str:
     # As the run stores and reads it, so that the stored one has the same digest: absolute paths, 0 read as 0.0.
     recipe = from_plain(Recipe, to_plain(absolute_paths(recipe)))
     plain = to_plain(replace(recipe, prune=replace(recipe.prune, out=""), data=replace(recipe.data, workers=0)))
+    plain.pop("verify")  # decides what is said of the result, not the result
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 

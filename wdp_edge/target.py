@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,16 +18,54 @@ GROUP = "wdp_edge.targets"
 
 
 class Precision(StrEnum):
-    """Number formats of an artifact; a target lists those it can do."""
+    """Number formats of an artifact; a target lists those it can do.
+
+    dynamic: int8 weights, activations quantized while running. static: activations quantized by calibrated ranges.
+    weight: only weights are small. palette: weights are indices into a table of 2^n values. w8a8: int8 both, as Core ML
+    calls it.
+    """
 
     FP32 = "fp32"
+    FP16 = "fp16"
     INT8_DYNAMIC = "int8-dynamic"
     INT8_STATIC = "int8-static"
+    INT8_WEIGHT = "int8-weight"
+    INT4_WEIGHT = "int4-weight"
+    PALETTE4 = "palette4"
+    PALETTE6 = "palette6"
+    PALETTE8 = "palette8"
+    W8A8 = "w8a8"
+
+
+class Observer(StrEnum):
+    """How the range of an activation is chosen from calibration images; a target lists those its toolkit has."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a model becomes an artifact.
+
+    calibration: [n, 3, H, W], as the file takes its input; precisions with calibrated ranges need it.
+    observer: None takes the target's default.
+    keep_float: layers that are not quantized, by their names in the lowered model, such as "blocks.3.attn.proj"
+    (`wdp_edge.targets.lowering.quantized_layers` lists them). "blocks.3.attn.qkv" stands for q, k and v.
+    metadata: texts that the file carries in its format's own way.
+    """
+
+    precision: Precision
+    calibration: Tensor | None = None
+    observer: Observer | None = None
+    keep_float: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file that a device runs."""
+    """A file (or a folder that counts as one, such as a Core ML package) that a device runs."""
 
     path: Path
     target: str
@@ -34,14 +73,67 @@ class Artifact:
     bytes: int
     sha256: str
 
+    @classmethod
+    def of(cls, path: Path, target: str, precision: Precision) -> Artifact:
+        """What was just written to `path`."""
+        from wdp_edge.files import sha256, size_of
+
+        return cls(path, target, precision, size_of(path), sha256(path))
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of an artifact. dtype: as numpy calls it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class OperatorCount:
+    """How often a kind of operator occurs, and how many of these run inside a delegate."""
+
+    kind: str
+    count: int
+    delegated: int
+
+
+@dataclass(frozen=True)
+class WeightBytes:
+    """Weights stored in one number format. dtype: as the format calls it, such as int8 or float16."""
+
+    dtype: str
+    tensors: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is inside an artifact. delegates: subgraphs handed to a delegate (XNNPACK …); 0 where there are none.
+
+    Operators that a format does not show as delegated until it is loaded are counted as the runtime here splits them.
+    """
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    operators: tuple[OperatorCount, ...]
+    weights: tuple[WeightBytes, ...]
+    delegates: int
+    metadata: Mapping[str, str]
+
 
 class Program(Protocol):
-    """A loaded artifact. input_shape: of its one input, such as (1, 3, 56, 56)."""
+    """A loaded artifact. input_shape: of its one input, such as (1, 3, 56, 56).
+
+    input_dtype: "float32", or "uint8" for a file that takes pixels because normalisation is folded into it.
+    """
 
     input_shape: tuple[int, ...]
+    input_dtype: str
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x: [1, ...] float32 -> [1, classes] float32."""
+        """x: [1, ...] of the file's type -> [1, classes] float32."""
         ...
 
 
@@ -49,13 +141,19 @@ class Target(Protocol):
     """Makes and runs one kind of artifact. An adapter is one small class in its own file.
 
     hidden_multiple: MLP widths that the target's kernels run without waste are multiples of this.
+    observers: the first is the default.
     """
 
     name: str
     suffix: str
     precisions: tuple[Precision, ...]
     default_precision: Precision
+    observers: tuple[Observer, ...]
     hidden_multiple: int
+
+    def timed_here(self) -> bool:
+        """Whether `load` gives the runtime that a device would use, so that its times mean something."""
+        ...
 
     def missing(self) -> list[str]:
         """pip requirements that are not installed; [] when the target is ready."""
@@ -65,13 +163,12 @@ class Target(Protocol):
         """Packages that shape the artifact and their versions."""
         ...
 
-    def export(
-        self, model: nn.Module, example: Tensor, path: Path, precision: Precision, calibration: Tensor | None
-    ) -> Artifact:
+    def export(self, model: nn.Module, example: Tensor, path: Path, options: ExportOptions) -> Artifact:
         """Writes the artifact to `path`, atomically.
 
         model: a timm ViT (or any module) in eval mode, float32; not modified.
-        example: [1, ...] float32, gives the input shape. calibration: [n, ...] float32 for static precisions.
+        example: [1, ...] gives the input's shape and type: float32, or uint8 for a model with folded normalisation.
+        Raises InputError for options that the target cannot do, naming those it can.
         """
         ...
 
@@ -82,9 +179,42 @@ class Target(Protocol):
         """
         ...
 
+    def inspect(self, path: Path) -> Contents:
+        """What is inside the artifact.
+
+        Raises InputError when the file is not a sound artifact of this target.
+        """
+        ...
+
+
+def check_options(target: Target, options: ExportOptions) -> None:
+    """Raises InputError for a precision or an observer that the target does not have, naming those it has."""
+    parse_precision(options.precision.value, target)
+    if options.observer is not None and options.observer not in target.observers:
+        known = ", ".join(target.observers) or "none"
+        raise InputError(f"Target '{target.name}' has no observer '{options.observer}'.", f"It has: {known}.")
+
+
+def check_timed(target: Target) -> None:
+    """Raises InputError when the target's files only evaluate here, so that their times would mean nothing."""
+    if not target.timed_here():
+        raise InputError(
+            f"Files of target '{target.name}' cannot be timed on this machine: their runtime is not here.",
+            "Run this where the runtime is; export, verify and evaluate work here too.",
+        )
+
 
 def target_names() -> list[str]:
     return sorted({e.name for e in entry_points(group=GROUP)})
+
+
+def target_class(name: str) -> type[Target]:
+    """The adapter class called `name`; its packages may be missing. Raises InputError for an unknown name."""
+    found = {e.name: e for e in entry_points(group=GROUP)}
+    if name not in found:
+        raise InputError(f"There is no target '{name}'.", f"Installed targets: {', '.join(sorted(found)) or 'none'}.")
+    adapter: type[Target] = found[name].load()
+    return adapter
 
 
 def get_target(name: str) -> Target:
@@ -92,10 +222,7 @@ def get_target(name: str) -> Target:
 
     Raises InputError for an unknown name, SetupError when its packages are missing.
     """
-    found = {e.name: e for e in entry_points(group=GROUP)}
-    if name not in found:
-        raise InputError(f"There is no target '{name}'.", f"Installed targets: {', '.join(sorted(found)) or 'none'}.")
-    target: Target = found[name].load()()
+    target: Target = target_class(name)()
     if missing := target.missing():
         raise SetupError(
             f"Target '{name}' needs {', '.join(missing)}.", f"Install it with: pip install 'wdp-edge[{name}]'"

@@ -21,7 +21,7 @@ HEAVY = (
     "matplotlib",
     "PIL",
 )
-COMMANDS = ("init", "prune", "export", "profile", "evaluate", "table", "report", "demo")
+COMMANDS = ("init", "prune", "export", "verify", "inspect", "profile", "evaluate", "table", "report", "demo")
 
 
 def imported_by(code: str) -> set[str]:

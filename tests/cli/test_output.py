@@ -18,6 +18,7 @@ from wdp_edge.errors import InputError, SetupError
 from wdp_edge.progress import task
 from wdp_edge.recipe import PruneRecipe, Recipe
 from wdp_edge.results import (
+    ArtifactFigures,
     BudgetFigures,
     EvaluateResult,
     ExportResult,
@@ -115,6 +116,7 @@ def test_prune_prints_one_json_object(cli: Cli, fake: Fake) -> None:
             "exit": 10,
             "agreement": 0.98,
         },
+        "verified": True,
     }
 
 
@@ -243,18 +245,29 @@ def test_no_space_left_names_the_file(cli: Cli, fake: Fake) -> None:
     assert "/x/y" in said.json["error"]["message"]
 
 
+def artifact(verified: bool) -> ArtifactFigures:
+    parity = Parity("shrunk = exported (fp32)", 64, 2e-6, 0.9999, 0.9998, 1.0)
+    broken = None if verified else "blocks.3.mlp"
+    return ArtifactFigures(Path("r/m.pte"), "executorch", "fp32", 86_000_000, "ab" * 32, parity, 0.91, verified, broken)
+
+
 def test_export(cli: Cli, fake: Fake) -> None:
-    parity = Parity("pruned model and file", 64, 2e-6, 0.9999, 0.9998, 1.0)
-    calls = fake(
-        "export",
-        ExportResult(Path("r"), "executorch", "fp32", Path("r/m.pte"), 86_000_000, "ab" * 32, parity),
-    )
+    calls = fake("export", ExportResult(Path("r"), [artifact(True)], True))
     said = cli("export", "r", "--precision", "fp32")
-    assert calls == [(Path("r"), None, "fp32")]
+    assert calls == [(Path("r"), (), ["fp32"], False, None)]
     assert said.code == 0
-    assert "ab" * 32 in said.out
+    assert "r/m.pte" in said.out
     assert "86.0\u00a0MB" in said.out
-    assert cli("export", "r", "--json").json["parity"]["images"] == 64
+    data = cli("export", "r", "--json").json
+    assert data["artifacts"][0]["parity"]["images"] == 64 and data["artifacts"][0]["sha256"] == "ab" * 32
+
+
+def test_an_artifact_too_far_off_ends_with_one(cli: Cli, fake: Fake) -> None:
+    fake("export", ExportResult(Path("r"), [artifact(False)], False))
+    said = cli("export", "r")
+    assert said.code == 1 and "r/m.pte goes wrong at blocks.3.mlp" in said.out
+    fake("prune", replace(PRUNED, verified=False))
+    assert cli("prune", "--latency-budget", "50%").code == 1
 
 
 def test_profile_judges_a_budget(cli: Cli, fake: Fake) -> None:

@@ -265,3 +265,12 @@ def test_commands_on_a_file_refuse_what_is_none(cli: Cli, project: Path, command
         assert said.code == 2
         assert file in said.json["error"]["message"]
         assert "Traceback" not in said.err
+
+
+def test_files_that_only_evaluate_here_are_not_timed(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "wdp-edge.toml").write_text(RECIPE)
+    monkeypatch.setattr("wdp_edge.targets.coreml.CoreMLTarget.timed_here", lambda self: False)
+    for words in (("prune", "--latency-budget", "50%", "--target", "coreml"), ("table", "--target", "coreml")):
+        said = cli(*words)
+        assert said.code == 2 and "'coreml' cannot be timed on this machine" in said.err
+    assert not (project / "runs").exists()

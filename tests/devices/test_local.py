@@ -20,7 +20,7 @@ from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.devices.local import LocalDevice, cpu_model, read_cpuinfo, summarise
 from wdp_edge.devices.process import WorkerProcess
 from wdp_edge.errors import InputError, SetupError
-from wdp_edge.target import Precision, get_target
+from wdp_edge.target import ExportOptions, Precision, get_target
 
 PLAN = TimingPlan(rounds=3, runs=4, warmup=1)
 
@@ -44,7 +44,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     example = torch.zeros(1, 3, 4, 4)
     for width in (8, 20_000):
         path = folder / f"net{width}.pte"
-        target.export(Net(width).eval(), example, path, Precision.FP32, None)
+        target.export(Net(width).eval(), example, path, ExportOptions(Precision.FP32))
     return {width: folder / f"net{width}.pte" for width in (8, 20_000)}
 
 

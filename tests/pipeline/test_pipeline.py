@@ -88,12 +88,12 @@ def test_profile_times_the_file_beside_the_dense_one(result: PruneResult) -> Non
 
 
 def test_export_another_precision(result: PruneResult) -> None:
-    found = export(result.run, precision="int8-dynamic")
+    (found,) = export(result.run, precisions=["int8-dynamic"]).artifacts
     assert found.path.name == "model-int8-dynamic.pte"
     assert found.parity.cosine_centred > 0.9
     assert evaluate(found.path).images == 12
     with pytest.raises(InputError, match="no precision"):
-        export(result.run, precision="int3")
+        export(result.run, precisions=["int3"])
 
 
 def test_report_of_a_real_run(result: PruneResult) -> None:
@@ -153,7 +153,8 @@ def test_a_file_that_misses_is_cut_again(folder: Path, monkeypatch: pytest.Monke
     heads, hidden = [len(h) for h in first.kept_heads], [len(n) for n in first.kept_hidden]
     now = structure_of(smaller).blocks
     assert sum(b.heads for b in now) + sum(b.hidden for b in now) < sum(heads) + sum(hidden)
-    assert export(result.run, precision="fp32").parity.max_error < 1e-4
+    (exported,) = export(result.run, precisions=["fp32"]).artifacts
+    assert exported.parity.max_error < 1e-4
 
 
 def test_without_training_no_labels_are_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,9 +47,7 @@ def made_up(weight: float = 1.0) -> Saliency:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.floats(2.6, 12.0), st.integers(2, DEPTH), st.sampled_from([8, 16]), st.sampled_from([TABLE, OUTGROWS_CACHES])
-)
+@given(st.floats(2.6, 12.0), st.integers(2, DEPTH), st.sampled_from([8, 16]), st.sampled_from([TABLE, OUTGROWS_CACHES]))
 def test_solutions_fit_and_are_aligned(limit: float, depth: int, multiple: int, table: LatencyTable) -> None:
     for solver in (solve, solve_uniform):
         kept = solver(saliency_ranking(made_up()), DENSE, depth, table, limit, multiple)

@@ -16,8 +16,11 @@ from wdp_edge.files import sha256
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.models.vit import set_fused_attention
-from wdp_edge.target import Artifact, Precision, get_target, parse_precision, target_names
-from wdp_edge.targets.executorch import ExecuTorchTarget, check_file, quiet, to_edge
+from wdp_edge.target import Artifact, ExportOptions, Precision, get_target, parse_precision, target_names
+from wdp_edge.targets.executorch import ExecuTorchTarget
+from wdp_edge.targets.executorch_edge import to_edge
+from wdp_edge.targets.executorch_runtime import check_file
+from wdp_edge.targets.hush import quiet
 from wdp_edge.targets.lowering import lower
 
 SPEC = ModelSpec(
@@ -60,7 +63,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Export
     made = {}
     for precision in target.precisions:
         path = folder / f"{precision.value}.pte"
-        artifact = target.export(model, images[:1], path, precision, some_images(16))
+        artifact = target.export(model, images[:1], path, ExportOptions(precision, some_images(16)))
         program = target.load(path, threads=1)
         assert program.input_shape == (1, 3, 16, 16)
         logits = torch.cat([program(x) for x in images.split(1)])
@@ -73,13 +76,21 @@ def test_fp32_equals_the_model(exported: dict[Precision, Exported]) -> None:
     assert float((e.logits - e.reference).abs().max()) < 1e-4
 
 
-@pytest.mark.parametrize(("precision", "cosine"), [(Precision.INT8_DYNAMIC, 0.99), (Precision.INT8_STATIC, 0.96)])
-def test_int8_stays_close(exported: dict[Precision, Exported], precision: Precision, cosine: float) -> None:
+@pytest.mark.parametrize(
+    ("precision", "cosine"),
+    [
+        (Precision.FP16, 0.9999),
+        (Precision.INT8_DYNAMIC, 0.99),
+        (Precision.INT8_STATIC, 0.96),
+        (Precision.INT4_WEIGHT, 0.9),
+    ],
+)
+def test_precisions_stay_close(exported: dict[Precision, Exported], precision: Precision, cosine: float) -> None:
     e = exported[precision]
     mean = e.reference.mean(0)
     centred = torch.cosine_similarity(e.logits - mean, e.reference - mean)
     assert float(centred.min()) > cosine
-    # It is quantized, not float32 under another name.
+    # It is another precision, not float32 under another name.
     assert float((e.logits - e.reference).abs().max()) > 1e-4
     assert e.artifact.bytes < exported[Precision.FP32].artifact.bytes
 
@@ -122,13 +133,17 @@ def test_the_whole_model_is_one_delegate() -> None:
 
 def test_static_quantization_asks_for_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="calibration images"):
-        get_target("executorch").export(dense_model(), some_images(1), tmp_path / "x.pte", Precision.INT8_STATIC, None)
+        get_target("executorch").export(
+            dense_model(), some_images(1), tmp_path / "x.pte", ExportOptions(Precision.INT8_STATIC)
+        )
     assert not list(tmp_path.iterdir())
 
 
 def test_export_says_nothing_on_stdout(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     target = get_target("executorch")
-    artifact = target.export(nn.Linear(4, 2).eval(), torch.zeros(1, 4), tmp_path / "x.pte", Precision.FP32, None)
+    artifact = target.export(
+        nn.Linear(4, 2).eval(), torch.zeros(1, 4), tmp_path / "x.pte", ExportOptions(Precision.FP32)
+    )
     target.load(artifact.path, 1)(torch.zeros(1, 4))
     assert capfd.readouterr().out == ""
 

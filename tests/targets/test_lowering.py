@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import build
 from wdp_edge.models.vit import structure_of
-from wdp_edge.targets.lowering import LoweredViT, lower
+from wdp_edge.targets.lowering import LoweredViT, Norms, Prefix, fold_normalization, lower, matches, quantized_layers
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -28,6 +29,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "norm before the blocks": ("vit_tiny_patch16_224", {**SMALL, "pre_norm": True}),
     "no qkv bias": ("vit_tiny_patch16_224", {**SMALL, "qkv_bias": False}),
     "deit3": ("deit3_small_patch16_224", SMALL),
+    "distilled": ("deit_tiny_distilled_patch16_224", SMALL),
 }
 
 
@@ -39,12 +41,12 @@ def spread(model: nn.Module) -> nn.Module:
     return model
 
 
-def error(model: nn.Module) -> float:
+def error(model: nn.Module, norms: Norms = "folded") -> float:
     """Largest difference in float64, where rounding cannot hide a wrong term."""
     model = spread(model).double()
     torch.set_default_dtype(torch.float64)
     try:
-        lowered = lower(model)
+        lowered = lower(model, norms)
         images = torch.randn(4, 1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
             return max(float((lowered(x) - model(x)).abs().max()) for x in images)
@@ -52,12 +54,35 @@ def error(model: nn.Module) -> float:
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_lowering_is_exact(form: str) -> None:
+def made(form: str) -> nn.Module:
     name, args = FORMS[form]
-    model = create(ModelSpec(name, 5, args))
-    assert isinstance(lower(model), LoweredViT)
-    assert error(model) < 1e-9
+    return timm.create_model(name, num_classes=5, **args).eval()
+
+
+@pytest.mark.parametrize("norms", ["folded", "native"])
+@pytest.mark.parametrize("form", FORMS)
+def test_lowering_is_exact(form: str, norms: Norms) -> None:
+    assert isinstance(lower(made(form), norms), LoweredViT)
+    assert error(made(form), norms) < 1e-9
+
+
+@pytest.mark.parametrize("form", ["plain", "layer scale", "distilled"])
+def test_pixels_go_in_where_normalised_images_did(form: str) -> None:
+    model = spread(made(form))
+    pixels = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+    normalised = (pixels / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    with torch.no_grad():
+        expected, got = model(normalised), lower(fold_normalization(model, mean, std))(pixels)
+    assert torch.allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_quantized_layers_by_name() -> None:
+    names = quantized_layers(lower(made("plain")))
+    block = [f"blocks.0.{n}" for n in ("attn.q", "attn.k", "attn.v", "attn.proj", "fc1", "fc2")]
+    assert names[:7] == ["embedding.patch_embed.proj", *block] and names[-1] == "head"
+    assert len(names) == 2 + 3 * len(block)
+    assert [n for n in names if matches(n, ["blocks.0.attn.qkv", "head"])] == [*block[:3], "head"]
 
 
 def test_cut_models_with_different_widths_lower_exactly() -> None:
@@ -88,3 +113,15 @@ def test_other_modules_are_copied() -> None:
     x = torch.randn(1, 4)
     assert lowered is not module and not lowered.training and module.training
     assert torch.equal(lowered(x), module(x))
+
+
+@pytest.mark.parametrize("norms", ["folded", "native"])
+@pytest.mark.parametrize("sublayers", [0, 1, 4, 6])
+def test_prefixes_follow_the_residual_stream(sublayers: int, norms: Norms) -> None:
+    model = spread(made("layer scale"))
+    images = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected, got = Prefix(model, sublayers)(images), lower(Prefix(model, sublayers), norms)(images)
+        assert torch.allclose(Prefix(model, 6)(images), model.blocks(model._pos_embed(model.patch_embed(images))))
+    centred = [x - x.mean(-1, keepdim=True) for x in (expected, got)]
+    assert torch.allclose(*centred, atol=1e-4)

@@ -26,7 +26,7 @@ LatencyBudget = Annotated[
     str | None,
     typer.Option("--latency-budget", metavar="TIME", help="20ms, or 50% of the dense model's latency."),
 ]
-Target = Annotated[str | None, typer.Option("--target", metavar="NAME", help="File format: executorch.")]
+Target = Annotated[str | None, typer.Option("--target", metavar="NAME", help="executorch, coreml, tflite or onnx.")]
 Precision = Annotated[
     str | None,
     typer.Option("--precision", metavar="NAME", help="fp32, int8-dynamic …; default: the target's choice."),

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wdp_edge.results import (
+    ArtifactFigures,
     BudgetFigures,
     EvaluateResult,
     ExportResult,
+    InspectResult,
     ModelFigures,
     ProfileResult,
     PruneResult,
     ReportResult,
+    TriedFigures,
+    VerifyResult,
 )
 
 if TYPE_CHECKING:
@@ -26,25 +30,91 @@ def show_prune(result: PruneResult) -> None:
     title = f"{result.precision} {result.target} file, latency {kind} on {result.device}"
     print_table(title, ("", "dense", "shipped", "change"), rows)
     print_line(budget_line(result.budget))
+    if not result.verified:
+        print_line("The file is too far from the pruned model; `wdp-edge verify` finds the layer.")
     if result.shipped.path:
         print_line(f"Shipped file: {near(result.shipped.path)}")
     print_line(f"Run folder: {near(result.run)} (`wdp-edge report` makes a page of it)")
 
 
 def show_export(result: ExportResult) -> None:
-    from wdp_edge.report.units import quantity, share
+    _artifacts("Files, held against the model on held-back training images", result.artifacts)
+    if result.tried is not None:
+        _tried(result.tried)
+    for artifact in result.artifacts:
+        print_line(f"File: {near(artifact.path)}")
 
-    parity = result.parity
+
+def _tried(tried: Sequence[TriedFigures]) -> None:
+    from wdp_edge.report.units import milliseconds, quantity, share
+
     rows = [
-        ("size", quantity(result.bytes, "B")),
-        ("compared with", f"{parity.name}, {parity.images} images"),
-        ("same top-1 class", share(parity.agreement)),
-        ("cosine, centred", f"{parity.cosine_centred:.4f} (smallest)"),
-        ("logits differ by", f"{parity.max_error:.2g} at most"),
+        (
+            t.precision,
+            str(len(t.kept_float)),
+            share(t.accuracy),
+            f"{t.drop:+.2f}",
+            milliseconds(t.latency_ms),
+            quantity(t.bytes, "B"),
+            "allowed" if t.allowed else "too much",
+        )
+        for t in tried
     ]
-    print_table(f"{result.precision} {result.target} file", ("", ""), rows)
-    print_line(f"File: {near(result.path)}")
-    print_line(f"SHA-256: {result.sha256}")
+    print_table("Tried", ("precision", "in float", "accuracy", "points lost", "latency", "size", ""), rows)
+
+
+def show_verify(result: VerifyResult) -> None:
+    from wdp_edge.report.units import share
+
+    print_line(f"{result.images} held-back training images; dense model {share(result.dense_accuracy)} right.")
+    if result.shrunk is not None:
+        print_line(
+            f"Pruned model: {share(result.shrunk_accuracy)} right, "
+            f"{share(result.shrunk.agreement)} in the dense model's class."
+        )
+    _artifacts("Files, held against the pruned model" if result.shrunk else "Files", result.artifacts)
+
+
+def _artifacts(title: str, artifacts: Sequence[ArtifactFigures]) -> None:
+    """agree: share of images in the model's class. cosine: of logits without their mean, smallest over the images.
+
+    close: as the recipe's [verify] asks.
+    """
+    from wdp_edge.report.units import NONE, milliseconds, quantity, share
+
+    columns = {
+        "target": [a.target for a in artifacts],
+        "precision": [a.precision for a in artifacts],
+        "agree": [share(a.parity.agreement, 1) for a in artifacts],
+        "cosine": [f"{a.parity.cosine_centred:.4f}" for a in artifacts],
+        "accuracy": [share(a.accuracy, 1) for a in artifacts],
+        "size": [quantity(a.bytes, "B") for a in artifacts],
+        "p50": [milliseconds(a.latency_ms.p50) if a.latency_ms else NONE for a in artifacts],
+        "close": ["yes" if a.verified else "NO" for a in artifacts],
+    }
+    if not any(a.latency_ms for a in artifacts):
+        del columns["p50"]
+    print_table(title, list(columns), list(zip(*columns.values(), strict=True)))
+    for a in artifacts:
+        if a.broke_at:
+            print_line(f"{near(a.path)} goes wrong at {a.broke_at}: its output is the first that is too far off.")
+
+
+def show_inspect(result: InspectResult) -> None:
+    from wdp_edge.report.units import quantity
+
+    contents = result.contents
+    print_line(f"{near(result.path)}: {result.target}, {quantity(result.bytes, 'B')}, {contents.delegates} delegates")
+    tensors = [("input", t) for t in contents.inputs] + [("output", t) for t in contents.outputs]
+    for what, tensor in tensors:
+        print_line(f"{what}: {tensor.name} {'x'.join(map(str, tensor.shape))} {tensor.dtype}")
+    rows = [(o.kind, str(o.count), str(o.delegated)) for o in contents.operators]
+    print_table("", ("operator", "count", "in a delegate"), rows)
+    weights = [(w.dtype, str(w.tensors), quantity(w.bytes, "B")) for w in contents.weights]
+    print_table("", ("weights", "tensors", "size"), weights)
+    if about := result.about:
+        print_line(f"model: {about['model']}, structure {about['structure']['digest']}, recipe {about['recipe']}")
+        print_line(f"classes: {len(about['classes'])}, normalization: {about['input']['normalization']}")
 
 
 def show_profile(result: ProfileResult) -> None:

@@ -44,7 +44,8 @@ def perform(call: Callable[[], Result], show: Callable[[Result], None], as_json:
     else:
         show(result)
     budget = getattr(result, "budget", None)
-    return MET if budget is None or budget.met else MISSED
+    kept = (budget is None or budget.met) and getattr(result, "verified", True)
+    return MET if kept else MISSED
 
 
 def fail(message: str, hint: str, as_json: bool, code: int = WRONG_INPUT) -> int:

@@ -14,7 +14,7 @@ from wdp_edge.devices.serve import serve
 from wdp_edge.models.spec import ModelSpec
 from wdp_edge.models.surgery import build
 from wdp_edge.structure import Structure
-from wdp_edge.target import Precision, get_target
+from wdp_edge.target import ExportOptions, Precision, get_target
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def handle(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> 
         example = example_of(model)
         calibration = torch.randn(4, *example.shape[1:])
         precision = Precision(request["precision"])
-        target.export(model, example, Path(job["path"]), precision, calibration)
+        target.export(model, example, Path(job["path"]), ExportOptions(precision, calibration))
         gc.collect()  # the graphs of an export are cycles, and hold the weights
         write_message(replies, {"done": job["path"]})
 

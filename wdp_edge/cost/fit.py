@@ -76,7 +76,7 @@ def solve(observations: Sequence[Observation], context: Points, heads: Sequence[
 def read_context(
     theta: Array, observations: Sequence[Observation], heads: Sequence[int], hidden: Sequence[int]
 ) -> Points:
-    """The rising line from sums to latencies that fits the whole models best; up to the chains' sums it changes nothing.
+    """The rising line from sums to latencies that fits the whole models best; none of it below the chains' sums.
 
     Linear in the rises between the knots, which are kept positive.
     """

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wdp_edge import progress
 from wdp_edge.devices.local import WORKER
@@ -28,7 +28,8 @@ def run_artifact(
 ) -> Tensor:
     """Logits of the artifact, in the order of the images: [n, classes] float32.
 
-    batches: [b, 3, H, W] float32 each, taken one by one as workers get free: a generator keeps memory small.
+    batches: [b, 3, H, W] each, of the file's input type, taken one by one as workers get free: a generator keeps
+    memory small.
     total: number of images, for the progress bar.
     Raises InputError when the file is no artifact of `target` or takes images of another size, SetupError
     when a worker crashes.
@@ -49,10 +50,10 @@ def run_artifact(
         def converse() -> None:
             request = {"verb": "run", "target": target, "artifact": str(path), "threads": threads}
             with WorkerProcess(WORKER, {**request, "what": f"running {path.name}"}, threads) as worker:
-                expected = worker.receive()[0]["input_shape"]
+                program = worker.receive()[0]
                 for index, images in source:
-                    check_shape(images, expected, path)
-                    worker.send({"shape": list(images.shape)}, images.float().contiguous().numpy().tobytes())
+                    check_input(images, program, path)
+                    worker.send({"shape": list(images.shape)}, images.contiguous().numpy().tobytes())
                     reply, payload = worker.receive()
                     logits = torch.frombuffer(bytearray(payload), dtype=torch.float32)
                     results[index] = logits.reshape(reply["shape"])
@@ -65,11 +66,19 @@ def run_artifact(
     return torch.cat([results[i] for i in sorted(results)])
 
 
-def check_shape(images: Tensor, expected: list[int], path: Path) -> None:
-    if list(images.shape[1:]) != expected[1:]:
+def check_input(images: Tensor, program: dict[str, Any], path: Path) -> None:
+    """Raises InputError when the images are not of the program's size and type."""
+    expected, got = program["input_shape"][1:], list(images.shape[1:])
+    if got != expected:
         raise InputError(
-            f"{path} takes images of {'x'.join(map(str, expected[1:]))}, not {'x'.join(map(str, images.shape[1:]))}.",
+            f"{path} takes images of {'x'.join(map(str, expected))}, not {'x'.join(map(str, got))}.",
             "Evaluate it with the model and img_size it was exported for.",
+        )
+    dtype = str(images.dtype).removeprefix("torch.")
+    if dtype != program["input_dtype"]:
+        raise InputError(
+            f"{path} takes {program['input_dtype']} images, not {dtype}.",
+            "Restore the .json beside it that says how its input is made, or export it again.",
         )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from wdp_edge.device import DeviceInfo, Kind, Latency, Timing, TimingPlan
 from wdp_edge.devices.process import SILENCE_SECONDS, WorkerProcess
+from wdp_edge.target import check_timed, get_target
 
 WORKER = "wdp_edge.devices.worker"
 # What decides which kernels a runtime picks.
@@ -51,8 +52,9 @@ class LocalDevice:
         """Times the artifacts in interleaved rounds in one worker process, in the given order.
 
         on_round(done, total) is told of every finished round.
-        Raises InputError for a file the target cannot load, SetupError when the worker crashes or hangs.
+        Raises InputError for a file the target cannot load or time here, SetupError when the worker crashes or hangs.
         """
+        check_timed(get_target(target))
         request = {
             "verb": "time",
             "what": f"timing {', '.join(p.name for p in artifacts)}",

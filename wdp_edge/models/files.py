@@ -19,6 +19,7 @@ from wdp_edge.models.vit import structure_of
 from wdp_edge.structure import Structure
 
 MODEL_VERSION = 1
+_HEADS = {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 
@@ -68,7 +69,7 @@ def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], spec: ModelSpec,
     own = model.state_dict()
     wrong = {k for k in own if k in weights and own[k].shape != weights[k].shape}
     missing, extra = own.keys() - weights.keys(), weights.keys() - own.keys()
-    if wrong and wrong <= {"head.weight", "head.bias"} and not missing and not extra:
+    if wrong and wrong <= _HEADS and not missing and not extra:
         raise InputError(
             f"Checkpoint {path} has {len(weights['head.bias'])} classes, the recipe says {spec.num_classes}.",
             f"Set num_classes = {len(weights['head.bias'])} in [model] or give --num-classes.",

@@ -33,7 +33,7 @@ class ModelSpec:
 def create(spec: ModelSpec) -> nn.Module:
     """The dense model with random weights, in eval mode, float32.
 
-    Raises InputError for a name timm does not know, arguments it does not take, or a family we do not prune.
+    Raises InputError for a name timm does not know, arguments it does not take, or a family we do not know.
     """
     known = timm.list_models()
     base = spec.name.split(".")[0]
@@ -54,5 +54,5 @@ def create(spec: ModelSpec) -> nn.Module:
         raise InputError(
             f"timm cannot make '{spec.name}' with {dict(spec.args)}: {error}.", "Check [model] args."
         ) from error
-    vit.check_supported(model, spec.name)
+    vit.check_known(model, spec.name)
     return model.eval()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from timm.layers import Mlp
 from timm.layers.attention import Attention
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
@@ -16,14 +17,22 @@ from wdp_edge.structure import BlockWidths, Geometry, Structure, attention_count
 FAMILIES = "timm VisionTransformer: vit_*, deit_* and deit3_* without distillation token, dinov2"
 
 
-def check_supported(model: nn.Module, name: str) -> None:
-    """Raises InputError with the reason when the model has a part that the surgery does not know."""
-    if reason := _unsupported(model):
+def check_supported(model: nn.Module, name: str, also: tuple[type, ...] = ()) -> None:
+    """Raises InputError with the reason when the model has a part that the surgery does not know.
+
+    also: further classes of the same build, for a caller that does not cut.
+    """
+    if reason := _unsupported(model, (VisionTransformer, *also)):
         raise InputError(f"'{name}' cannot be pruned: {reason}.", f"Known families: {FAMILIES}.")
 
 
-def _unsupported(model: Any) -> str | None:
-    if type(model) is not VisionTransformer:
+def check_known(model: nn.Module, name: str) -> None:
+    """Raises InputError unless the model is one that can be exported: those that can be pruned, and distilled ones."""
+    check_supported(model, name, also=(VisionTransformerDistilled,))
+
+
+def _unsupported(model: Any, known: tuple[type, ...]) -> str | None:
+    if type(model) not in known:
         return f"it is a {type(model).__name__}"
     if model.attn_pool is not None:
         return "it pools by attention"

@@ -26,7 +26,7 @@ from wdp_edge.models.files import load_dense
 from wdp_edge.models.spec import ModelSpec
 from wdp_edge.recipe import Recipe
 from wdp_edge.structure import Geometry, Structure
-from wdp_edge.target import Precision, Target, get_target, parse_precision
+from wdp_edge.target import Precision, Target, check_timed, get_target, parse_precision
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,6 @@ class Context:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.budget: LatencyBudget = parse_budget(recipe.prune.latency_budget)
         self.tools = Toolkit.of(recipe)
         self.train: ImageFolder = scan(Path(recipe.data.train))
         self.val: ImageFolder = scan(Path(recipe.data.val))
@@ -76,6 +75,17 @@ class Context:
         self.structure: Structure = vit.structure_of(self.dense)
         self.geometry: Geometry = vit.geometry_of(self.dense)
         self.train_indices, self.holdout_indices = hold_out(self.train, recipe.data.holdout_images, recipe.prune.seed)
+
+    def check_prunable(self) -> None:
+        """Raises InputError when the model can only be exported, its files not timed, or the budget is none."""
+        vit.check_supported(self.dense, self.tools.spec.name)
+        check_timed(self.tools.target)
+        self.budget  # noqa: B018  (parses it)
+
+    @cached_property
+    def budget(self) -> LatencyBudget:
+        """Raises InputError when the recipe has none, or nonsense."""
+        return parse_budget(self.recipe.prune.latency_budget)
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 -> normalised float32."""

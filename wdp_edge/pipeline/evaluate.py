@@ -8,12 +8,11 @@ import torch
 
 from wdp_edge.data.folder import scan
 from wdp_edge.data.loading import eval_batches
-from wdp_edge.data.preprocess import normalise
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.errors import InputError
+from wdp_edge.parity import accuracy
 from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.results import EvaluateResult
-from wdp_edge.verify import accuracy
 
 
 def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:
@@ -32,7 +31,7 @@ def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:
     logits = run_artifact(
         sidecar.target,
         path,
-        (normalise(images, sidecar.preprocessing) for images, _ in batches),
+        (sidecar.input_of(images) for images, _ in batches),
         len(folder),
         f"{path.name} on {len(folder)} images",
     )

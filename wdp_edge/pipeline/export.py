@@ -1,59 +1,114 @@
-"""One more artifact of a finished run: another target or precision."""
+"""Artifacts of a finished run's model: any targets, any precisions, each proven on real images."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from wdp_edge.devices.evaluate import run_artifact
-from wdp_edge.models import vit
-from wdp_edge.models.files import load, read_spec
-from wdp_edge.pipeline.context import Context
-from wdp_edge.pipeline.sidecar import write_sidecar
-from wdp_edge.pipeline.timing import export_model
-from wdp_edge.recipe_file import load_recipe
-from wdp_edge.results import ExportResult
-from wdp_edge.run import Run, finished_run
-from wdp_edge.stages import RECIPE
-from wdp_edge.verify import compare
+from wdp_edge import progress
+from wdp_edge.errors import InputError
+from wdp_edge.files import remove
+from wdp_edge.pipeline.auto import export_auto
+from wdp_edge.pipeline.export_job import Exporter, ExportJob
+from wdp_edge.pipeline.proof import artifact_path
+from wdp_edge.pipeline.source import Source
+from wdp_edge.results import ArtifactFigures, ExportResult
+from wdp_edge.run import Run
+from wdp_edge.target import Precision, get_target, parse_precision, target_names
 
-PARITY_IMAGES = 256
+ALL, AUTO = "all", "auto"
+_PROCESSES = 2
 
 
-def export(run: Path, target: str | None = None, precision: str = "default") -> ExportResult:
-    """Writes `artifacts/model-<precision><suffix>` of a finished run's model and compares it with the model.
+def export(
+    run: Path,
+    targets: Sequence[str] = (),
+    precisions: Sequence[str] = ("default",),
+    pixels: bool = False,
+    accuracy_drop: float | None = None,
+) -> ExportResult:
+    """Writes `artifacts/model-<precision><suffix>` for every target and precision, and compares each with the model.
 
-    target, precision: those of the run unless given. Raises InputError for an unfinished run, an unknown target
-    or a precision that the target cannot do.
+    targets: names, or "all"; the run's own when empty. precisions: each target gets all of them; "default" is what
+    the target recommends, or the run's own precision when no target is named. pixels: files take uint8 pixels,
+    because normalisation is folded into them. accuracy_drop: for the precision "auto", which finds the fastest file of
+    one target that loses at most so many points of accuracy against its fp32 file.
+    Raises InputError for an unfinished run, an unknown target or a precision that a target cannot do.
     """
-    run = finished_run(run)
-    own = load_recipe(run / RECIPE)
-    wanted = replace(
-        own,
-        prune=replace(
-            own.prune,
-            target=target or own.prune.target,
-            precision=own.prune.precision if precision == "default" and target is None else precision,
-        ),
-    )
-    context = Context(wanted)
-    with Run(run, own) as held:
-        folder = run / "model"
-        tools = context.tools
-        path = run / "artifacts" / f"model-{tools.precision.value}{tools.target.suffix}"
-        model = load(folder)
-        artifact = export_model(context, model, path)
-        write_sidecar(context, artifact, read_spec(folder)[1])
-        held.add_artifact(path)
-        images = context.holdout[0][:PARITY_IMAGES]
-        exported = run_artifact(
-            tools.target.name,
-            path,
-            (context.prepare(part) for part in images.split(32)),
-            len(images),
-            "compare the file with the model",
+    if AUTO in precisions or accuracy_drop is not None:
+        return export_auto(run, *auto_words(targets, precisions, accuracy_drop), pixels)
+    source = Source.of(run)
+    plans = planned(source, targets, precisions)
+    with Run(run, source.recipe) as held:
+        try:
+            figures = make(source, held, plans, pixels)
+        finally:
+            remove(run / "scratch")
+    return ExportResult(run, figures, all(f.verified for f in figures))
+
+
+def auto_words(
+    targets: Sequence[str], precisions: Sequence[str], accuracy_drop: float | None
+) -> tuple[str | None, float]:
+    """The target and the drop for `export_auto`. Raises InputError when the words do not belong together."""
+    if list(precisions) != [AUTO] or accuracy_drop is None or len(targets) > 1 or ALL in targets:
+        raise InputError(
+            "A precision is chosen for one target, within a drop of accuracy.",
+            "Give both, and at most one --target: --precision auto --accuracy-drop 0.5",
         )
-    parity = compare(
-        f"shrunk = exported ({tools.precision.value})", vit.logits(model, context.prepare(images)), exported
-    )
-    return ExportResult(run, tools.target.name, tools.precision.value, path, artifact.bytes, artifact.sha256, parity)
+    return (targets[0] if targets else None), accuracy_drop
+
+
+def planned(source: Source, targets: Sequence[str], precisions: Sequence[str]) -> dict[str, list[Precision]]:
+    """Which precisions to make for each target; wrong names are found before anything is exported."""
+    own = source.recipe.prune
+    if not targets:
+        targets, precisions = [own.target], [own.precision if p == "default" else p for p in precisions]
+    names = target_names() if ALL in targets else list(dict.fromkeys(targets))
+    plans = {}
+    for name in names:
+        target = get_target(name)
+        plans[name] = list(dict.fromkeys(parse_precision(p, target) for p in precisions))
+    return plans
+
+
+def make(source: Source, run: Run, plans: dict[str, list[Precision]], pixels: bool) -> list[ArtifactFigures]:
+    """Exports and proves; two targets at a time, each in processes of its own."""
+    writing = threading.Lock()
+    source.reference  # noqa: B018  (made once, before the threads share it)
+    source.calibration_file()
+    total = 2 * sum(len(p) for p in plans.values())
+
+    with progress.task("export and compare", total) as advance, ThreadPoolExecutor(_PROCESSES) as pool:
+
+        def step() -> None:
+            with writing:
+                advance(1)
+
+        def work(name: str) -> list[ArtifactFigures]:
+            suffix, figures = get_target(name).suffix, []
+            with Exporter(name, source.folder) as exporter:
+                for precision in plans[name]:
+                    path = artifact_path(run.path, suffix, precision, pixels)
+                    job = source.job(path, precision, pixels)
+                    artifact = exporter.export(job)
+                    step()
+                    with writing:
+                        source.record(artifact, pixels)
+                        run.add_artifact(path)
+                    figures.append(judged(source, exporter, job, source.judge(artifact, pixels)))
+                    step()
+            return figures
+
+        found = [pool.submit(work, name) for name in plans]
+        return [figures for future in found for figures in future.result()]
+
+
+def judged(source: Source, exporter: Exporter, job: ExportJob, figures: ArtifactFigures) -> ArtifactFigures:
+    """With the place where it went wrong, if it did."""
+    if figures.verified:
+        return figures
+    return replace(figures, broke_at=source.where_it_broke(exporter, figures.target, job))

@@ -20,7 +20,9 @@ from wdp_edge.learn.recovery import RecoveryPlan, recover
 from wdp_edge.models import vit
 from wdp_edge.models.files import load, read_spec, save
 from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.parity import accuracy, compare
 from wdp_edge.pipeline.context import Context
+from wdp_edge.pipeline.proof import spread
 from wdp_edge.pipeline.sidecar import write_sidecar
 from wdp_edge.pipeline.streams import train_stream
 from wdp_edge.pipeline.timing import against_dense, export_model, used_share
@@ -30,9 +32,7 @@ from wdp_edge.shrink.compensation import compensate
 from wdp_edge.shrink.saliency import saliency
 from wdp_edge.stages import Measured, Recovered, Verified
 from wdp_edge.target import Artifact
-from wdp_edge.verify import accuracy, compare
 
-PARITY_IMAGES = 256
 TIGHTEN_SHARE = 0.15
 
 
@@ -159,7 +159,8 @@ def verify_stage(context: Context, run: Run, kept: Kept, folder: Path, artifact:
     """masked = shrunk, and shrunk = exported, on held-back images."""
 
     def compute() -> Verified:
-        images = context.holdout[0][:PARITY_IMAGES]
+        every = context.holdout[0]
+        images = every[spread(len(every), context.recipe.verify.images)]
         masked, shrunk = masked_and_cut(context, kept, images)
         model = load(folder)
         reference = vit.logits(model, context.prepare(images))

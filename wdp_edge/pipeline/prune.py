@@ -16,12 +16,13 @@ from wdp_edge.files import write_json
 from wdp_edge.models.files import read_spec
 from wdp_edge.pipeline import choose, finish
 from wdp_edge.pipeline.context import Context, announce
+from wdp_edge.pipeline.proof import tolerance_of, within
 from wdp_edge.pipeline.timing import dense_artifact, latency_table, used_share
 from wdp_edge.plain import read_as
 from wdp_edge.recipe import Recipe
 from wdp_edge.results import BudgetFigures, ModelFigures, PruneResult
 from wdp_edge.run import Run, now, run_path
-from wdp_edge.stages import RESULT, Measured
+from wdp_edge.stages import RESULT, Measured, Verified
 from wdp_edge.structure import Structure, count
 from wdp_edge.target import Artifact
 
@@ -44,6 +45,7 @@ def prune(recipe: Recipe, command: Sequence[str] = ()) -> PruneResult:
     Raises InputError and SetupError for what the user can mend. A missed budget is a result (`budget.met`).
     """
     context = Context(recipe)
+    context.check_prunable()
     with Run(run_path(recipe), recipe, command) as run:
         announce(context)
         record_provenance(context, run)
@@ -101,9 +103,9 @@ def make(context: Context, run: Run) -> PruneResult:
     small = finish.compensate_stage(context, run, kept)
     finish.recover_stage(context, run, small, recover_steps)
     folder, artifact, measured = finish.close_loop(context, run, table, dense_file)
-    finish.verify_stage(context, run, kept, folder, artifact)
+    verified = finish.verify_stage(context, run, kept, folder, artifact)
     final = finish.final_stage(context, run, artifact)
-    return summarise(context, run, Outcome(folder, artifact, measured, final, dense, dense_file))
+    return summarise(context, run, Outcome(folder, artifact, measured, verified, final, dense, dense_file))
 
 
 def describe(context: Context) -> Dense:
@@ -118,6 +120,7 @@ class Outcome:
     folder: Path
     artifact: Artifact
     measured: Measured
+    verified: Verified
     final: finish.Final
     dense: Dense
     dense_file: Artifact
@@ -154,4 +157,5 @@ def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
             exit=structure.depth,
             agreement=outcome.final.agreement,
         ),
+        verified=within(outcome.verified.parity[-1], tolerance_of(context.recipe.verify, outcome.artifact.precision)),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wdp_edge.data.preprocess import Preprocessing
+from wdp_edge.data.preprocess import Preprocessing, normalise
 from wdp_edge.errors import InputError
 from wdp_edge.files import write_json
 from wdp_edge.plain import read_as
@@ -14,6 +14,8 @@ from wdp_edge.structure import Structure
 from wdp_edge.target import Artifact
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from wdp_edge.pipeline.context import Context
 
 SIDECAR_VERSION = 1
@@ -21,7 +23,10 @@ SIDECAR_VERSION = 1
 
 @dataclass(frozen=True)
 class Sidecar:
-    """Everything needed to run and judge an artifact without its run. classes: names in the order of the logits."""
+    """Everything needed to run and judge an artifact without its run. classes: names in the order of the logits.
+
+    pixels: the file takes uint8 pixels, because normalisation is folded into it.
+    """
 
     target: str
     precision: str
@@ -30,14 +35,19 @@ class Sidecar:
     classes: list[str]
     structure: Structure
     val: Path
+    pixels: bool = False
     version: int = SIDECAR_VERSION
+
+    def input_of(self, images: Tensor) -> Tensor:
+        """images: [n, 3, H, W] uint8 -> what the file takes: the same, or normalised float32."""
+        return images if self.pixels else normalise(images, self.preprocessing)
 
 
 def sidecar_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def write_sidecar(context: Context, artifact: Artifact, structure: Structure) -> None:
+def write_sidecar(context: Context, artifact: Artifact, structure: Structure, pixels: bool = False) -> None:
     """Writes the facts about an artifact of a model of this structure beside it."""
     write_json(
         sidecar_path(artifact.path),
@@ -49,6 +59,7 @@ def write_sidecar(context: Context, artifact: Artifact, structure: Structure) ->
             classes=list(context.train.classes),
             structure=structure,
             val=context.val.root.absolute(),
+            pixels=pixels,
         ),
     )
 
@@ -60,7 +71,7 @@ def read_sidecar(path: Path) -> Sidecar:
     """
     from wdp_edge.files import sha256
 
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path} does not exist.", "Name an artifact, such as runs/…/artifacts/model.pte.")
     beside = sidecar_path(path)
     if not beside.exists():

@@ -16,7 +16,7 @@ from wdp_edge.recipe import Recipe
 from wdp_edge.run import Run
 from wdp_edge.stages import Measured
 from wdp_edge.structure import Structure
-from wdp_edge.target import Artifact
+from wdp_edge.target import Artifact, ExportOptions
 
 STATIC_CALIBRATION = 128
 
@@ -25,7 +25,7 @@ def export_model(context: Context, model: Any, path: Path) -> Artifact:
     """`model` as a file of the recipe's target and precision."""
     tools = context.tools
     calibration = context.prepare(context.calibration[:STATIC_CALIBRATION])
-    return tools.target.export(model, context.example(), path, tools.precision, calibration)
+    return tools.target.export(model, context.example(), path, ExportOptions(tools.precision, calibration))
 
 
 def latency_table(recipe: Recipe, tools: Toolkit, structure: Structure, dense: Path | None = None) -> LatencyTable:

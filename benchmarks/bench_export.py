@@ -1,0 +1,86 @@
+"""How long it takes to export a model to all targets and to prove every file.
+
+    python benchmarks/bench_export.py --data images/ --model vit_small_patch16_224
+
+Random weights, spread as a trained model's; images are scaled to the model's size. Goal: 180 s for ViT-S/16 at
+224 px to four targets in one precision each, on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import save_file
+
+import wdp_edge
+from wdp_edge import progress
+from wdp_edge.data.folder import resolve_data
+from wdp_edge.recipe import DataRecipe, ModelRecipe, PruneRecipe, Recipe
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder with train/ and val/ (or test/); default: handwritten digits")
+    parser.add_argument("--model", default="vit_small_patch16_224")
+    parser.add_argument("--target", action="append", help="repeatable; default: all")
+    parser.add_argument("--precision", default="default")
+    parser.add_argument("--out", type=Path, help="keep the run here; default: a temporary folder")
+    return parser.parse_args()
+
+
+def digits(folder: Path) -> Path:
+    """Real images that need no download: scikit-learn's handwritten digits."""
+    from wdp_edge.demo.digits import write_digits
+
+    write_digits(folder)
+    return folder
+
+
+@torch.no_grad()
+def spread(model: torch.nn.Module) -> None:
+    """Random weights with which logits differ from image to image as a trained model's do."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
+        else:
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+
+
+def main() -> None:
+    args = arguments()
+    progress.use(progress.Bars())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        train, val = resolve_data(args.data or digits(folder / "digits"))
+        classes = sum(1 for p in train.iterdir() if p.is_dir())
+        torch.manual_seed(0)
+        model = timm.create_model(args.model, num_classes=classes)
+        spread(model)
+        save_file(model.state_dict(), folder / "dense.safetensors")
+        recipe = Recipe(
+            ModelRecipe(args.model, {}, classes, str(folder / "dense.safetensors")),
+            DataRecipe(str(train), str(val), holdout_images=512, calibration_images=128),
+            PruneRecipe(out=str(args.out or folder / "run")),
+        )
+        run = wdp_edge.dense_run(recipe)
+        start = time.monotonic()
+        result = wdp_edge.export(run, args.target or ("all",), (args.precision,))
+        seconds = time.monotonic() - start
+    print(f"{args.model}, random weights, {result.artifacts[0].parity.images} images")
+    print("target       precision     agree   cosine      size  verified")
+    for a in result.artifacts:
+        print(
+            f"{a.target:12} {a.precision:13} {a.parity.agreement:5.1%} {a.parity.cosine_centred:8.4f} "
+            f"{a.bytes / 1e6:7.1f} MB  {'yes' if a.verified else f'no, from {a.broke_at} on'}"
+        )
+    print(f"exported and verified in {seconds:.0f} s (goal for ViT-S/16 at 224 px and four targets: 180 s)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""int8 arithmetic imitated in float, to see in seconds what a precision does to a model before it is exported."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from wdp_edge.calibration.ranges import Range, input_and_output_ranges
+from wdp_edge.errors import InputError
+from wdp_edge.target import Observer
+from wdp_edge.targets.lowering import matches, quantized_layers
+
+_BATCH = 64
+_LEVELS, _LARGEST_WEIGHT = 255, 127
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How integer layers compute. Weights are always int8, symmetric, with a scale per output channel.
+
+    activations: "dynamic" takes the range of the values themselves, "static" a calibrated range of the whole tensor,
+    "float" does not quantize them.
+    per_token: a dynamic range for every row instead of one for the tensor, as XNNPACK and LiteRT do it.
+    outputs: static layers also write int8, as ExecuTorch's do.
+    convolutions: whether the patch embedding is quantized too.
+    """
+
+    activations: Literal["dynamic", "static", "float"]
+    observer: Observer = Observer.MINMAX
+    per_token: bool = False
+    outputs: bool = False
+    convolutions: bool = True
+
+
+DYNAMIC = Scheme("dynamic", per_token=True, convolutions=False)
+STATIC = Scheme("static", Observer.MSE, outputs=True)
+WEIGHT_ONLY = Scheme("float")
+
+
+class FakeQuantized(nn.Module):
+    """A linear layer or convolution whose weights, inputs and perhaps outputs take only values that int8 has.
+
+    ranges: of its input and its output, for static activations.
+    """
+
+    def __init__(self, layer: nn.Module, scheme: Scheme, ranges: tuple[Range, Range] | None) -> None:
+        super().__init__()
+        copied: Any = copy.deepcopy(layer)
+        copied.weight = nn.Parameter(round_weights(copied.weight), requires_grad=False)
+        self.layer = copied
+        self.scheme, self.ranges = scheme, ranges
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: as the layer takes it -> as the layer gives it."""
+        if self.ranges is not None:
+            y = self.layer(round_activations(x, *self.ranges[0]))
+            return round_activations(y, *self.ranges[1]) if self.scheme.outputs else y
+        if self.scheme.activations == "dynamic":
+            rows = self.scheme.per_token and isinstance(self.layer, nn.Linear)
+            low, high = (x.amin(-1, True), x.amax(-1, True)) if rows else (x.amin(), x.amax())
+            x = round_activations(x, low, high)
+        return self.layer(x)
+
+
+def round_weights(weight: Tensor) -> Tensor:
+    """weight: [out, ...] -> the nearest values with int8 steps, one scale per output channel."""
+    largest = weight.abs().flatten(1).amax(1).clamp_min(torch.finfo(weight.dtype).tiny)
+    scale = (largest / _LARGEST_WEIGHT).reshape(-1, *[1] * (weight.ndim - 1))
+    return (weight / scale).round() * scale
+
+
+def round_activations(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """x -> the nearest of 256 evenly spaced values from `low` to `high`; zero is always one of them."""
+    low, high = low.clamp_max(0), high.clamp_min(0)
+    scale = ((high - low) / _LEVELS).clamp_min(torch.finfo(x.dtype).tiny)
+    zero = (-low / scale).round()
+    return ((x / scale).round().add(zero).clamp(0, _LEVELS) - zero) * scale
+
+
+def integer_layers(lowered: nn.Module, scheme: Scheme) -> list[str]:
+    """Names of the layers that the scheme quantizes, in the order they run."""
+    names = quantized_layers(lowered)
+    return [n for n in names if scheme.convolutions or not isinstance(lowered.get_submodule(n), nn.Conv2d)]
+
+
+def stand_ins(lowered: nn.Module, scheme: Scheme, calibration: Tensor | None) -> Mapping[str, FakeQuantized]:
+    """The quantized form of every layer that the scheme quantizes, by its name.
+
+    calibration: [n, 3, H, W]; static activations need it. Raises InputError when it is missing.
+    """
+    names = integer_layers(lowered, scheme)
+    ranges: Mapping[str, tuple[Range, Range]] = {}
+    if scheme.activations == "static":
+        if calibration is None or not len(calibration):
+            raise InputError("Static activations need calibration images.", "Give training images.")
+        ranges = input_and_output_ranges(lowered, names, calibration, scheme.observer)
+    return {n: FakeQuantized(lowered.get_submodule(n), scheme, ranges.get(n)) for n in names}
+
+
+def fake_quantized(
+    lowered: nn.Module, scheme: Scheme, calibration: Tensor | None = None, keep_float: Sequence[str] = ()
+) -> nn.Module:
+    """A copy of a lowered model that rounds as its int8 file would.
+
+    keep_float: as in `ExportOptions`. Raises InputError when calibration images are needed and missing.
+    """
+    copied = copy.deepcopy(lowered)
+    for name, layer in stand_ins(lowered, scheme, calibration).items():
+        if not matches(name, keep_float):
+            copied.set_submodule(name, layer)
+    return copied
+
+
+@torch.no_grad()
+def predict(lowered: nn.Module, images: Tensor) -> Tensor:
+    """Logits of a model that takes one image at a time. images: [n, 3, H, W] -> [n, classes]."""
+    run = torch.func.vmap(lowered)
+    return torch.cat([run(part[:, None]).flatten(0, 1) for part in images.split(_BATCH)])

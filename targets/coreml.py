@@ -1,0 +1,234 @@
+"""Core ML: .mlpackage folders with an ML program."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wdp_edge import progress
+from wdp_edge.errors import InputError
+from wdp_edge.files import atomic_folder
+from wdp_edge.target import (
+    Artifact,
+    Contents,
+    ExportOptions,
+    Observer,
+    OperatorCount,
+    Precision,
+    Program,
+    WeightBytes,
+    check_options,
+)
+from wdp_edge.targets.hush import quiet, silent_stderr
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
+
+    from wdp_edge.targets.coreml_package import Package
+
+INPUT, OUTPUT = "image", "logits"
+_STEPS = 4
+_TOOLKIT = "com.github.apple.coremltools."  # what the toolkit itself notes in a package begins so
+_CHANNELS = 3
+
+
+class CoreMLTarget:
+    """The target `coreml`: iOS 18, macOS 15 and later, which 4-bit blocks and grouped palettes need.
+
+    hidden_multiple: the Neural Engine lays the last axis out in steps of 64 bytes, which are 32 numbers of fp16; int4
+    shares a scale between 32 inputs as well. Taken from Apple's documents, not measured.
+    """
+
+    name = "coreml"
+    suffix = ".mlpackage"
+    precisions: tuple[Precision, ...] = (
+        Precision.FP32,
+        Precision.FP16,
+        Precision.INT8_WEIGHT,
+        Precision.INT4_WEIGHT,
+        Precision.PALETTE4,
+        Precision.PALETTE6,
+        Precision.PALETTE8,
+        Precision.W8A8,
+    )
+    default_precision = Precision.INT8_WEIGHT
+    observers: tuple[Observer, ...] = (Observer.MSE, Observer.PERCENTILE, Observer.MINMAX)
+    hidden_multiple = 32
+
+    def __init__(self) -> None:
+        self._converted: tuple[str, Any] = ("", None)
+
+    def timed_here(self) -> bool:
+        return sys.platform == "darwin"
+
+    def missing(self) -> list[str]:
+        return [] if find_spec("coremltools") else ["coremltools>=9.0,<10"]
+
+    def versions(self) -> dict[str, str]:
+        return {name: version(name) for name in ("coremltools", "torch", "wdp-edge")}
+
+    def export(self, model: nn.Module, example: Tensor, path: Path, options: ExportOptions) -> Artifact:
+        """Writes the .mlpackage, atomically.
+
+        model: a timm ViT (or any module), not modified. example: [1, ...] float32, or [1, 3, H, W] uint8: then the
+        package takes an RGB image, which an app hands over as it comes from the camera.
+        Raises InputError for what the target cannot do, and when w8a8 gets no calibration images.
+        """
+        import torch
+
+        from wdp_edge.targets.coreml_activations import quantize_inputs
+        from wdp_edge.targets.coreml_compress import compress
+        from wdp_edge.targets.lowering import lower
+
+        check_options(self, options)
+        check_example(example)
+        lowered = lower(model, norms="native")
+        if options.precision is Precision.W8A8:
+            if options.calibration is None:
+                raise InputError("w8a8 needs calibration images.", "Give training images, or use int8-weight.")
+            observer = options.observer or self.observers[0]
+            quantize_inputs(lowered, options.calibration.float(), observer, options.keep_float)
+        with progress.task(f"export {options.precision.value}", _STEPS) as advance, quiet(), torch.no_grad():
+            program = torch.export.export(lowered, (example.float(),)).run_decompositions({})
+            advance(1)
+            with silent_stderr():
+                converted = self._convert(program, example, options.precision)
+            advance(1)
+            with silent_stderr():
+                small = compress(converted, options.precision, weights_to_compress(program, lowered, options))
+            advance(1)
+            describe(small, example, options)
+            with atomic_folder(path) as temporary, silent_stderr():
+                small.save(str(temporary))
+            advance(1)
+        return Artifact.of(path, self.name, options.precision)
+
+    def load(self, path: Path, threads: int) -> Program:
+        """The artifact in Core ML on macOS; elsewhere in the evaluator, which computes what the package says.
+
+        Raises InputError when the package is missing, cut short, damaged or none of ours.
+        """
+        from wdp_edge.targets.coreml_package import read_package
+        from wdp_edge.targets.coreml_run import CoreMLProgram, EvaluatedProgram
+
+        package = read_package(path)
+        return CoreMLProgram(package) if self.timed_here() else EvaluatedProgram(package, threads)
+
+    def inspect(self, path: Path) -> Contents:
+        """What is inside the package. Core ML decides at load time what runs where, so nothing counts as delegated."""
+        from wdp_edge.targets.coreml_package import read_package
+        from wdp_edge.targets.coreml_run import inputs_of, outputs_of
+
+        package = read_package(path)
+        kinds = Counter(o.type for o in package.operations if not o.type.startswith("const"))
+        noted = package.model.description.metadata.userDefined
+        return Contents(
+            inputs=inputs_of(package),
+            outputs=outputs_of(package),
+            operators=tuple(OperatorCount(kind, count, 0) for kind, count in kinds.most_common()),
+            weights=tuple(stored_weights(package)),
+            delegates=0,
+            metadata={k: v for k, v in noted.items() if not k.startswith(_TOOLKIT)},
+        )
+
+    def _convert(self, program: ExportedProgram, example: Tensor, precision: Precision) -> Any:
+        """The program in Core ML's form (MLModel). The last one is kept: several precisions start from the same."""
+        key = fingerprint(program, str(example.dtype), str(precision is Precision.FP32))
+        if self._converted[0] != key:
+            self._converted = ("", None)
+            self._converted = (key, convert(program, example, precision))
+        return self._converted[1]
+
+
+def check_example(example: Tensor) -> None:
+    """Raises InputError for pixels that are no RGB image: Core ML has no arrays of uint8."""
+    import torch
+
+    if example.dtype == torch.uint8 and (example.ndim != 4 or example.shape[1] != _CHANNELS):
+        raise InputError(
+            f"Core ML takes uint8 only as RGB images, not as {list(example.shape)}.", "Give [1, 3, H, W] or float32."
+        )
+
+
+def convert(program: ExportedProgram, example: Tensor, precision: Precision) -> Any:
+    """The exported program in Core ML's form (MLModel); everything but fp32 computes in fp16.
+
+    Raises InputError when the converter does not know an operator of the model.
+    """
+    import coremltools as ct
+    import numpy as np
+    import torch
+
+    image = ct.TensorType(INPUT, tuple(example.shape), np.float32)
+    if example.dtype == torch.uint8:
+        image = ct.ImageType(INPUT, tuple(example.shape), color_layout=ct.colorlayout.RGB)
+    computed = ct.precision.FLOAT32 if precision is Precision.FP32 else ct.precision.FLOAT16
+    try:
+        return ct.convert(
+            program,
+            inputs=[image],
+            outputs=[ct.TensorType(OUTPUT, dtype=np.float32)],
+            minimum_deployment_target=ct.target.iOS18,
+            compute_precision=computed,
+            skip_model_load=True,
+        )
+    except NotImplementedError as error:
+        raise InputError(f"Core ML cannot express this model: {error}", "Use another target for it.") from error
+
+
+def fingerprint(program: ExportedProgram, *more: str) -> str:
+    """Equal for equal graphs with equal weights."""
+    digest = hashlib.sha256("\n".join((str(program.graph), *more)).encode())
+    for name, value in {**program.state_dict, **program.constants}.items():
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def weights_to_compress(program: ExportedProgram, lowered: nn.Module, options: ExportOptions) -> Iterator[Any]:
+    """Weights of the layers that integer precisions quantize, as the converter calls their constants."""
+    from wdp_edge.targets.coreml_compress import Weight
+    from wdp_edge.targets.lowering import matches, quantized_layers
+
+    suffix = "" if options.precision is Precision.FP32 else "_to_fp16"
+    layers = {f"{n}.weight" for n in quantized_layers(lowered) if not matches(n, options.keep_float)}
+    for placeholder, name in program.graph_signature.inputs_to_parameters.items():
+        if name in layers:
+            yield Weight(placeholder + suffix, tuple(program.state_dict[name].shape))
+
+
+def describe(model: Any, example: Tensor, options: ExportOptions) -> None:
+    """Writes metadata and descriptions into the converted model (MLModel)."""
+    import torch
+
+    noted = model.user_defined_metadata
+    for key in [k for k in noted if not k.startswith(_TOOLKIT)]:
+        del noted[key]
+    noted.update(options.metadata)
+    pixels = example.dtype == torch.uint8
+    model.short_description = f"Image classifier, {options.precision.value}"
+    model.input_description[INPUT] = "RGB image" if pixels else "Normalised image, [1, 3, H, W]"
+    model.output_description[OUTPUT] = "One value per class, before softmax"
+
+
+def stored_weights(package: Package) -> Iterator[WeightBytes]:
+    """Tensors in the file of weights by how they are stored: indices into a table of 2^n values are palette<n>."""
+    from wdp_edge.targets.coreml_package import PALETTE_OP, stored_tensors
+
+    count: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for tensor in stored_tensors(package):
+        dtype = tensor.dtype.lower()
+        if tensor.op == PALETTE_OP and dtype.startswith("uint"):
+            dtype = dtype.replace("uint", "palette")
+        count[dtype] += 1
+        size[dtype] += tensor.bytes
+    for dtype, total in size.most_common():
+        yield WeightBytes(dtype, count[dtype], total)

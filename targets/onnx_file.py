@@ -1,0 +1,79 @@
+"""What is in an .onnx file, and whether it is one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wdp_edge.errors import InputError
+from wdp_edge.target import Contents, OperatorCount, TensorInfo, WeightBytes
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, TensorProto, ValueInfoProto
+
+_HINT = "Export it again with wdp-edge export."
+_FREE = -1
+
+
+def check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist.", "Check the path, or export it with wdp-edge export.")
+
+
+def unsound(path: Path, reason: str) -> InputError:
+    """The sentence for a file that is no model, or no longer one."""
+    short = reason.strip().splitlines()[0].rstrip(".") if reason.strip() else "it has no graph"
+    return InputError(f"{path} is not a sound ONNX model: {short}.", _HINT)
+
+
+def read(path: Path) -> ModelProto:
+    """The file's contents, checked. Raises InputError when it is missing, damaged, or something else."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    check_exists(path)
+    try:
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise unsound(path, str(error)) from error
+    return model
+
+
+def contents(model: ModelProto) -> Contents:
+    """What `inspect` tells of a model."""
+    graph = model.graph
+    constants = {t.name for t in graph.initializer}
+    kinds = Counter(f"{n.domain}.{n.op_type}" if n.domain else n.op_type for n in graph.node)
+    return Contents(
+        inputs=tuple(tensor_info(v) for v in graph.input if v.name not in constants),
+        outputs=tuple(tensor_info(v) for v in graph.output),
+        operators=tuple(OperatorCount(kind, count, 0) for kind, count in kinds.most_common()),
+        weights=weights_of(graph.initializer),
+        delegates=0,
+        metadata={p.key: p.value for p in model.metadata_props},
+    )
+
+
+def tensor_info(value: ValueInfoProto) -> TensorInfo:
+    """Name, shape and type of an input or output; an axis of free length is -1."""
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    kind = value.type.tensor_type
+    shape = tuple(axis.dim_value if axis.HasField("dim_value") else _FREE for axis in kind.shape.dim)
+    return TensorInfo(value.name, shape, tensor_dtype_to_np_dtype(kind.elem_type).name)
+
+
+def weights_of(constants: Iterable[TensorProto]) -> tuple[WeightBytes, ...]:
+    """All constants by type, scales and shapes among them; the largest share first."""
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    tensors, sizes = Counter[str](), Counter[str]()
+    for tensor in constants:
+        dtype = tensor_dtype_to_np_dtype(tensor.data_type)
+        tensors[dtype.name] += 1
+        sizes[dtype.name] += len(tensor.raw_data) or prod(tensor.dims) * dtype.itemsize
+    return tuple(WeightBytes(name, tensors[name], size) for name, size in sizes.most_common())

@@ -1,0 +1,136 @@
+"""TFLite / LiteRT with the XNNPACK delegate: .tflite files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wdp_edge import progress
+from wdp_edge.errors import InputError, SetupError
+from wdp_edge.files import atomic_path
+from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, Precision, check_options
+from wdp_edge.targets.hush import cheap_provenance, quiet, silent_stderr
+from wdp_edge.targets.tflite_run import PREFIX, TFLiteProgram, contents, runtime
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_STEPS = 3
+_CONVERTER = {"litert_torch": "litert-torch>=0.10,<0.11", "ai_edge_quantizer": "ai-edge-quantizer>=0.10,<0.11"}
+_RUNTIME = "ai-edge-litert>=2.3,<3"
+
+
+class TFLiteTarget:
+    """The target `tflite`. docs/targets/tflite.md has the figures behind its defaults.
+
+    hidden_multiple: XNNPACK's kernels are those that ExecuTorch runs too.
+    """
+
+    name = "tflite"
+    suffix = ".tflite"
+    precisions: tuple[Precision, ...] = (
+        Precision.FP32,
+        Precision.FP16,
+        Precision.INT8_DYNAMIC,
+        Precision.INT8_STATIC,
+        Precision.INT8_WEIGHT,
+    )
+    default_precision = Precision.INT8_DYNAMIC
+    observers: tuple[Observer, ...] = (Observer.MSE, Observer.MINMAX, Observer.PERCENTILE)
+    hidden_multiple = 16
+
+    def timed_here(self) -> bool:
+        return True
+
+    def missing(self) -> list[str]:
+        """What running a file needs; `export` asks for the converter itself, which not every machine can have."""
+        return [] if runtime() else [_RUNTIME]
+
+    def versions(self) -> dict[str, str]:
+        packages = (
+            "ai-edge-litert",
+            "tflite-runtime",
+            "litert-torch",
+            "litert-converter",
+            "ai-edge-quantizer",
+            "torch",
+        )
+        known = {p: version(p) for p in packages if find_spec(p.replace("-", "_"))}
+        return {**known, "wdp-edge": version("wdp-edge")}
+
+    def export(self, model: nn.Module, example: Tensor, path: Path, options: ExportOptions) -> Artifact:
+        """Writes the .tflite, atomically.
+
+        model: a timm ViT (or any module), not modified. example: [1, ...].
+        Raises InputError for what the target cannot do, and when int8-static gets no calibration images; SetupError
+        without the converter.
+        """
+        check_options(self, options)
+        if options.precision is Precision.INT8_STATIC and options.calibration is None:
+            raise InputError("int8-static needs calibration images.", "Give training images, or use int8-dynamic.")
+        if lacking := [r for name, r in _CONVERTER.items() if not find_spec(name)]:
+            raise SetupError(
+                f"Exporting to '{self.name}' needs {', '.join(lacking)}.",
+                "Install it with: pip install 'wdp-edge[tflite]' on a machine that it exists for.",
+            )
+        import torch
+
+        from wdp_edge.targets.lowering import lower
+        from wdp_edge.targets.tflite_pack import pack, state_versions, unpack
+        from wdp_edge.targets.tflite_quantize import quantize
+
+        with progress.task(f"export {options.precision.value}", _STEPS) as advance, torch.no_grad():
+            lowered = lower(model)
+            data: bytes | bytearray = convert(lowered, example)
+            advance(1)
+            if options.precision is not Precision.FP32:
+                with silent():
+                    data = quantize(bytes(data), lowered, options, options.observer or self.observers[0])
+            advance(1)
+            contents = unpack(data)
+            state_versions(contents)
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(pack(contents, {PREFIX + k: v for k, v in options.metadata.items()}))
+            advance(1)
+        return Artifact.of(path, self.name, options.precision)
+
+    def load(self, path: Path, threads: int) -> TFLiteProgram:
+        """The artifact in LiteRT's own runtime on this machine, with this many threads.
+
+        Raises InputError when the file is missing, cut short, contradicts itself, or is not a .tflite. Bytes changed
+        within an operator's options can still abort the process: run files of unknown origin in a worker
+        (wdp_edge.devices).
+        """
+        return TFLiteProgram(path, threads)
+
+    def inspect(self, path: Path) -> Contents:
+        """What is inside the artifact; delegated as the runtime here splits it.
+
+        Raises InputError like `load`.
+        """
+        return contents(path)
+
+
+def convert(lowered: nn.Module, example: Tensor) -> bytes:
+    """The float32 .tflite of a lowered model."""
+    with silent(), cheap_provenance():
+        import litert_torch
+
+        model = litert_torch.convert(lowered, (example,))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.tflite"
+            model.export(str(path))
+            return path.read_bytes()
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Keeps what the toolkits print, from Python and from C++, off stdout and stderr."""
+    with quiet(), silent_stderr(), contextlib.redirect_stderr(io.StringIO()):
+        yield

@@ -1,0 +1,79 @@
+"""pipeline/proof.py: what counts as the same model, and where an artifact goes wrong."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from wdp_edge.data.preprocess import Preprocessing, normalise
+from wdp_edge.parity import compare
+from wdp_edge.pipeline.proof import BISECT_IMAGES, Reference, first_broken, part_name, spread, tolerance_of, within
+from wdp_edge.recipe import Tolerance, VerifyRecipe
+from wdp_edge.target import Precision
+from wdp_edge.targets.lowering import Prefix
+
+PREPROCESSING = Preprocessing((16, 16), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bicubic", 1.0)
+PARTS = [
+    "patch_embed",
+    "blocks.0.attn",
+    "blocks.0.mlp",
+    "blocks.1.attn",
+    "blocks.1.mlp",
+    "blocks.2.attn",
+    "blocks.2.mlp",
+]
+
+
+def reference_of(model: Any) -> Reference:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (24, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    return Reference.of(model, images, torch.zeros(24, dtype=torch.int64), PREPROCESSING)
+
+
+@pytest.mark.parametrize("part", [*PARTS, "norm and head"])
+def test_the_first_wrong_part_is_found(tiny_model: Any, part: str) -> None:
+    """FAULT: the weights of one part are other ones, as if its export had gone wrong."""
+    reference, wrong = reference_of(tiny_model), copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        if part in PARTS:
+            for parameter in wrong.get_submodule(part).parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(7)))
+
+    def run_prefix(sublayers: int) -> Tensor:
+        images = normalise(reference.images[:BISECT_IMAGES], PREPROCESSING)
+        with torch.no_grad():
+            return Prefix(wrong, sublayers)(images) + 0.5  # lowering may change the mean over channels
+
+    assert first_broken(tiny_model, reference, 0.999, run_prefix) == part
+
+
+def test_parts_are_named_in_their_order() -> None:
+    assert [part_name(n, 3) for n in range(8)] == [*PARTS, "norm and head"]
+
+
+def test_no_number_is_not_within(tiny_model: Any) -> None:
+    logits = torch.randn(8, 4)
+    assert within(compare("same", logits, logits), Tolerance(1.0, 0.99999))
+    broken = logits.clone()
+    broken[3] = float("nan")
+    assert not within(compare("broken", logits, broken), Tolerance(0.0, 0.0))
+
+
+def test_every_precision_has_a_tolerance() -> None:
+    recipe = VerifyRecipe()
+    assert {p: tolerance_of(recipe, p) for p in Precision}[Precision.FP32] == recipe.fp32
+    assert tolerance_of(recipe, Precision.INT8_STATIC) == tolerance_of(recipe, Precision.W8A8) == recipe.int8
+    assert tolerance_of(recipe, Precision.PALETTE4) == recipe.low_bit
+
+
+@given(st.integers(1, 5000), st.integers(1, 600))
+def test_places_are_spread_and_differ(count: int, wanted: int) -> None:
+    places = spread(count, wanted).tolist()
+    assert len(places) == min(count, wanted) == len(set(places))
+    assert places == sorted(places) and 0 <= places[0] <= places[-1] < count

@@ -1,0 +1,61 @@
+"""An export as it is handed to another process, and the process that does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from wdp_edge.data.preprocess import Preprocessing
+from wdp_edge.devices.process import WorkerProcess
+from wdp_edge.files import to_plain
+from wdp_edge.plain import from_plain
+from wdp_edge.target import Artifact, Observer, Precision
+
+WORKER = "wdp_edge.pipeline.export_worker"
+# A large model on a busy machine exports for many minutes without a word.
+_SILENCE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """One artifact to make.
+
+    calibration: a .safetensors with `images`, [n, 3, H, W] uint8. smoothing: alpha of `wdp_edge.calibration.smoothing`;
+    None leaves activations as they are. sublayers: of a `Prefix`; None for the whole model.
+    """
+
+    path: Path
+    precision: Precision
+    preprocessing: Preprocessing
+    calibration: Path
+    observer: Observer | None = None
+    keep_float: list[str] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
+    pixels: bool = False
+    smoothing: float | None = None
+    sublayers: int | None = None
+
+
+class Exporter:
+    """Exports of one saved model for one target, in a process of its own. A context manager.
+
+    Raises what the target raises, and SetupError when the process crashes or hangs.
+    """
+
+    def __init__(self, target: str, model: Path) -> None:
+        request = {"target": target, "model": str(model), "what": f"exporting for {target}"}
+        self._worker = WorkerProcess(WORKER, request, silence_seconds=_SILENCE_SECONDS)
+
+    def export(self, job: ExportJob) -> Artifact:
+        self._worker.send(to_plain(job))
+        return from_plain(Artifact, self._worker.receive()[0]["artifact"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._worker.close()

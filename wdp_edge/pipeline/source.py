@@ -1,0 +1,122 @@
+"""The model of a run that artifacts are made from: pruned, or the dense one as it came."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from wdp_edge.about import metadata
+from wdp_edge.devices.evaluate import run_artifact
+from wdp_edge.errors import InputError
+from wdp_edge.files import atomic_path
+from wdp_edge.models.files import load, read_spec, save
+from wdp_edge.pipeline.context import Context
+from wdp_edge.pipeline.export_job import Exporter, ExportJob
+from wdp_edge.pipeline.proof import BISECT_IMAGES, Reference, first_broken, prove, spread, tolerance_of
+from wdp_edge.pipeline.sidecar import write_sidecar
+from wdp_edge.pipeline.timing import STATIC_CALIBRATION
+from wdp_edge.recipe import Recipe
+from wdp_edge.recipe_file import load_recipe
+from wdp_edge.results import ArtifactFigures
+from wdp_edge.run import Run, now, recipe_digest
+from wdp_edge.stages import MANIFEST, RECIPE
+from wdp_edge.target import Artifact, Precision, get_target
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run with a finished model. context: its recipe's data and dense model."""
+
+    run: Path
+    recipe: Recipe
+    context: Context
+
+    @classmethod
+    def of(cls, run: Path) -> Source:
+        """Raises InputError when the folder holds no finished model."""
+        if not (run / MANIFEST).exists():
+            raise InputError(f"{run} is not a run folder.", "Name a folder that `wdp-edge prune` or `export` made.")
+        recipe = load_recipe(run / RECIPE)
+        source = cls(run, recipe, Context(recipe))
+        if "finished" not in Run(run, recipe).manifest():
+            raise InputError(f"The run in {run} is not finished.", "Give its `wdp-edge prune` command again.")
+        return source
+
+    @property
+    def folder(self) -> Path:
+        return self.run / "model"
+
+    @cached_property
+    def model(self) -> nn.Module:
+        return load(self.folder)
+
+    @cached_property
+    def images(self) -> tuple[Tensor, Tensor]:
+        """Held-back training images of all classes and their labels: [n, 3, H, W] uint8, [n] int64."""
+        images, labels = self.context.holdout
+        places = spread(len(images), self.recipe.verify.images)
+        return images[places], labels[places]
+
+    @cached_property
+    def reference(self) -> Reference:
+        return Reference.of(self.model, *self.images, self.context.preprocessing)
+
+    def calibration_file(self) -> Path:
+        """Calibration images on disk, for the processes that export."""
+        path = self.run / "scratch" / "calibration.safetensors"
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                save_file({"images": self.context.calibration[:STATIC_CALIBRATION].contiguous()}, temporary)
+        return path
+
+    def job(self, path: Path, precision: Precision, pixels: bool = False) -> ExportJob:
+        """The export of the model to `path`."""
+        spec, structure = read_spec(self.folder)
+        classes, recipe = self.context.train.classes, recipe_digest(self.recipe)
+        return ExportJob(
+            path=path,
+            precision=precision,
+            preprocessing=self.context.preprocessing,
+            calibration=self.calibration_file(),
+            metadata=metadata(spec.name, structure, self.context.preprocessing, classes, pixels, recipe),
+            pixels=pixels,
+        )
+
+    def record(self, artifact: Artifact, pixels: bool) -> None:
+        """Facts beside the artifact."""
+        write_sidecar(self.context, artifact, read_spec(self.folder)[1], pixels)
+
+    def judge(self, artifact: Artifact, pixels: bool) -> ArtifactFigures:
+        """The artifact against the model."""
+        tolerance = tolerance_of(self.recipe.verify, artifact.precision)
+        return prove(artifact, self.reference, tolerance, pixels)
+
+    def where_it_broke(self, exporter: Exporter, target: str, job: ExportJob) -> str:
+        """The first part of the model that this target and precision get wrong."""
+        path = self.run / "scratch" / f"prefix-{target}-{job.precision.value}{get_target(target).suffix}"
+
+        def run_prefix(sublayers: int) -> Tensor:
+            part = exporter.export(replace(job, path=path, sublayers=sublayers))
+            inputs = self.reference.inputs(job.pixels, BISECT_IMAGES)
+            return run_artifact(part.target, path, inputs, BISECT_IMAGES, "look for the broken layer", processes=1)
+
+        tolerance = tolerance_of(self.recipe.verify, job.precision)
+        return first_broken(self.model, self.reference, tolerance.cosine, run_prefix)
+
+
+def dense_run(recipe: Recipe) -> Path:
+    """A run whose model is the recipe's trained one, not pruned: prune.out, or runs/<model>-dense-<digest>."""
+    plain = replace(recipe, prune=replace(recipe.prune, latency_budget=""))
+    name = f"{recipe.model.name}-dense-{recipe_digest(plain)[:6]}"
+    path = Path(recipe.prune.out) if recipe.prune.out else Path("runs") / re.sub(r"[^\w.-]+", "_", name)
+    context = Context(plain)
+    with Run(path, plain) as run:
+        if "finished" not in run.manifest():
+            save(context.dense, context.tools.spec, path / "model")
+            run.update_manifest(finished=now(), data=context.fingerprints)
+    return path

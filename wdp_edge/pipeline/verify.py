@@ -1,0 +1,93 @@
+"""All artifacts of a run held against its model, and the model against the dense one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from wdp_edge import progress
+from wdp_edge.data.preprocess import normalise
+from wdp_edge.device import Device, Latency, TimingPlan
+from wdp_edge.devices import get_device
+from wdp_edge.errors import InputError
+from wdp_edge.files import remove
+from wdp_edge.models import vit
+from wdp_edge.parity import accuracy, compare
+from wdp_edge.pipeline.export import judged
+from wdp_edge.pipeline.export_job import Exporter
+from wdp_edge.pipeline.sidecar import Sidecar, read_sidecar
+from wdp_edge.pipeline.source import Source
+from wdp_edge.results import ArtifactFigures, VerifyResult
+from wdp_edge.run import Run
+from wdp_edge.target import Artifact, Precision, get_target
+
+
+def verify(run: Path) -> VerifyResult:
+    """Runs every artifact of the run's model through its own runtime on held-back images, and times it where it can be.
+
+    An artifact that is not as close as the recipe's [verify] asks is exported in parts to find where it goes wrong.
+    Raises InputError for an unfinished run, one without artifacts, or an artifact that is missing or damaged.
+    """
+    source = Source.of(run)
+    with Run(run, source.recipe) as held:
+        found = artifacts_of(source, held)
+        dense = vit.logits(source.context.dense, normalise(source.images[0], source.context.preprocessing))
+        with progress.task("compare artifacts with the model", len(found)) as advance:
+            figures = []
+            for artifact, sidecar in found:
+                figures.append(examined(source, artifact, sidecar))
+                advance(1)
+        remove(run / "scratch")
+    reference, labels = source.reference.logits, source.images[1]
+    pruned = source.context.structure != vit.structure_of(source.model)
+    return VerifyResult(
+        run=run,
+        images=len(labels),
+        dense_accuracy=accuracy(dense, labels),
+        shrunk_accuracy=accuracy(reference, labels),
+        shrunk=compare("dense = shrunk", dense, reference) if pruned else None,
+        artifacts=timed(figures, get_device(source.recipe.prune.device), source.recipe.prune.threads),
+        verified=all(f.verified for f in figures),
+    )
+
+
+def artifacts_of(source: Source, run: Run) -> list[tuple[Artifact, Sidecar]]:
+    """Artifacts of the run's final model with the facts beside them, by target and precision.
+
+    Files of models that were cut further, and the dense file, have another structure and are left out.
+    """
+    structure, found = vit.structure_of(source.model), []
+    for name in sorted(run.manifest().get("artifacts", {})):
+        path = run.path / name
+        if not path.name.startswith("model"):
+            continue
+        sidecar = read_sidecar(path)
+        if sidecar.structure == structure:
+            found.append((Artifact.of(path, sidecar.target, Precision(sidecar.precision)), sidecar))
+    if not found:
+        raise InputError(f"There are no artifacts in {run.path}.", "Make some with: wdp-edge export --target all")
+    return sorted(found, key=lambda f: (f[0].target, f[0].precision.value))
+
+
+def examined(source: Source, artifact: Artifact, sidecar: Sidecar) -> ArtifactFigures:
+    """One artifact against the model; where it is too far off, parts of it are exported to find the place."""
+    figures = source.judge(artifact, sidecar.pixels)
+    if figures.verified:
+        return figures
+    job = source.job(artifact.path, artifact.precision, sidecar.pixels)
+    with Exporter(artifact.target, source.folder) as exporter:
+        return judged(source, exporter, job, figures)
+
+
+def timed(figures: Sequence[ArtifactFigures], device: Device, threads: int) -> list[ArtifactFigures]:
+    """With latencies: artifacts of one target in turn in one process; those that only evaluate here get none."""
+    latencies: dict[Path, Latency] = {}
+    targets = [name for name in dict.fromkeys(f.target for f in figures) if get_target(name).timed_here()]
+    plan = TimingPlan(threads=threads)
+    with progress.task("time on the device", max(1, len(targets) * plan.rounds)) as advance:
+        for name in targets:
+            paths = [f.path for f in figures if f.target == name]
+            timings = device.time(name, paths, plan, lambda done, total: advance(1))
+            latencies |= {path: timing.latency for path, timing in zip(paths, timings, strict=True)}
+    return [replace(f, latency_ms=latencies.get(f.path)) for f in figures]
