@@ -23,6 +23,8 @@ from wdp_edge.target import Artifact, ExportOptions, Observer, Precision, get_ta
 from wdp_edge.targets.coreml import CoreMLTarget
 from wdp_edge.targets.lowering import Norms, Prefix, fold_normalization, lower, quantized_layers
 
+pytestmark = pytest.mark.slow  # minutes of conversions
+
 
 def some_images(count: int) -> Tensor:
     """With colours and shapes that differ, so that logits do."""
