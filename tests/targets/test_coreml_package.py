@@ -19,8 +19,6 @@ from wdp_edge.target import ExportOptions, Precision
 from wdp_edge.targets.coreml import CoreMLTarget
 from wdp_edge.targets.coreml_package import read_package, stored_tensors
 
-pytestmark = pytest.mark.slow  # minutes of conversions
-
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 
