@@ -21,7 +21,7 @@ _STEPS = 5
 
 
 class ExecuTorchTarget:
-    """The target `executorch`. docs/lowering.md has the figures behind its defaults.
+    """The target `executorch`. docs/targets/executorch.md has the figures behind its defaults.
 
     hidden_multiple: XNNPACK's kernels write 16 channels at once with AVX-512 and 8 on Arm cores, so a width
     that is no multiple of 16 pays for the next one (docs/lowering.md).
