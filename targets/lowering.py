@@ -23,6 +23,7 @@ from wdp_edge.models.vit import check_supported, embed, set_fused_attention, tok
 
 Norms = Literal["folded", "native"]
 _NORM_PARTS = ("mean_square", "mean")
+_IN_PREFIX = "vit."  # where a `LoweredPrefix` has its model
 
 
 def lower(model: nn.Module, norms: Norms = "folded") -> nn.Module:
@@ -79,7 +80,8 @@ def quantized_layers(lowered: nn.Module) -> list[str]:
 
 
 def matches(name: str, kept: Sequence[str]) -> bool:
-    """Whether a lowered layer is one of those that `ExportOptions.keep_float` names."""
+    """Whether a lowered layer, of a whole model or of a `Prefix`, is one of those that `keep_float` names."""
+    name = name.removeprefix(_IN_PREFIX)
     stem, _, last = name.rpartition(".")
     return name in kept or (last in ("q", "k", "v") and f"{stem}.qkv" in kept)
 
