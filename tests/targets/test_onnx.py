@@ -34,7 +34,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 INT8 = (Precision.INT8_DYNAMIC, Precision.INT8_STATIC)
 SCHEMES = {
     Precision.INT8_DYNAMIC: Scheme("dynamic", convolutions=False),
-    Precision.INT8_STATIC: Scheme("static", Observer.MINMAX),
+    Precision.INT8_STATIC: Scheme("static", TARGET.observers[0]),
 }
 METADATA = {"wdp_edge.classes": '["Katze", "Käse"]', "empty": ""}
 
@@ -203,15 +203,15 @@ def test_observers_choose_other_ranges(tmp_path: Path) -> None:
     images = some_images(32, 2)
     images[3, 0, 0, 0] = 40.0
     model = nn.Sequential(nn.Flatten(), nn.Linear(768, 4)).eval()
-    scales = []
+    scales: dict[Observer | None, float] = {}
     for observer in (None, *TARGET.observers):
         export(model, tmp_path / "x.onnx", Precision.INT8_STATIC, calibration=images, observer=observer)
         scale = next(t for t in onnx.load(tmp_path / "x.onnx").graph.initializer if t.name.endswith("view_scale"))
-        scales.append(float(numpy_helper.to_array(scale)))
-    default, minmax, percentile, mse = scales
-    assert default == scales[1 + TARGET.observers.index(TARGET.observers[0])]
+        scales[observer] = float(numpy_helper.to_array(scale))
+    minmax, percentile, mse = (scales[o] for o in (Observer.MINMAX, Observer.PERCENTILE, Observer.MSE))
     assert 40 / 255 < minmax < 50 / 255
     assert percentile < 10 / 255 and mse < minmax and mse != percentile
+    assert scales[None] == scales[TARGET.observers[0]]
 
 
 @pytest.mark.parametrize("precision", [Precision.FP16, *INT8])
@@ -249,8 +249,10 @@ def test_any_module(tmp_path: Path, precision: Precision) -> None:
     images, seen, path = some_images(6), some_images(16, 2), tmp_path / "x.onnx"
     export(model, path, precision, calibration=seen)
     expected = fake_quantized(model, SCHEMES[precision], seen) if precision in INT8 else model
-    reference = predict(expected, images).flatten(1)
-    assert centred_cosine(run(path, images), reference) > 0.9999
+    difference = (run(path, images) - predict(expected, images).flatten(1)).abs()
+    # The median: where a value lies between two integers, one that rounds the other way moves one image's result.
+    assert float(difference.median()) < (1e-3 if precision is Precision.FP16 else 1e-5)
+    assert float(difference.max()) < 1e-2
     if precision in INT8:
         assert int8_weights(path) == {"3", "5"} | ({"0"} if precision is Precision.INT8_STATIC else set())
 
