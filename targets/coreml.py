@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,18 +24,16 @@ from wdp_edge.target import (
     OperatorCount,
     Precision,
     Program,
-    WeightBytes,
     check_options,
 )
-from wdp_edge.targets.hush import quiet, silent_stderr
+from wdp_edge.targets.hush import paused_collection, quiet, silent_stderr
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
-    from wdp_edge.targets.coreml_package import Package
-
 INPUT, OUTPUT = "image", "logits"
+_NEEDED = {"coremltools": "coremltools>=9.0,<10", "sklearn": "scikit-learn>=1.4"}  # palettes are found by k-means
 _STEPS = 4
 _TOOLKIT = "com.github.apple.coremltools."  # what the toolkit itself notes in a package begins so
 _CHANNELS = 3
@@ -69,7 +69,7 @@ class CoreMLTarget:
         return sys.platform == "darwin"
 
     def missing(self) -> list[str]:
-        return [] if find_spec("coremltools") else ["coremltools>=9.0,<10"]
+        return [requirement for package, requirement in _NEEDED.items() if not find_spec(package)]
 
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in ("coremltools", "torch", "wdp-edge")}
@@ -95,17 +95,22 @@ class CoreMLTarget:
                 raise InputError("w8a8 needs calibration images.", "Give training images, or use int8-weight.")
             observer = options.observer or self.observers[0]
             quantize_inputs(lowered, options.calibration.float(), observer, options.keep_float)
-        with progress.task(f"export {options.precision.value}", _STEPS) as advance, quiet(), torch.no_grad():
+        with (
+            progress.task(f"export {options.precision.value}", _STEPS) as advance,
+            quiet(),
+            paused_collection(),
+            torch.no_grad(),
+        ):
             program = torch.export.export(lowered, (example.float(),)).run_decompositions({})
             advance(1)
-            with silent_stderr():
+            with silent():
                 converted = self._convert(program, example, options.precision)
             advance(1)
-            with silent_stderr():
+            with silent():
                 small = compress(converted, options.precision, weights_to_compress(program, lowered, options))
             advance(1)
             describe(small, example, options)
-            with atomic_folder(path) as temporary, silent_stderr():
+            with atomic_folder(path) as temporary, silent():
                 small.save(str(temporary))
             advance(1)
         return Artifact.of(path, self.name, options.precision)
@@ -123,7 +128,7 @@ class CoreMLTarget:
 
     def inspect(self, path: Path) -> Contents:
         """What is inside the package. Core ML decides at load time what runs where, so nothing counts as delegated."""
-        from wdp_edge.targets.coreml_package import read_package
+        from wdp_edge.targets.coreml_package import read_package, stored_weights
         from wdp_edge.targets.coreml_run import inputs_of, outputs_of
 
         package = read_package(path)
@@ -140,7 +145,7 @@ class CoreMLTarget:
 
     def _convert(self, program: ExportedProgram, example: Tensor, precision: Precision) -> Any:
         """The program in Core ML's form (MLModel). The last one is kept: several precisions start from the same."""
-        key = fingerprint(program, str(example.dtype), str(precision is Precision.FP32))
+        key = fingerprint(program, str(example.dtype), str(in_float32(precision)))
         if self._converted[0] != key:
             self._converted = ("", None)
             self._converted = (key, convert(program, example, precision))
@@ -157,8 +162,20 @@ def check_example(example: Tensor) -> None:
         )
 
 
+def in_float32(precision: Precision) -> bool:
+    """Whether the program computes in float32; all others compute in fp16, which the Neural Engine needs."""
+    return precision is Precision.FP32
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Keeps the toolkit's progress bars off stderr, also where Python's stderr is not the process's own."""
+    with silent_stderr(), redirect_stderr(io.StringIO()):
+        yield
+
+
 def convert(program: ExportedProgram, example: Tensor, precision: Precision) -> Any:
-    """The exported program in Core ML's form (MLModel); everything but fp32 computes in fp16.
+    """The exported program in Core ML's form (MLModel).
 
     Raises InputError when the converter does not know an operator of the model.
     """
@@ -169,7 +186,7 @@ def convert(program: ExportedProgram, example: Tensor, precision: Precision) -> 
     image = ct.TensorType(INPUT, tuple(example.shape), np.float32)
     if example.dtype == torch.uint8:
         image = ct.ImageType(INPUT, tuple(example.shape), color_layout=ct.colorlayout.RGB)
-    computed = ct.precision.FLOAT32 if precision is Precision.FP32 else ct.precision.FLOAT16
+    computed = ct.precision.FLOAT32 if in_float32(precision) else ct.precision.FLOAT16
     try:
         return ct.convert(
             program,
@@ -197,7 +214,7 @@ def weights_to_compress(program: ExportedProgram, lowered: nn.Module, options: E
     from wdp_edge.targets.coreml_compress import Weight
     from wdp_edge.targets.lowering import matches, quantized_layers
 
-    suffix = "" if options.precision is Precision.FP32 else "_to_fp16"
+    suffix = "" if in_float32(options.precision) else "_to_fp16"
     layers = {f"{n}.weight" for n in quantized_layers(lowered) if not matches(n, options.keep_float)}
     for placeholder, name in program.graph_signature.inputs_to_parameters.items():
         if name in layers:
@@ -216,19 +233,3 @@ def describe(model: Any, example: Tensor, options: ExportOptions) -> None:
     model.short_description = f"Image classifier, {options.precision.value}"
     model.input_description[INPUT] = "RGB image" if pixels else "Normalised image, [1, 3, H, W]"
     model.output_description[OUTPUT] = "One value per class, before softmax"
-
-
-def stored_weights(package: Package) -> Iterator[WeightBytes]:
-    """Tensors in the file of weights by how they are stored: indices into a table of 2^n values are palette<n>."""
-    from wdp_edge.targets.coreml_package import PALETTE_OP, stored_tensors
-
-    count: Counter[str] = Counter()
-    size: Counter[str] = Counter()
-    for tensor in stored_tensors(package):
-        dtype = tensor.dtype.lower()
-        if tensor.op == PALETTE_OP and dtype.startswith("uint"):
-            dtype = dtype.replace("uint", "palette")
-        count[dtype] += 1
-        size[dtype] += tensor.bytes
-    for dtype, total in size.most_common():
-        yield WeightBytes(dtype, count[dtype], total)

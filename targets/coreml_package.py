@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from wdp_edge.errors import InputError
+from wdp_edge.target import WeightBytes
 from wdp_edge.targets.hush import quiet, silent_stderr
 
 FUNCTION = "main"
-PALETTE_OP = "constexpr_lut_to_dense"
+_PALETTE = "constexpr_lut_to_dense"
 _DATA, _WEIGHTS = "Data", "@model_path/weights/"
 _AGAIN = "Export it again with wdp-edge export."
 _FOREIGN = "Give a .mlpackage that wdp-edge export wrote."
@@ -153,3 +155,17 @@ def check_stored(package: Package, tensor: StoredTensor) -> None:
     else:
         reason = "is cut short or damaged"
     raise InputError(f"{package.path} {reason}: its {name} lacks weights that the program reads.", _AGAIN)
+
+
+def stored_weights(package: Package) -> Iterator[WeightBytes]:
+    """Tensors in the file of weights by how they are stored: indices into a table of 2^n values are palette<n>."""
+    count: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for tensor in stored_tensors(package):
+        dtype = tensor.dtype.lower()
+        if tensor.op == _PALETTE and dtype.startswith("uint"):
+            dtype = dtype.replace("uint", "palette")
+        count[dtype] += 1
+        size[dtype] += tensor.bytes
+    for dtype, total in size.most_common():
+        yield WeightBytes(dtype, count[dtype], total)

@@ -97,7 +97,7 @@ class ExecuTorchCoreMLTarget:
 
     def inspect(self, path: Path) -> Contents:
         """What is inside the artifact; operators in the Core ML delegate have MIL's names."""
-        from wdp_edge.targets.coreml import stored_weights
+        from wdp_edge.targets.coreml_package import stored_weights
         from wdp_edge.targets.executorch_file import read
         from wdp_edge.targets.executorch_inspect import kernel_calls, metadata_of, tensors
 
