@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wdp_edge.errors import InputError
 from wdp_edge.models.smoothed import SmoothedNorm
-from wdp_edge.targets.lowering import check_lowerable
+from wdp_edge.models.vit import check_known
 
 _BATCH = 32
 
@@ -31,7 +31,7 @@ def smooth(model: nn.Module, images: Tensor, alpha: float = 0.5) -> nn.Module:
     """
     if not 0 <= alpha <= 1:
         raise InputError(f"Smoothing with alpha = {alpha} is not possible.", "Choose alpha from 0 to 1.")
-    check_lowerable(model)
+    check_known(model, "model")
     smoothed: Any = copy.deepcopy(model).eval()
     with torch.no_grad():
         largest = largest_inputs(smoothed, images)

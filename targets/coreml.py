@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import sys
 from collections import Counter
@@ -27,6 +26,7 @@ from wdp_edge.target import (
     check_options,
 )
 from wdp_edge.targets.hush import paused_collection, quiet, silent_stderr
+from wdp_edge.targets.reuse import LastConversion
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,7 +63,7 @@ class CoreMLTarget:
     hidden_multiple = 32
 
     def __init__(self) -> None:
-        self._converted: tuple[str, Any] = ("", None)
+        self._converted: LastConversion[Any] = LastConversion()
 
     def timed_here(self) -> bool:
         return sys.platform == "darwin"
@@ -85,11 +85,12 @@ class CoreMLTarget:
 
         from wdp_edge.targets.coreml_activations import quantize_inputs
         from wdp_edge.targets.coreml_compress import compress
-        from wdp_edge.targets.lowering import lower
+        from wdp_edge.targets.lowering import check_kept, lower
 
         check_options(self, options)
         check_example(example)
         lowered = lower(model, norms="native")
+        check_kept(lowered, options.keep_float)
         if options.precision is Precision.W8A8:
             if options.calibration is None:
                 raise InputError("w8a8 needs calibration images.", "Give training images, or use int8-weight.")
@@ -104,7 +105,11 @@ class CoreMLTarget:
             program = torch.export.export(lowered, (example.float(),)).run_decompositions({})
             advance(1)
             with silent():
-                converted = self._convert(program, example, options.precision)
+                converted = self._converted.get(
+                    program,
+                    lambda: convert(program, example, options.precision),
+                    f"{example.dtype} {in_float32(options.precision)}",
+                )
             advance(1)
             with silent():
                 small = compress(converted, options.precision, weights_to_compress(program, lowered, options))
@@ -142,14 +147,6 @@ class CoreMLTarget:
             delegates=0,
             metadata={k: v for k, v in noted.items() if not k.startswith(_TOOLKIT)},
         )
-
-    def _convert(self, program: ExportedProgram, example: Tensor, precision: Precision) -> Any:
-        """The program in Core ML's form (MLModel). The last one is kept: several precisions start from the same."""
-        key = fingerprint(program, str(example.dtype), str(in_float32(precision)))
-        if self._converted[0] != key:
-            self._converted = ("", None)
-            self._converted = (key, convert(program, example, precision))
-        return self._converted[1]
 
 
 def check_example(example: Tensor) -> None:
@@ -198,15 +195,6 @@ def convert(program: ExportedProgram, example: Tensor, precision: Precision) -> 
         )
     except NotImplementedError as error:
         raise InputError(f"Core ML cannot express this model: {error}", "Use another target for it.") from error
-
-
-def fingerprint(program: ExportedProgram, *more: str) -> str:
-    """Equal for equal graphs with equal weights."""
-    digest = hashlib.sha256("\n".join((str(program.graph), *more)).encode())
-    for name, value in {**program.state_dict, **program.constants}.items():
-        digest.update(name.encode())
-        digest.update(value.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def weights_to_compress(program: ExportedProgram, lowered: nn.Module, options: ExportOptions) -> Iterator[Any]:

@@ -108,9 +108,10 @@ def prepare(model: nn.Module, options: ExportOptions) -> nn.Module:
     """The lowered model, with what a precision changes in its modules; int8 is done after capture."""
     from wdp_edge.targets.executorch_half import HalfModel
     from wdp_edge.targets.executorch_int4 import quantize_weights
-    from wdp_edge.targets.lowering import lower
+    from wdp_edge.targets.lowering import check_kept, lower
 
     lowered = lower(model)
+    check_kept(lowered, options.keep_float)
     if options.precision is Precision.INT4_WEIGHT:
         quantize_weights(lowered, options.keep_float)
     return HalfModel(lowered).eval() if options.precision is Precision.FP16 else lowered

@@ -18,11 +18,13 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from wdp_edge.errors import InputError
+from wdp_edge.models.prefix import Prefix
 from wdp_edge.models.smoothed import SmoothedNorm
-from wdp_edge.models.vit import check_supported, embed, set_fused_attention, tokens_of
+from wdp_edge.models.vit import check_known, embed, set_fused_attention, tokens_of
 
 Norms = Literal["folded", "native"]
 _NORM_PARTS = ("mean_square", "mean")
+_NAMES_SHOWN = 6
 _IN_PREFIX = "vit."  # where a `LoweredPrefix` has its model
 
 
@@ -40,34 +42,10 @@ def lower(model: nn.Module, norms: Norms = "folded") -> nn.Module:
     if isinstance(lowered, Prefix):
         return LoweredPrefix(LoweredViT(lowered.vit, norms), lowered.sublayers).eval()
     try:
-        check_lowerable(lowered)
+        check_known(lowered, "model")
     except InputError:
         return lowered
     return LoweredViT(lowered, norms).eval()
-
-
-def check_lowerable(model: nn.Module) -> None:
-    """Raises InputError for a model that is copied as it is: none of the family, nor its distilled form."""
-    check_supported(model, "model", also=(VisionTransformerDistilled,))
-
-
-def fold_normalization(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
-    """A copy that takes pixels of 0 to 255, [B, 3, H, W], instead of (pixels / 255 - mean) / std: exactly the same.
-
-    Goes into the patch embedding, which has no padding. Only `lower`'s form also takes them as uint8.
-    Raises InputError when the model is not of the family.
-    """
-    check_lowerable(model)
-    folded: Any = copy.deepcopy(model).eval()
-    conv = folded.patch_embed.proj
-    scale = 1 / (255 * torch.tensor(std, dtype=conv.weight.dtype))
-    shift = -torch.tensor(mean, dtype=conv.weight.dtype) / torch.tensor(std, dtype=conv.weight.dtype)
-    with torch.no_grad():
-        constant = (conv.weight * shift[None, :, None, None]).sum((1, 2, 3))
-        bias = constant if conv.bias is None else conv.bias + constant
-        conv.bias = nn.Parameter(bias)
-        conv.weight.mul_(scale[None, :, None, None])
-    return folded
 
 
 def quantized_layers(lowered: nn.Module) -> list[str]:
@@ -77,6 +55,18 @@ def quantized_layers(lowered: nn.Module) -> list[str]:
     """
     names = [name for name, module in lowered.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     return sorted((n for n in names if not n.endswith(_NORM_PARTS)), key=lambda n: not n.startswith("embedding"))
+
+
+def check_kept(lowered: nn.Module, kept: Sequence[str]) -> None:
+    """Raises InputError for names in `keep_float` that are none of the model's layers; a `Prefix` lacks some."""
+    if isinstance(lowered, LoweredPrefix):
+        return
+    layers = quantized_layers(lowered)
+    if unknown := [name for name in kept if not any(matches(layer, (name,)) for layer in layers)]:
+        raise InputError(
+            f"keep_float names layers that the model does not have: {', '.join(unknown)}.",
+            f"Its layers are called {', '.join(layers[:_NAMES_SHOWN])} and so on.",
+        )
 
 
 def matches(name: str, kept: Sequence[str]) -> bool:
@@ -264,28 +254,6 @@ class LoweredViT(nn.Module):
         else:
             x = self.embedding.pool(self.norm(x))
         return self.head(self.fc_norm(x)).reshape(1, -1)
-
-
-class Prefix(nn.Module):
-    """The beginning of a ViT, to find where an artifact goes wrong: the embedding and some sub-layers.
-
-    sublayers: attention and MLP of the first block are 1 and 2, those of the next 3 and 4, and so on.
-    """
-
-    def __init__(self, vit: Any, sublayers: int) -> None:
-        super().__init__()
-        self.vit, self.sublayers = vit, sublayers
-
-    def forward(self, images: Tensor) -> Tensor:
-        """images: [B, 3, H, W] -> tokens: [B, N, D]."""
-        x = embed(self.vit, images)
-        for number in range(self.sublayers):
-            block = self.vit.blocks[number // 2]
-            if number % 2 == 0:
-                x = x + block.ls1(block.attn(block.norm1(x)))
-            else:
-                x = x + block.ls2(block.mlp(block.norm2(x)))
-        return x
 
 
 class LoweredPrefix(nn.Module):

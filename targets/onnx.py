@@ -13,6 +13,7 @@ from wdp_edge.files import atomic_path
 from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, Precision, check_options
 from wdp_edge.targets.hush import cheap_provenance, quiet, silent_stderr
 from wdp_edge.targets.onnx_file import check_exists, contents, read, unsound
+from wdp_edge.targets.reuse import LastConversion
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -37,6 +38,9 @@ class ONNXTarget:
     observers: tuple[Observer, ...] = (Observer.MSE, Observer.MINMAX, Observer.PERCENTILE)
     hidden_multiple = 16
 
+    def __init__(self) -> None:
+        self._converted: LastConversion[bytes] = LastConversion()
+
     def timed_here(self) -> bool:
         return True
 
@@ -54,8 +58,9 @@ class ONNXTarget:
         beyond 2 GB.
         """
         import torch
+        from onnx import ModelProto
 
-        from wdp_edge.targets.lowering import lower, matches, quantized_layers
+        from wdp_edge.targets.lowering import check_kept, lower, matches, quantized_layers
         from wdp_edge.targets.onnx_graph import forget_origins, to_onnx
 
         check_options(self, options)
@@ -64,9 +69,13 @@ class ONNXTarget:
         title = f"export {options.precision.value}"
         with progress.task(title, _STEPS) as advance, quiet(), silent_stderr(), cheap_provenance(), torch.no_grad():
             lowered = lower(model, norms="native")
+            check_kept(lowered, options.keep_float)
             layers = quantized_layers(lowered)
             advance(1)
-            graph = to_onnx(lowered, example, layers)
+            program = torch.export.export(lowered, (example,))
+            graph = ModelProto.FromString(
+                self._converted.get(program, lambda: to_onnx(program, layers).SerializeToString())
+            )
             advance(1)
             chosen = [name for name in layers if not matches(name, options.keep_float)]
             graph = in_precision(graph, lowered, chosen, options, self.observers[0])

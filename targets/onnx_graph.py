@@ -11,7 +11,7 @@ from wdp_edge.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
     from onnx import GraphProto, ModelProto, NodeProto
-    from torch import Tensor, nn
+    from torch.export import ExportedProgram
 
 INPUT, OUTPUT = "image", "logits"
 # Gelu is one operator since 20; before, the runtime does not recognise the five that the exporter writes.
@@ -21,21 +21,20 @@ _LIMIT = 2**31 - 2**20  # a protobuf message ends there; the graph itself needs 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def to_onnx(lowered: nn.Module, example: Tensor, layers: Sequence[str]) -> ModelProto:
-    """The float32 graph of a lowered model. The weight of every one of `layers` that runs is called "<layer>.weight".
+def to_onnx(program: ExportedProgram, layers: Sequence[str]) -> ModelProto:
+    """The float32 graph of an exported model. The weight of every one of `layers` that runs is called "<layer>.weight".
 
-    example: [1, ...]. Raises InputError for a model that one file cannot hold.
+    Raises InputError for a model that one file cannot hold.
     """
     import torch
 
-    size = sum(p.numel() * p.element_size() for p in lowered.parameters())
+    size = sum(p.numel() * p.element_size() for p in program.parameters())
     if size > _LIMIT:
         raise InputError(
             f"The model has {size / 2**30:.1f} GiB of weights; an ONNX file holds 2.", "Prune it further, or take less."
         )
-    program = torch.onnx.export(
-        lowered,
-        (example,),
+    converted = torch.onnx.export(
+        program,
         dynamo=True,
         opset_version=OPSET,
         input_names=[INPUT],
@@ -43,9 +42,9 @@ def to_onnx(lowered: nn.Module, example: Tensor, layers: Sequence[str]) -> Model
         external_data=False,
         verbose=False,
     )
-    if program is None:
+    if converted is None:
         raise RuntimeError("torch.onnx.export gave no program")
-    model: ModelProto = program.model_proto
+    model: ModelProto = converted.model_proto
     name_weights(model.graph, layers)
     forget_origins(model)
     return model

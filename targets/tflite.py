@@ -16,6 +16,7 @@ from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import atomic_path
 from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, Precision, check_options
 from wdp_edge.targets.hush import cheap_provenance, quiet, silent_stderr
+from wdp_edge.targets.reuse import LastConversion
 from wdp_edge.targets.tflite_run import PREFIX, TFLiteProgram, contents, runtime
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class TFLiteTarget:
     default_precision = Precision.INT8_DYNAMIC
     observers: tuple[Observer, ...] = (Observer.MSE, Observer.MINMAX, Observer.PERCENTILE)
     hidden_multiple = 16
+
+    def __init__(self) -> None:
+        self._converted: LastConversion[bytes] = LastConversion()
 
     def timed_here(self) -> bool:
         return True
@@ -81,13 +85,16 @@ class TFLiteTarget:
             )
         import torch
 
-        from wdp_edge.targets.lowering import lower
+        from wdp_edge.targets.lowering import check_kept, lower
         from wdp_edge.targets.tflite_pack import pack, state_versions, unpack
         from wdp_edge.targets.tflite_quantize import quantize
 
         with progress.task(f"export {options.precision.value}", _STEPS) as advance, torch.no_grad():
             lowered = lower(model)
-            data: bytes | bytearray = convert(lowered, example)
+            check_kept(lowered, options.keep_float)
+            with silent(), cheap_provenance():
+                program = torch.export.export(lowered, (example,))
+            data: bytes | bytearray = self._converted.get(program, lambda: convert(lowered, example))
             advance(1)
             if options.precision is not Precision.FP32:
                 with silent():

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wdp_edge.data.preprocess import Preprocessing, normalise
+from wdp_edge.models.prefix import Prefix
 from wdp_edge.parity import compare
 from wdp_edge.pipeline.proof import BISECT_IMAGES, Reference, first_broken, part_name, spread, tolerance_of, within
 from wdp_edge.recipe import Tolerance, VerifyRecipe
 from wdp_edge.target import Precision
-from wdp_edge.targets.lowering import Prefix
 
 PREPROCESSING = Preprocessing((16, 16), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bicubic", 1.0)
 PARTS = [

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from wdp_edge.calibration.fake_quant import Scheme, fake_quantized, predict
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import sha256, size_of
+from wdp_edge.models.pixels import fold_normalization
+from wdp_edge.models.prefix import Prefix
 from wdp_edge.models.spec import create
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.target import Artifact, ExportOptions, Observer, Precision, get_target, parse_precision, target_names
 from wdp_edge.targets.coreml import CoreMLTarget
-from wdp_edge.targets.lowering import Norms, Prefix, fold_normalization, lower, quantized_layers
+from wdp_edge.targets.lowering import Norms, lower, quantized_layers
 
 pytestmark = pytest.mark.slow  # minutes of conversions
 

@@ -12,12 +12,12 @@ from tiny_vit import lively
 from torch import Tensor, nn
 
 from wdp_edge.errors import InputError
+from wdp_edge.models.pixels import fold_normalization
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.target import ExportOptions, Precision, TensorInfo, get_target
 from wdp_edge.targets import executorch_coreml
 from wdp_edge.targets.executorch_coreml import ExecuTorchCoreMLTarget
 from wdp_edge.targets.executorch_coreml_pack import unpack
-from wdp_edge.targets.lowering import fold_normalization
 
 pytest.importorskip("coremltools")
 SIZES = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 1, "num_heads": 4}

@@ -9,10 +9,13 @@ import timm
 import torch
 from torch import nn
 
+from wdp_edge.errors import InputError
+from wdp_edge.models.pixels import fold_normalization
+from wdp_edge.models.prefix import Prefix
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import build
 from wdp_edge.models.vit import structure_of
-from wdp_edge.targets.lowering import LoweredViT, Norms, Prefix, fold_normalization, lower, matches, quantized_layers
+from wdp_edge.targets.lowering import LoweredViT, Norms, check_kept, lower, matches, quantized_layers
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -125,3 +128,11 @@ def test_prefixes_follow_the_residual_stream(sublayers: int, norms: Norms) -> No
         assert torch.allclose(Prefix(model, 6)(images), model.blocks(model._pos_embed(model.patch_embed(images))))
     centred = [x - x.mean(-1, keepdim=True) for x in (expected, got)]
     assert torch.allclose(*centred, atol=1e-4)
+
+
+def test_names_to_keep_in_float_must_exist() -> None:
+    lowered = lower(made("plain"))
+    check_kept(lowered, ("blocks.0.attn.qkv", "blocks.1.fc2", "head"))
+    check_kept(lower(Prefix(made("plain"), 1)), ("blocks.1.fc2",))
+    with pytest.raises(InputError, match=r"does not have: blocks\.7\.fc1, fc2\. "):
+        check_kept(lowered, ("head", "blocks.7.fc1", "fc2"))

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from tests.tiny_vit import TINY, lively
 from wdp_edge.calibration.fake_quant import Scheme, fake_quantized, predict
 from wdp_edge.errors import InputError, SetupError
+from wdp_edge.models.pixels import fold_normalization
+from wdp_edge.models.prefix import Prefix
 from wdp_edge.models.spec import create
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, Precision, get_target
-from wdp_edge.targets.lowering import Prefix, fold_normalization, lower, quantized_layers
+from wdp_edge.targets.lowering import lower, quantized_layers
 from wdp_edge.targets.onnx import ONNXTarget
 
 TARGET = ONNXTarget()

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import sha256
+from wdp_edge.models.pixels import fold_normalization
+from wdp_edge.models.prefix import Prefix
 from wdp_edge.models.spec import create
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.target import (
@@ -24,7 +26,7 @@ from wdp_edge.target import (
     parse_precision,
     target_names,
 )
-from wdp_edge.targets.lowering import Prefix, fold_normalization, lower, quantized_layers
+from wdp_edge.targets.lowering import lower, quantized_layers
 from wdp_edge.targets.tflite import TFLiteTarget, convert
 from wdp_edge.targets.tflite_pack import pack, unpack
 from wdp_edge.targets.tflite_quantize import layer_tensors, quantize, weight_key

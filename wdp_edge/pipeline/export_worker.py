@@ -15,6 +15,8 @@ from wdp_edge.devices.messages import read_message, write_message
 from wdp_edge.devices.serve import serve
 from wdp_edge.files import to_plain
 from wdp_edge.models.files import load
+from wdp_edge.models.pixels import fold_normalization
+from wdp_edge.models.prefix import Prefix
 from wdp_edge.pipeline.export_job import ExportJob
 from wdp_edge.plain import from_plain
 from wdp_edge.target import Artifact, ExportOptions, Target, get_target
@@ -39,7 +41,6 @@ def handle(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> 
 def perform(target: Target, model: nn.Module, job: ExportJob) -> Artifact:
     """One artifact, or the beginning of one."""
     from wdp_edge.calibration.smoothing import smooth
-    from wdp_edge.targets.lowering import Prefix, fold_normalization
 
     images = load_file(job.calibration)["images"]
     normalised = normalise(images, job.preprocessing)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wdp_edge.data.preprocess import Preprocessing, normalise
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.models import vit
+from wdp_edge.models.prefix import Prefix
 from wdp_edge.parity import accuracy, compare
 from wdp_edge.recipe import Tolerance, VerifyRecipe
 from wdp_edge.results import ArtifactFigures, Parity
@@ -121,8 +122,6 @@ def flat(tokens: Tensor) -> Tensor:
 @torch.no_grad()
 def stream(model: Any, images: Tensor, sublayers: int) -> Tensor:
     """images: [n, 3, H, W] -> the residual stream after this many sub-layers: [n, N, D]."""
-    from wdp_edge.targets.lowering import Prefix
-
     return Prefix(model, sublayers)(images)
 
 

@@ -1,0 +1,31 @@
+"""The beginning of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from wdp_edge.models.vit import embed
+
+
+class Prefix(nn.Module):
+    """The beginning of a ViT, to find where an artifact goes wrong: the embedding and some sub-layers.
+
+    sublayers: attention and MLP of the first block are 1 and 2, those of the next 3 and 4, and so on.
+    """
+
+    def __init__(self, vit: Any, sublayers: int) -> None:
+        super().__init__()
+        self.vit, self.sublayers = vit, sublayers
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: [B, 3, H, W] -> tokens: [B, N, D]."""
+        x = embed(self.vit, images)
+        for number in range(self.sublayers):
+            block = self.vit.blocks[number // 2]
+            if number % 2 == 0:
+                x = x + block.ls1(block.attn(block.norm1(x)))
+            else:
+                x = x + block.ls2(block.mlp(block.norm2(x)))
+        return x
