@@ -45,7 +45,7 @@ class ExecuTorchCoreMLTarget:
     """The target `executorch-coreml`: iOS 18, macOS 15 and later. hidden_multiple: as for `coreml`."""
 
     name = "executorch-coreml"
-    suffix = ".pte"
+    suffix = ".coreml.pte"
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16, Precision.INT8_WEIGHT)
     default_precision = Precision.INT8_WEIGHT
     observers: tuple[Observer, ...] = ()
