@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from wdp_edge import recipe_check
 from wdp_edge.errors import InputError
-from wdp_edge.recipe import PruneRecipe, Recipe
-from wdp_edge.recipe_check import CHOICES, RANGES, Range
+from wdp_edge.recipe import BudgetRecipe, PruneRecipe, Recipe
+from wdp_edge.recipe_check import CHOICES, FORMS, RANGES, Range
 from wdp_edge.recipe_file import PATHS, absolute_paths, dump_recipe, load_recipe, merge
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -31,8 +31,10 @@ def values(dotted: str, kind: object) -> st.SearchStrategy:
     allowed = RANGES.get(dotted, Range())
     if dotted in CHOICES:
         return st.sampled_from(CHOICES[dotted]())
-    if dotted == "prune.latency_budget":
+    if dotted in ("prune.latency_budget", "budget.latency"):
         return st.sampled_from(["", "20ms", "50%", "0.02 s", "1.5ms"])
+    if dotted in ("budget.size", "budget.peak_memory"):
+        return st.sampled_from(["", "6MB", "0.5 GiB", "1B", "12 kB"])
     if tuple(dotted.split(".")) in PATHS:
         return st.one_of(st.just(""), FILE_NAME.map(lambda name: f"/data/{name}"))
     if kind is bool:
@@ -49,6 +51,9 @@ def recipes(cls: type = Recipe, path: tuple[str, ...] = ()) -> st.SearchStrategy
     parts = {}
     for key, kind in typing.get_type_hints(cls).items():
         here = (*path, key)
+        if typing.get_origin(kind) is tuple:
+            parts[key] = st.lists(recipes(typing.get_args(kind)[0], here), max_size=3).map(tuple)
+            continue
         nested = dataclasses.is_dataclass(kind)
         parts[key] = recipes(kind, here) if nested else values(".".join(here), kind)
     return st.builds(cls, **parts)
@@ -63,9 +68,9 @@ def test_a_dumped_recipe_loads_as_itself(tmp_path: Path, recipe: Recipe, comment
 
 
 def test_every_setting_is_written_with_its_meaning() -> None:
-    text = dump_recipe(Recipe(), comments=True)
+    text = dump_recipe(Recipe(budget=(BudgetRecipe(),)), comments=True)
     for path, kind in recipe_check.settings(Recipe):
-        if dataclasses.is_dataclass(kind):
+        if dataclasses.is_dataclass(kind) or path == ("budget",):
             assert f"[{'.'.join(path)}]" in text
         else:
             assert f"\n{path[-1]} = " in text
@@ -124,8 +129,15 @@ WRONG = [
     ("[prune]\nseed =\n", 2, "seed: Invalid value"),
     ("[prune]\nseed = 1\nseed = 2\n", 3, "Cannot overwrite a value"),
     ("[model]\nname = 'x'\n[prune\n", 3, "in '[prune'"),
-    ("[prune]\nseed = 1\n\n[[budget]]\nlatency = '3ms'\n", 4, "kept for several budgets"),
-    ("budget = 3\n", 1, "kept for several budgets"),
+    ("[[budget]]\nlatency = '3ms'\n\n[[budget]]\nlatency = 'soon'\n", 5, "budget.2.latency: 'soon' is not a latency"),
+    ("[[budget]]\nsize = '3 boxes'\n", 2, "budget.1.size: '3 boxes' is not a size"),
+    ("[[budget]]\npeak_memory = '0MB'\n", 2, "'0MB' is not a size"),
+    ("[[budget]]\ntarget = 'onxx'\n", 2, "Did you mean onnx?"),
+    ("[[budget]]\naccept = 'guessed'\n", 2, "Use one of: measured, virtual, estimated"),
+    ("[[budget]]\naccuracy_drop = 101\n", 2, "budget.1.accuracy_drop must be at least 0 and at most 100"),
+    ("[[budget]]\nlatncy = '3ms'\n", 2, "Did you mean latency?"),
+    ("budget = 3\n", 1, "budget is a list of tables, not 3"),
+    ("[budget]\nlatency = '3ms'\n", 1, "Write a line [[budget]]"),
 ]
 
 
@@ -182,7 +194,7 @@ def test_merge_calls_settings_by_the_names_given() -> None:
 
 def test_rules_are_about_settings_that_exist() -> None:
     known = {".".join(path) for path, _ in recipe_check.settings(Recipe)}
-    assert RANGES.keys() | CHOICES.keys() | {".".join(p) for p in PATHS} <= known
+    assert RANGES.keys() | CHOICES.keys() | FORMS.keys() | {".".join(p) for p in PATHS} <= known
 
 
 def test_the_default_recipe_keeps_the_rules() -> None:

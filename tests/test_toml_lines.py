@@ -31,7 +31,7 @@ def test_every_key_is_found_on_its_line(chosen: list[tuple[str, int]]) -> None:
         key = f"key{number}"
         text += form.format(key) + "\n"
         if form.startswith("["):
-            table = (key,) if "sub table" not in form else (key, "sub table")
+            table = (key, "sub table") if "sub table" in form else (key, "1") if form.startswith("[[") else (key,)
             expected[(key,)] = line
             expected[table] = line
         elif form and not form.startswith("#"):
@@ -51,4 +51,16 @@ def test_keys_inside_inline_tables_and_dotted_keys() -> None:
         ("t",): 3,
         ("t", "x"): 4,
         ("t", "x", "y"): 4,
+    }
+
+
+def test_tables_of_an_array_are_numbered() -> None:
+    lines = key_lines("[[b]]\nx = 1\n\n[[b]]\nx = 2\ny = 3\n")
+    assert lines == {
+        ("b",): 1,
+        ("b", "1"): 1,
+        ("b", "1", "x"): 2,
+        ("b", "2"): 4,
+        ("b", "2", "x"): 5,
+        ("b", "2", "y"): 6,
     }

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wdp_edge.models.files import load
+    from wdp_edge.pipeline.check import check
     from wdp_edge.pipeline.evaluate import evaluate
     from wdp_edge.pipeline.export import export
     from wdp_edge.pipeline.inspect import inspect
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Recipe": "wdp_edge.recipe",
+    "check": "wdp_edge.pipeline.check",
     "dense_run": "wdp_edge.pipeline.source",
     "evaluate": "wdp_edge.pipeline.evaluate",
     "export": "wdp_edge.pipeline.export",
@@ -53,6 +55,7 @@ _HOMES = {
 __all__ = [
     "Recipe",
     "__version__",
+    "check",
     "dense_run",
     "evaluate",
     "export",

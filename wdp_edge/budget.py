@@ -6,10 +6,13 @@ import math
 import re
 from dataclasses import dataclass
 
+from wdp_edge.device import Kind
 from wdp_edge.errors import InputError
 
 _FORM = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|us|µs|%)\s*", re.IGNORECASE)
 _MILLISECONDS = {"ms": 1.0, "s": 1000.0, "us": 0.001, "µs": 0.001}
+_SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)\s*")
+_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,29 @@ def parse_budget(text: str) -> LatencyBudget:
     raise InputError(
         f"'{text}' is not a latency budget.", "Write milliseconds (20ms) or a share of the dense model (50%)."
     )
+
+
+def parse_bytes(text: str) -> int:
+    """Parses "6MB" (6,000,000 bytes) or "6MiB" (6 · 2^20 bytes).
+
+    Raises InputError for anything else, and for zero.
+    """
+    match = _SIZE.fullmatch(text)
+    size = int(float(match[1]) * _BYTES[match[2]]) if match else 0
+    if size <= 0:
+        raise InputError(f"'{text}' is not a size.", "Write it like 6MB or 512KiB.")
+    return size
+
+
+def check_accepted(device: str, kind: Kind, accepted: str) -> None:
+    """Raises InputError when a device's times are not measured and not of the kind that may stand in for it.
+
+    accepted: what the user said, one of the kinds.
+    """
+    if accepted not in list(Kind):
+        raise InputError(f"There is no kind of times '{accepted}'.", f"Use one of: {', '.join(Kind)}.")
+    if kind is not Kind.MEASURED and kind.value != accepted:
+        raise InputError(
+            f"Times of device '{device}' are {kind}, not measured: they rank files, but no deadline is kept by them.",
+            f'Accept them with --accept {kind}, or accept = "{kind}" in [prune] of wdp-edge.toml.',
+        )

@@ -30,10 +30,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class Timing:
-    """Latency over all runs, and the fastest run of each interleaved round (in ms) for drift-free comparisons."""
+    """Latency over all runs, and the fastest run of each interleaved round (in ms) for drift-free comparisons.
+
+    peak_memory: bytes of the process that ran the file, where the device tells.
+    """
 
     latency: Latency
     rounds: tuple[float, ...]
+    peak_memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ class DeviceInfo:
 
 
 class Device(Protocol):
-    """Runs artifacts somewhere and times them."""
+    """Runs artifacts somewhere and times them. kind: what stands behind its times."""
 
     name: str
+    kind: Kind
 
     def probe(self) -> DeviceInfo: ...
 

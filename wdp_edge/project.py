@@ -11,7 +11,7 @@ from typing import Any
 from wdp_edge.errors import InputError
 from wdp_edge.files import write_text
 from wdp_edge.progress import task
-from wdp_edge.recipe import ModelRecipe, Recipe
+from wdp_edge.recipe import BudgetRecipe, ModelRecipe, Recipe
 from wdp_edge.recipe_file import dump_recipe, load_recipe, merge
 from wdp_edge.results import RESULT_VERSION
 
@@ -94,6 +94,12 @@ def project_recipe(
         what, how = _MISSING[missing[0]]
         raise InputError(f"There is no {what}.", f"Give {how} of {RECIPE_FILE}.")
     return recipe
+
+
+def project_budgets(folder: Path) -> tuple[BudgetRecipe, ...]:
+    """Every [[budget]] of the project's wdp-edge.toml; none where there is no such file."""
+    path = folder / RECIPE_FILE
+    return load_recipe(path).budget if path.exists() else ()
 
 
 def length_settings(epochs: float | None, images: int | None) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class PruneRecipe:
     target: str = setting("file format: executorch, tflite, onnx, or coreml on macOS", "executorch")
     precision: str = setting("number format of the shipped file; default lets the target choose", "default")
     device: str = setting("where the file is timed: local", "local")
+    accept: str = setting("times that may pass a budget: measured, or also virtual or estimated ones", "measured")
     threads: int = setting("threads of the runtime on the device", 1)
     seed: int = setting("seed of everything random", 0)
     out: str = setting("the run's own folder; empty: runs/ and a name made from the settings", "")
@@ -104,6 +105,21 @@ class PruneRecipe:
     select: SelectRecipe = field(default_factory=SelectRecipe)
     recover: RecoverRecipe = field(default_factory=RecoverRecipe)
     table: TableRecipe = field(default_factory=TableRecipe)
+
+
+@dataclass(frozen=True)
+class BudgetRecipe:
+    """[[budget]]: a file that the project has to deliver, and what it may cost; `wdp-edge check` tells."""
+
+    target: str = setting("file format", "executorch")
+    precision: str = setting("number format; default lets the target choose", "default")
+    device: str = setting("where the file is timed", "local")
+    threads: int = setting("threads of the runtime on the device", 1)
+    accept: str = setting("times that may pass: measured, or also virtual or estimated ones", "measured")
+    latency: str = setting("at most: 20ms, or 50% of the dense model; empty: any", "")
+    size: str = setting("largest file, such as 6MB; empty: any", "")
+    accuracy_drop: float = setting("points of accuracy that may be lost against the dense model; 100: any", 100.0)
+    peak_memory: str = setting("most memory of the process that runs the file, such as 60MB; empty: any", "")
 
 
 @dataclass(frozen=True)
@@ -133,3 +149,4 @@ class Recipe:
     data: DataRecipe = field(default_factory=DataRecipe)
     prune: PruneRecipe = field(default_factory=PruneRecipe)
     verify: VerifyRecipe = field(default_factory=VerifyRecipe)
+    budget: tuple[BudgetRecipe, ...] = ()

@@ -6,9 +6,10 @@ import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
-from wdp_edge.budget import parse_budget
+from wdp_edge.budget import parse_budget, parse_bytes
+from wdp_edge.device import Kind
 from wdp_edge.errors import InputError
 from wdp_edge.target import Precision, target_names
 from wdp_edge.toml_lines import KeyPath
@@ -77,6 +78,8 @@ RANGES: dict[str, Range] = {
     "prune.table.rounds": COUNT,
     "prune.table.runs": COUNT,
     "verify.images": COUNT,
+    "budget.threads": COUNT,
+    "budget.accuracy_drop": Range(high=100),
     **{
         f"verify.{kind}.{what}": SHARE
         for kind in ("fp32", "fp16", "int8", "low_bit")
@@ -93,8 +96,22 @@ def _devices() -> list[str]:
 
 CHOICES: dict[str, Callable[[], list[str]]] = {
     "prune.device": _devices,
+    "budget.device": _devices,
+    "budget.target": target_names,
+    "budget.precision": lambda: ["default", *(p.value for p in Precision)],
+    "budget.accept": lambda: [k.value for k in Kind],
+    "prune.accept": lambda: [k.value for k in Kind],
     "prune.target": target_names,
     "prune.precision": lambda: ["default", *(p.value for p in Precision)],
+}
+
+
+# Texts of a form of their own; an empty one means that nothing is asked.
+FORMS: dict[str, Callable[[str], object]] = {
+    "prune.latency_budget": parse_budget,
+    "budget.latency": parse_budget,
+    "budget.size": parse_bytes,
+    "budget.peak_memory": parse_bytes,
 }
 
 
@@ -117,21 +134,42 @@ def convert(data: Mapping[str, Any], cls: type, name: Name, path: KeyPath = ()) 
                     f"Write a line [{'.'.join(here)}] and its settings below it.",
                 )
             values[key] = convert(value, types[key], name, here)
+        elif (kind := _item_kind(types[key])) is not None:
+            values[key] = _items(value, kind, name, here)
         else:
             values[key] = _value(value, known[key], types[key], name, here)
     return cls(**values)
+
+
+def _item_kind(kind: Any) -> type | None:
+    """The class of the tables in a `tuple[Class, ...]`; None for anything else."""
+    if get_origin(kind) is not tuple:
+        return None
+    item: type = get_args(kind)[0]
+    return item
+
+
+def _items(value: Any, cls: type, name: Name, path: KeyPath) -> tuple[Any, ...]:
+    """An array of tables. Items are called "1", "2" and so on in a path."""
+    if not isinstance(value, list | tuple) or not all(isinstance(item, Mapping) for item in value):
+        raise InputError(
+            f"{name(path)} is a list of tables, not {_shown(value)}.",
+            f"Write a line [[{'.'.join(path)}]] for each and its settings below it.",
+        )
+    return tuple(convert(item, cls, name, (*path, str(number))) for number, item in enumerate(value, 1))
 
 
 def settings(cls: type, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
     """Every table and setting below the dataclass `cls` with its type."""
     for key, kind in get_type_hints(cls).items():
         yield (*path, key), kind
-        if isinstance(kind, type) and is_dataclass(kind):
-            yield from settings(kind, (*path, key))
+        table = _item_kind(kind) or kind
+        if isinstance(table, type) and is_dataclass(table):
+            yield from settings(table, (*path, key))
 
 
 def _value(value: Any, field: Field[Any], kind: Any, name: Name, path: KeyPath) -> Any:
-    dotted = ".".join(path)
+    dotted = _general(path)
     if kind not in _KINDS:
         return _arguments(value, name, path)
     if kind is float and type(value) is int and abs(value) < _INT_LIMIT:
@@ -149,18 +187,23 @@ def _value(value: Any, field: Field[Any], kind: Any, name: Name, path: KeyPath) 
 
 
 def _check_text(value: str, name: Name, path: KeyPath) -> None:
-    dotted = ".".join(path)
+    dotted = _general(path)
     if dotted in CHOICES and value not in (allowed := CHOICES[dotted]()):
         near = difflib.get_close_matches(value, allowed, n=1)
         raise InputError(
             f"{name(path)} cannot be '{value}'.",
             f"Did you mean {near[0]}?" if near else f"Use one of: {', '.join(allowed)}.",
         )
-    if dotted == "prune.latency_budget" and value:
+    if dotted in FORMS and value:
         try:
-            parse_budget(value)
+            FORMS[dotted](value)
         except InputError as error:
             raise InputError(f"{name(path)}: {error.message}", error.hint) from error
+
+
+def _general(path: KeyPath) -> str:
+    """The setting's dotted name, the same for every item of an array."""
+    return ".".join(part for part in path if not part.isdigit())
 
 
 def _arguments(value: Any, name: Name, path: KeyPath) -> dict[str, Any]:

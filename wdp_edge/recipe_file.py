@@ -35,11 +35,6 @@ def load_recipe(path: Path | str) -> Recipe:
         line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), 1)
         return f"{path}, line {line}: {'.'.join(key)}"
 
-    if "budget" in data:
-        raise InputError(
-            f"{name(('budget',))}: this table is kept for several budgets and is not read by this version.",
-            "Remove it and set latency_budget in [prune]; run `wdp-edge prune` once per budget.",
-        )
     recipe: Recipe = convert(data, Recipe, name)
     return _with_paths(recipe, lambda value: str(path.parent / Path(value).expanduser()))
 
@@ -119,6 +114,8 @@ def _tables(part: Any) -> dict[str, Any]:
         value = getattr(part, item.name)
         if is_dataclass(value):
             found[item.name] = _tables(value)
+        elif isinstance(value, tuple):
+            found[item.name] = [_tables(part) for part in value]
         else:
             found[item.name] = dict(value) if isinstance(value, Mapping) else value
     return found
@@ -134,6 +131,10 @@ def _add_settings(container: Any, part: Any, comments: bool) -> None:
             _add_settings(table, value, comments)
             container.add(item.name, table)
             continue
+        if isinstance(value, tuple):
+            if value:
+                container.add(item.name, _array(value, comments))
+            continue
         if comments:
             container.add(tomlkit.comment(item.metadata["doc"]))
         if isinstance(value, Mapping):
@@ -141,3 +142,15 @@ def _add_settings(container: Any, part: Any, comments: bool) -> None:
             inline.update(value)
             value = inline
         container.add(item.name, value)
+
+
+def _array(parts: tuple[Any, ...], comments: bool) -> Any:
+    """An array of tables, [[name]] each."""
+    import tomlkit
+
+    array = tomlkit.aot()
+    for part in parts:
+        table = tomlkit.table()
+        _add_settings(table, part, comments)
+        array.append(table)
+    return array

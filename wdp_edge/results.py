@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wdp_edge.device import Latency
+from wdp_edge.device import Kind, Latency
 from wdp_edge.target import Contents
 
 RESULT_VERSION = 1
@@ -32,12 +32,16 @@ class ModelFigures:
 
 @dataclass(frozen=True)
 class BudgetFigures:
-    """latency_ms: the budget. measured_ms: the shipped file's. ratio: measured / budget. met: ratio <= 1."""
+    """latency_ms: the budget. measured_ms: the shipped file's. ratio: measured / budget. met: ratio <= 1.
+
+    kind: of measured_ms; another one than measured only where the user accepted it.
+    """
 
     latency_ms: float
     measured_ms: float
     ratio: float
     met: bool
+    kind: Kind = Kind.MEASURED
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,45 @@ class ProfileResult:
     dense_latency_ms: Latency | None = None
     ratio: float | None = None
     budget: BudgetFigures | None = None
+    version: int = RESULT_VERSION
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One thing that a [[budget]] limits. name: latency, size, accuracy_drop or peak_memory.
+
+    limit, measured: in unit (ms, bytes or points). kind: what stands behind a latency.
+    """
+
+    name: str
+    limit: float
+    measured: float
+    unit: str
+    met: bool
+    kind: Kind = Kind.MEASURED
+
+
+@dataclass(frozen=True)
+class CheckedBudget:
+    """One [[budget]] and the artifact held against it. verified: as in `ArtifactFigures`."""
+
+    target: str
+    precision: str
+    device: str
+    threads: int
+    path: Path
+    limits: list[Limit]
+    verified: bool
+    met: bool
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """`wdp_edge.check`: every [[budget]] of the project. met: all are kept."""
+
+    run: Path
+    budgets: list[CheckedBudget]
+    met: bool
     version: int = RESULT_VERSION
 
 

@@ -116,7 +116,9 @@ def recipe_digest(recipe: Recipe) -> str:
     # As the run stores and reads it, so that the stored one has the same digest: absolute paths, 0 read as 0.0.
     recipe = from_plain(Recipe, to_plain(absolute_paths(recipe)))
     plain = to_plain(replace(recipe, prune=replace(recipe.prune, out=""), data=replace(recipe.data, workers=0)))
-    plain.pop("verify")  # decides what is said of the result, not the result
+    for table in ("verify", "budget"):  # they decide what is said of the result, not the result
+        plain.pop(table)
+    plain["prune"].pop("accept")
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 

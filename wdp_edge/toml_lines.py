@@ -12,14 +12,19 @@ KeyPath = tuple[str, ...]
 def key_lines(text: str) -> dict[KeyPath, int]:
     """Line (from 1) of the statement that first names each table and key, also those inside inline tables.
 
+    The tables of an array [[name]] are called ("name", "1"), ("name", "2") and so on.
     text: sound TOML; anything else may give an incomplete map.
     """
     lines: dict[KeyPath, int] = {}
     table: KeyPath = ()
+    items: dict[KeyPath, int] = {}
     for line, statement in _statements(text):
         data = tomllib.loads(statement)
         if statement.lstrip().startswith("["):
             table = max(_paths(data), default=(), key=len)
+            if statement.lstrip().startswith("[["):
+                items[table] = items.get(table, 0) + 1
+                table = (*table, str(items[table]))
             found = [table[:depth] for depth in range(1, len(table) + 1)]
         else:
             found = [table + path for path in _paths(data)]

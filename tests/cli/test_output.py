@@ -20,8 +20,11 @@ from wdp_edge.recipe import PruneRecipe, Recipe
 from wdp_edge.results import (
     ArtifactFigures,
     BudgetFigures,
+    CheckedBudget,
+    CheckResult,
     EvaluateResult,
     ExportResult,
+    Limit,
     ModelFigures,
     Parity,
     ProfileResult,
@@ -97,7 +100,7 @@ def test_prune_prints_one_json_object(cli: Cli, fake: Fake) -> None:
         "target": "executorch",
         "precision": "int8-dynamic",
         "device": "local",
-        "budget": {"latency_ms": 4.1, "measured_ms": 3.9, "ratio": 0.951, "met": True},
+        "budget": {"latency_ms": 4.1, "measured_ms": 3.9, "ratio": 0.951, "met": True, "kind": "measured"},
         "dense": {
             "accuracy": 0.917,
             "latency_ms": {"p50": 8.2, "p90": 8.4, "min": 8.1, "kind": "measured"},
@@ -284,13 +287,37 @@ def test_profile_judges_a_budget(cli: Cli, fake: Fake) -> None:
     )
     calls = fake("profile", result)
     said = cli("profile", "m.pte", "--threads", "1", "--latency-budget", "3ms")
-    assert calls == [(Path("m.pte"), "local", 1, "3ms")]
+    assert calls == [(Path("m.pte"), "local", 1, "3ms", None)]
     assert said.code == 1
     assert "47.5\u00a0% of the dense file's latency" in said.out
     fake("profile", replace(result, budget=None, dense_latency_ms=None, ratio=None))
     said = cli("profile", "m.pte")
     assert said.code == 0
     assert "dense" not in said.out
+
+
+def test_check(cli: Cli, fake: Fake, tmp_path: Path) -> None:
+    limits = [
+        Limit("latency", 4.1, 3.9, "ms", True, Kind.VIRTUAL),
+        Limit("size", 6_000_000, 7_000_000, "bytes", False),
+        Limit("accuracy_drop", 1.0, 0.25, "points", True),
+    ]
+    budget = CheckedBudget("onnx", "fp32", "local", 1, Path("m.onnx"), limits, verified=True, met=False)
+    calls = fake("check", CheckResult(Path("r"), [budget], False))
+    said = cli("check", "r", "--junit", tmp_path / "junit.xml")
+    assert (said.code, calls) == (1, [(Path("r"), ())])
+    for words in (
+        "3.90\u00a0ms of 4.10\u00a0ms",
+        "virtual",
+        "MISSED",
+        "0.25 of 1.00 points",
+        "1 of 1 budgets are missed.",
+    ):
+        assert words in said.out
+    assert "7.00\u00a0MB of 6.00\u00a0MB" in (tmp_path / "junit.xml").read_text()
+    fake("check", CheckResult(Path("r"), [replace(budget, met=True)], True))
+    said = cli("check", "r", "--json")
+    assert (said.code, said.json["budgets"][0]["limits"][0]["kind"]) == (0, "virtual")
 
 
 def test_evaluate(cli: Cli, fake: Fake) -> None:

@@ -163,7 +163,11 @@ WRONG: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "nonsense value": (replace("images = 0", "images = 'few'"), "line 18: prune.images", "training images"),
     "unknown key": (replace("images = 0", "imagse = 0"), "line 18: prune.imagse", "images"),
     "broken syntax": (replace("images = 0", "images = "), "line 18: images", "key = value"),
-    "several budgets": (replace("[prune.table]", "[[budget]]\n[prune.table]"), "line 24: budget", "[prune]"),
+    "a wrong budget": (
+        replace("[prune.table]", "[[budget]]\nlatency = '3'\n[prune.table]"),
+        "line 25: budget.1.latency: '3' is not a latency budget",
+        "20ms",
+    ),
     "no budget": (replace('latency_budget = "90%"', ""), "latency budget", "--latency-budget"),
     "unknown target": (replace("[prune.select]", "target = 'pte'\n[prune.select]"), "'pte'", "executorch"),
     "unknown precision": (replace('"fp32"', '"fp23"'), "'fp23'", "fp32"),

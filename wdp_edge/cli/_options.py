@@ -32,6 +32,10 @@ Precision = Annotated[
     typer.Option("--precision", metavar="NAME", help="fp32, int8-dynamic …; default: the target's choice."),
 ]
 Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="Where files are timed: local.")]
+Accept = Annotated[
+    str | None,
+    typer.Option("--accept", metavar="KIND", help="Let virtual or estimated times pass the budget."),
+]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help="Threads of the runtime on the device.")]
 Run = Annotated[
     Path | None,
@@ -49,6 +53,7 @@ NAMES = {
     "prune.target": "--target",
     "prune.precision": "--precision",
     "prune.device": "--device",
+    "prune.accept": "--accept",
     "prune.threads": "--threads",
     "prune.seed": "--seed",
     "prune.out": "--out",

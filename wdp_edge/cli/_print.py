@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from wdp_edge.results import (
     ArtifactFigures,
     BudgetFigures,
+    CheckResult,
     EvaluateResult,
     ExportResult,
     InspectResult,
@@ -164,13 +165,33 @@ def show_table(table: LatencyTable) -> None:
     print_table(title, ("one sub-layer", "width", "latency", "of dense"), rows)
 
 
+def show_check(result: CheckResult) -> None:
+    from wdp_edge.report.junit import words
+
+    rows = []
+    for budget in result.budgets:
+        where = f"{budget.target} {budget.precision}, {budget.device}"
+        for limit in budget.limits:
+            kind = limit.kind if limit.unit == "ms" else ""
+            rows.append((where, limit.name.replace("_", " "), words(limit), kind, kept(limit.met)))
+        rows.append((where, "close to its model", "", "", kept(budget.verified)))
+    print_table("Budgets", ("file", "limit", "measured", "", ""), rows)
+    missed, total = sum(not budget.met for budget in result.budgets), len(result.budgets)
+    print_line(f"All {total} budgets are kept." if result.met else f"{missed} of {total} budgets are missed.")
+
+
+def kept(met: bool) -> str:
+    return "kept" if met else "MISSED"
+
+
 def budget_line(budget: BudgetFigures) -> str:
     from wdp_edge.report.units import milliseconds, share
 
     figures = f"{milliseconds(budget.measured_ms)} of {milliseconds(budget.latency_ms)} ({share(budget.ratio, 1)})"
+    by = "" if budget.kind == "measured" else f" in {budget.kind} time"
     if budget.met:
-        return f"Inside the budget: {figures}."
-    return f"Over the budget by {milliseconds(budget.measured_ms - budget.latency_ms)}: {figures}."
+        return f"Inside the budget{by}: {figures}."
+    return f"Over the budget{by} by {milliseconds(budget.measured_ms - budget.latency_ms)}: {figures}."
 
 
 def _comparison(dense: ModelFigures, shipped: ModelFigures) -> list[tuple[str, str, str, str]]:

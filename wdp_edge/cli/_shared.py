@@ -44,7 +44,7 @@ def perform(call: Callable[[], Result], show: Callable[[Result], None], as_json:
     else:
         show(result)
     budget = getattr(result, "budget", None)
-    kept = (budget is None or budget.met) and getattr(result, "verified", True)
+    kept = (budget is None or budget.met) and getattr(result, "verified", True) and getattr(result, "met", True)
     return MET if kept else MISSED
 
 

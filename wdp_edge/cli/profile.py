@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wdp_edge.cli._options import Device, LatencyBudget, Threads
+from wdp_edge.cli._options import Accept, Device, LatencyBudget, Threads
 from wdp_edge.cli._print import show_profile
 from wdp_edge.cli._shared import Json, perform
 
@@ -23,6 +23,7 @@ def profile(
     device: Device = None,
     threads: Threads = None,
     latency_budget: LatencyBudget = None,
+    accept: Accept = None,
     as_json: Json = False,
 ) -> int:
     """Time an exported file on a device."""
@@ -31,6 +32,6 @@ def profile(
         import wdp_edge
         from wdp_edge.project import find_run
 
-        return wdp_edge.profile(find_run(Path(), path), device or "local", threads, latency_budget)
+        return wdp_edge.profile(find_run(Path(), path), device or "local", threads, latency_budget, accept)
 
     return perform(call, show_profile, as_json)

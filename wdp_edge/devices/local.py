@@ -26,6 +26,7 @@ class LocalDevice:
     """The device `local`. silence_seconds: how long a worker may say nothing before it counts as hung."""
 
     name = "local"
+    kind = Kind.MEASURED
 
     def __init__(self, silence_seconds: float = SILENCE_SECONDS) -> None:
         self.silence_seconds = silence_seconds

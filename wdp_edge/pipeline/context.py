@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wdp_edge import progress
-from wdp_edge.budget import LatencyBudget, parse_budget
+from wdp_edge.budget import LatencyBudget, check_accepted, parse_budget
 from wdp_edge.calibration.sample import Sample, balanced_sample
 from wdp_edge.data.folder import ImageFolder, check_classes, fingerprint, scan
 from wdp_edge.data.loading import eval_batches, load_images
@@ -77,9 +77,10 @@ class Context:
         self.train_indices, self.holdout_indices = hold_out(self.train, recipe.data.holdout_images, recipe.prune.seed)
 
     def check_prunable(self) -> None:
-        """Raises InputError when the model can only be exported, its files not timed, or the budget is none."""
+        """Raises InputError when the model can only be exported, its files not timed, or the budget not kept."""
         vit.check_supported(self.dense, self.tools.spec.name)
         check_timed(self.tools.target)
+        check_accepted(self.tools.device.name, self.tools.device.kind, self.recipe.prune.accept)
         self.budget  # noqa: B018  (parses it)
 
     @cached_property

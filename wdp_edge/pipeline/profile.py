@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from wdp_edge import progress
-from wdp_edge.budget import parse_budget
-from wdp_edge.device import TimingPlan, ratio
+from wdp_edge.budget import check_accepted, parse_budget
+from wdp_edge.device import Kind, TimingPlan, ratio
 from wdp_edge.devices import get_device
 from wdp_edge.errors import InputError
 from wdp_edge.pipeline.sidecar import read_sidecar
@@ -20,13 +20,20 @@ ROUNDS = 24
 
 
 def profile(
-    path: Path, device: str = "local", threads: int | None = None, latency_budget: str | None = None
+    path: Path,
+    device: str = "local",
+    threads: int | None = None,
+    latency_budget: str | None = None,
+    accept: str | None = None,
 ) -> ProfileResult:
     """Times an artifact, or a run's shipped one, in turn with the dense artifact of the same precision.
 
-    Raises InputError when the file is no artifact, or when the budget is a share and no dense artifact is there.
+    accept: a kind of times that may pass the budget besides measured ones; None asks the run's recipe.
+    Raises InputError when the file is no artifact, when the budget is a share and no dense artifact is there, or the
+    device's times may not pass a budget.
     """
     budget = parse_budget(latency_budget) if latency_budget else None
+    runs_on = get_device(device)
     if path.is_dir():
         shipped = read_as(finished_run(path) / RESULT, PruneResult).shipped.path
         path = path / "artifacts" / (shipped.name if shipped else "")
@@ -34,6 +41,8 @@ def profile(
     run = path.parent.parent if (path.parent.parent / MANIFEST).exists() else None
     recipe = load_recipe(run / RECIPE) if run else None
     dense = dense_beside(path, sidecar.precision, run)
+    if budget:
+        check_accepted(device, runs_on.kind, accept or (recipe.prune.accept if recipe else Kind.MEASURED))
     if budget and budget.share and dense is None:
         raise InputError(
             f"A budget in % needs the dense artifact of the same precision beside {path}.",
@@ -43,13 +52,13 @@ def profile(
     plan = TimingPlan(rounds=ROUNDS, threads=threads)
     files = [path, dense] if dense else [path]
     with progress.task("time on the device", plan.rounds) as advance:
-        timings = get_device(device).time(sidecar.target, files, plan, lambda done, total: advance(1))
+        timings = runs_on.time(sidecar.target, files, plan, lambda done, total: advance(1))
     relative = ratio(timings[0], timings[1]) if dense else None
     figures = None
     if budget:
         limit = budget.resolve(timings[1].latency.p50 if dense else 0.0)
         used = relative / budget.share if budget.share and relative else timings[0].latency.p50 / limit
-        figures = BudgetFigures(limit, used * limit, used, used <= 1.0)
+        figures = BudgetFigures(limit, used * limit, used, used <= 1.0, runs_on.kind)
     return ProfileResult(
         path=path,
         target=sidecar.target,

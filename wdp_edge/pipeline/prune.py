@@ -137,7 +137,9 @@ def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
         target=outcome.artifact.target,
         precision=outcome.artifact.precision.value,
         device=context.tools.device.name,
-        budget=BudgetFigures(measured.budget_ms, used * measured.budget_ms, used, used <= 1.0),
+        budget=BudgetFigures(
+            measured.budget_ms, used * measured.budget_ms, used, used <= 1.0, context.tools.device.kind
+        ),
         dense=ModelFigures(
             accuracy=outcome.final.dense_accuracy,
             latency_ms=measured.dense,

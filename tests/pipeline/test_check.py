@@ -1,0 +1,104 @@
+"""pipeline/check.py: a run against every [[budget]] of its project, on real files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from fake_clock_run import recipe_of
+from test_resume import small_project
+
+from wdp_edge.device import Kind, Latency, Timing, TimingPlan
+from wdp_edge.devices.local import LocalDevice
+from wdp_edge.errors import InputError, SetupError
+from wdp_edge.pipeline import check as check_module
+from wdp_edge.pipeline.check import CHECK, check
+from wdp_edge.pipeline.source import dense_run
+from wdp_edge.plain import read_as
+from wdp_edge.recipe import BudgetRecipe
+from wdp_edge.report.junit import write_junit
+from wdp_edge.results import CheckResult
+
+EASY = BudgetRecipe(target="onnx", precision="fp32", latency="100s", size="100MB", accuracy_drop=50.0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dense_run(recipe_of(small_project(tmp_path_factory.mktemp("project")), "80%"))
+
+
+class Counting(LocalDevice):
+    """A fake: a device whose times are counts, and which tells how much memory it took."""
+
+    kind = Kind.VIRTUAL
+
+    def time(
+        self,
+        target: str,
+        artifacts: Sequence[Path],
+        plan: TimingPlan,
+        on_round: Callable[[int, int], None] | None = None,
+    ) -> list[Timing]:
+        return [Timing(Latency(2.0, 2.0, 2.0, Kind.VIRTUAL), (2.0,) * plan.rounds, 5_000_000) for _ in artifacts]
+
+
+def test_what_is_missing_is_exported_and_every_limit_is_measured(run: Path, tmp_path: Path) -> None:
+    result = check(run, [EASY, BudgetRecipe(target="executorch", precision="fp32", latency="100%", size="1kB")])
+    onnx, executorch = result.budgets
+    assert onnx.path.name == "model-fp32.onnx" and onnx.met and onnx.verified
+    assert [limit.name for limit in onnx.limits] == ["latency", "size", "accuracy_drop"]
+    assert onnx.limits[1].measured == onnx.path.stat().st_size
+    assert abs(onnx.limits[2].measured) < 10  # fp32 loses next to nothing on twelve images
+    share, size = executorch.limits
+    # The file is the dense model itself, held against the dense file.
+    assert 0.5 < share.measured / share.limit < 2
+    assert (run / "artifacts" / "dense-fp32.pte").exists()
+    assert not size.met and not executorch.met and not result.met
+    assert read_as(run / CHECK, CheckResult) == result
+    assert not (run / "scratch").exists()
+
+    before = onnx.path.stat().st_mtime_ns
+    assert check(run, [EASY]).met
+    assert onnx.path.stat().st_mtime_ns == before
+
+    write_junit(result, tmp_path / "junit.xml")
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
+    failed = [case.get("name") for case in suite if len(case)]
+    assert suite.get("tests") == "7" and suite.get("failures") == str(len(failed)) and "size" in failed
+
+
+def test_virtual_times_pass_only_where_they_are_accepted(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_module, "get_device", lambda name: Counting())
+    budget = BudgetRecipe(target="onnx", precision="fp32", latency="3ms", peak_memory="4MB")
+    with pytest.raises(InputError, match="virtual, not measured"):
+        check(run, [budget])
+    latency, memory = check(run, [BudgetRecipe(**{**vars(budget), "accept": "virtual"})]).budgets[0].limits
+    assert latency.met and latency.kind is Kind.VIRTUAL
+    assert (memory.measured, memory.limit, memory.met) == (5_000_000, 4_000_000, False)
+
+
+def test_a_device_that_vanishes_takes_nothing_along(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(LocalDevice):
+        """A fake: a device that is lost as soon as it is asked."""
+
+        def time(self, *args: object) -> list[Timing]:
+            raise SetupError("The device is gone.", "Plug it in.")
+
+    monkeypatch.setattr(check_module, "get_device", lambda name: Gone() if name == "local" else LocalDevice())
+    size_only = BudgetRecipe(target="onnx", precision="fp32", size="100MB")
+    with pytest.raises(SetupError, match="gone"):
+        check(run, [size_only, EASY])
+    kept = read_as(run / CHECK, CheckResult)
+    assert [budget.limits[0].name for budget in kept.budgets] == ["size"] and kept.met
+    assert not (run / "scratch").exists()
+
+
+def test_words_that_mean_nothing(run: Path) -> None:
+    with pytest.raises(InputError, match=r"no \[\[budget\]\]"):
+        check(run)
+    with pytest.raises(InputError, match="no precision 'palette4'"):
+        check(run, [BudgetRecipe(target="onnx", precision="palette4")])
+    with pytest.raises(InputError, match="how much memory"):
+        check(run, [BudgetRecipe(target="onnx", precision="fp32", peak_memory="1GB")])

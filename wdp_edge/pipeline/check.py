@@ -1,0 +1,189 @@
+"""A run held against every [[budget]] of its project: what is missing is exported, everything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wdp_edge import progress
+from wdp_edge.budget import check_accepted, parse_budget, parse_bytes
+from wdp_edge.device import Device, Timing, TimingPlan, ratio
+from wdp_edge.devices import get_device
+from wdp_edge.errors import InputError
+from wdp_edge.files import remove, write_json
+from wdp_edge.models.files import save
+from wdp_edge.parity import accuracy
+from wdp_edge.pipeline.evaluate import evaluate
+from wdp_edge.pipeline.export import make
+from wdp_edge.pipeline.export_job import Exporter
+from wdp_edge.pipeline.proof import artifact_path
+from wdp_edge.pipeline.sidecar import read_sidecar
+from wdp_edge.pipeline.source import Source
+from wdp_edge.plain import read_as
+from wdp_edge.recipe import BudgetRecipe
+from wdp_edge.results import CheckedBudget, CheckResult, Limit, PruneResult
+from wdp_edge.run import Run
+from wdp_edge.stages import RESULT
+from wdp_edge.target import Artifact, Precision, get_target, parse_precision
+
+CHECK = "check.json"
+_ANY_DROP = 100.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A [[budget]] whose words have been found to mean something."""
+
+    budget: BudgetRecipe
+    precision: Precision
+    device: Device
+
+    @classmethod
+    def of(cls, budget: BudgetRecipe) -> Asked:
+        """Raises InputError for a precision that the target lacks, an unknown device, or times that may not pass."""
+        precision = parse_precision(budget.precision, get_target(budget.target))
+        device = get_device(budget.device)
+        if budget.latency:
+            check_accepted(budget.device, device.kind, budget.accept)
+        return cls(budget, precision, device)
+
+
+def check(run: Path, budgets: Sequence[BudgetRecipe] = ()) -> CheckResult:
+    """Holds the run's model against the budgets: latency, size, accuracy on the validation images, memory.
+
+    budgets: those of the run's recipe when empty. Each result is in the run's check.json as soon as it is known: a
+    device which vanishes takes nothing along.
+    Raises InputError when there are no budgets, for an unfinished run and for words that mean nothing; SetupError when
+    a device is lost.
+    """
+    source = Source.of(run)
+    asked = [Asked.of(budget) for budget in budgets or source.recipe.budget]
+    if not asked:
+        raise InputError(
+            "There is no [[budget]] to hold the run against.",
+            'Add one to wdp-edge.toml: a line [[budget]], then lines such as latency = "20ms" and accuracy_drop = 1.0.',
+        )
+    with Run(run, source.recipe) as held:
+        try:
+            files = artifacts(source, held, asked)
+            checked: list[CheckedBudget] = []
+            for one in asked:
+                checked.append(judge(source, one, *files[one.budget.target, one.precision]))
+                result = CheckResult(run, checked, all(c.met for c in checked))
+                write_json(run / CHECK, result)
+        finally:
+            remove(run / "scratch")
+    return result
+
+
+Files = dict[tuple[str, Precision], tuple[Path, bool]]
+
+
+def artifacts(source: Source, run: Run, asked: Sequence[Asked]) -> Files:
+    """The file of every target and precision that is asked for, and whether it is close enough to the model."""
+    found: Files = {}
+    plans: dict[str, list[Precision]] = {}
+    for one in asked:
+        key = one.budget.target, one.precision
+        path = existing(source, *key)
+        if path is None:
+            wanted = plans.setdefault(one.budget.target, [])
+            wanted += [] if one.precision in wanted else [one.precision]
+        elif key not in found:
+            artifact = Artifact.of(path, *key)
+            found[key] = path, source.judge(artifact, read_sidecar(path).pixels).verified
+    if plans:
+        for made in make(source, run, plans, pixels=False):
+            found[made.target, Precision(made.precision)] = made.path, made.verified
+    return found
+
+
+def existing(source: Source, target: str, precision: Precision) -> Path | None:
+    """The run's shipped file where it is of this target and precision, or one that was exported before."""
+    result = source.run / RESULT
+    if result.exists():
+        own = read_as(result, PruneResult)
+        if (own.target, own.precision) == (target, precision.value) and own.shipped.path and own.shipped.path.exists():
+            return own.shipped.path
+    path = artifact_path(source.run, get_target(target).suffix, precision, pixels=False)
+    return path if path.exists() else None
+
+
+def judge(source: Source, asked: Asked, path: Path, verified: bool) -> CheckedBudget:
+    """One budget's limits, measured."""
+    budget = asked.budget
+    limits: list[Limit] = []
+    if budget.latency or budget.peak_memory:
+        limits += on_the_device(source, asked, path)
+    if budget.size:
+        size, most = Artifact.of(path, budget.target, asked.precision).bytes, parse_bytes(budget.size)
+        limits.append(Limit("size", most, size, "bytes", size <= most))
+    if budget.accuracy_drop < _ANY_DROP:
+        drop = 100 * (dense_accuracy(source) - evaluate(path).accuracy)
+        limits.append(Limit("accuracy_drop", budget.accuracy_drop, drop, "points", drop <= budget.accuracy_drop))
+    return CheckedBudget(
+        target=budget.target,
+        precision=asked.precision.value,
+        device=budget.device,
+        threads=budget.threads,
+        path=path,
+        limits=limits,
+        verified=verified,
+        met=verified and all(limit.met for limit in limits),
+    )
+
+
+def on_the_device(source: Source, asked: Asked, path: Path) -> list[Limit]:
+    """Latency and memory. A share of the dense latency is judged by the interleaved ratio, as in a run."""
+    budget = asked.budget
+    latency = parse_budget(budget.latency) if budget.latency else None
+    files = [path, dense_file(source, asked)] if latency and latency.share else [path]
+    plan = TimingPlan(rounds=2 * source.recipe.prune.table.rounds, threads=budget.threads)
+    with progress.task(f"time {path.name} on {budget.device}", plan.rounds) as advance:
+        timings = asked.device.time(budget.target, files, plan, lambda done, total: advance(1))
+    limits = []
+    if latency:
+        limit = latency.resolve(timings[-1].latency.p50)
+        used = ratio(timings[0], timings[1]) * timings[1].latency.p50 if latency.share else timings[0].latency.p50
+        limits.append(Limit("latency", limit, used, "ms", used <= limit, asked.device.kind))
+    if budget.peak_memory:
+        limits.append(memory(budget, timings[0]))
+    return limits
+
+
+def memory(budget: BudgetRecipe, timing: Timing) -> Limit:
+    """Raises InputError where the device does not tell."""
+    if timing.peak_memory is None:
+        raise InputError(
+            f"Device '{budget.device}' does not tell how much memory a file takes.",
+            "Leave peak_memory out of this [[budget]], or name a device with a native runner.",
+        )
+    most = parse_bytes(budget.peak_memory)
+    return Limit("peak_memory", most, timing.peak_memory, "bytes", timing.peak_memory <= most)
+
+
+def dense_file(source: Source, asked: Asked) -> Path:
+    """The dense model as a file of the same target and precision; made when it is not there."""
+    suffix, result = get_target(asked.budget.target).suffix, source.run / RESULT
+    if result.exists():
+        own = read_as(result, PruneResult)
+        if (own.target, own.precision) == (asked.budget.target, asked.precision.value) and own.dense.path:
+            return own.dense.path
+    path = source.run / "artifacts" / f"dense-{asked.precision.value}{suffix}"
+    if not path.exists():
+        folder = source.run / "scratch" / "dense"
+        save(source.context.dense, source.context.tools.spec, folder)
+        with Exporter(asked.budget.target, folder) as exporter:
+            exporter.export(source.job(path, asked.precision))
+    return path
+
+
+def dense_accuracy(source: Source) -> float:
+    """Of the dense model on the validation images, in [0, 1]: the run's own figure where it has one."""
+    if (source.run / RESULT).exists():
+        known = read_as(source.run / RESULT, PruneResult).dense.accuracy
+        if known is not None:
+            return known
+    logits, labels = source.context.validation_logits(source.context.dense, "dense model on validation images")
+    return accuracy(logits, labels)

@@ -1,0 +1,45 @@
+"""What `wdp-edge check` found, in the form that CI systems read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from wdp_edge.files import write_text
+from wdp_edge.report.units import milliseconds, quantity
+from wdp_edge.results import CheckedBudget, CheckResult, Limit
+
+
+def write_junit(result: CheckResult, path: Path) -> None:
+    """One test case for every limit of every budget, and one for each file's closeness to its model."""
+    cases = [case for budget in result.budgets for case in _cases(budget)]
+    failures = sum(len(case) for case in cases)
+    suite = ElementTree.Element("testsuite", name="wdp-edge check", tests=str(len(cases)), failures=str(failures))
+    suite.extend(cases)
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    text = ElementTree.tostring(root, encoding="unicode")
+    write_text(path, f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n')
+
+
+def _cases(budget: CheckedBudget) -> list[ElementTree.Element]:
+    group = f"{budget.target}.{budget.precision}.{budget.device}"
+    cases = [_case(group, "verified", budget.verified, f"{budget.path.name} is too far from its model")]
+    return cases + [_case(group, limit.name, limit.met, f"{limit.name}: {words(limit)}") for limit in budget.limits]
+
+
+def _case(group: str, name: str, passed: bool, message: str) -> ElementTree.Element:
+    case = ElementTree.Element("testcase", classname=group, name=name)
+    if not passed:
+        ElementTree.SubElement(case, "failure", message=message)
+    return case
+
+
+def words(limit: Limit) -> str:
+    """Such as "3.9 ms of 4.1 ms"."""
+    if limit.unit == "ms":
+        return f"{milliseconds(limit.measured)} of {milliseconds(limit.limit)}"
+    if limit.unit == "bytes":
+        return f"{quantity(int(limit.measured), 'B')} of {quantity(int(limit.limit), 'B')}"
+    return f"{limit.measured:.2f} of {limit.limit:.2f} {limit.unit}"
