@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from wdp_edge import progress
 from wdp_edge.errors import InputError
 from wdp_edge.files import atomic_path
-from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, Precision, check_options
+from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, OperatorTime, Precision, check_options
 from wdp_edge.targets.executorch_runtime import PteProgram
 from wdp_edge.targets.hush import cheap_provenance, paused_collection, quiet
 
@@ -93,6 +93,12 @@ class ExecuTorchTarget:
         can still abort the process: run files of unknown origin in a worker (wdp_edge.devices).
         """
         return PteProgram(path, threads)
+
+    def trace(self, path: Path, threads: int, runs: int) -> list[OperatorTime]:
+        """Times of the artifact's operators; in the delegate by XNNPACK's names. Raises InputError like `load`."""
+        from wdp_edge.targets.executorch_trace import trace
+
+        return trace(path, threads, runs)
 
     def inspect(self, path: Path) -> Contents:
         """What is inside the artifact; operators in the XNNPACK delegate have its names.

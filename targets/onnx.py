@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wdp_edge import progress
 from wdp_edge.errors import InputError
 from wdp_edge.files import atomic_path
-from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, Precision, check_options
+from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, OperatorTime, Precision, check_options
 from wdp_edge.targets.hush import cheap_provenance, quiet, silent_stderr
 from wdp_edge.targets.onnx_file import check_exists, contents, read, unsound
 from wdp_edge.targets.reuse import LastConversion
@@ -95,6 +95,12 @@ class ONNXTarget:
         """
         return ONNXProgram(path, threads)
 
+    def trace(self, path: Path, threads: int, runs: int) -> list[OperatorTime]:
+        """Times of the operators that the runtime makes of the file. Raises InputError as `load` does."""
+        from wdp_edge.targets.onnx_trace import trace
+
+        return trace(path, threads, runs)
+
     def inspect(self, path: Path) -> Contents:
         """What is inside the artifact: operators as the file has them, before the runtime fuses any.
 
@@ -150,8 +156,11 @@ class ONNXProgram:
         return torch.from_numpy(self._session.run(None, {self._name: x.contiguous().numpy()})[0])
 
 
-def session(path: Path, threads: int) -> Any:
-    """The runtime's session for a file. Raises InputError when it refuses the file."""
+def session(path: Path, threads: int, profile: str | None = None) -> Any:
+    """The runtime's session for a file. profile: where the runtime's profiler writes, if it is to.
+
+    Raises InputError when it refuses the file.
+    """
     with quiet(), silent_stderr():
         import onnxruntime as ort
 
@@ -160,6 +169,8 @@ def session(path: Path, threads: int) -> Any:
         # A thread that spins between operators takes the core from whatever else runs, and its time with it.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _FATAL
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, profile
         try:
             return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except UnicodeDecodeError as error:  # its message quotes the file's own bytes

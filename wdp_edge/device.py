@@ -87,6 +87,12 @@ class Device(Protocol):
         ...
 
 
+def usual(times: Sequence[float]) -> float:
+    """The mean without the slowest fifth, which other processes have disturbed."""
+    kept = sorted(times)[: max(1, round(0.8 * len(times)))]
+    return statistics.fmean(kept)
+
+
 def ratio(timing: Timing, reference: Timing) -> float:
     """How long `timing` takes relative to `reference`, from the same interleaved run.
 

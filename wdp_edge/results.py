@@ -158,6 +158,48 @@ class InspectResult:
 
 
 @dataclass(frozen=True)
+class KindTime:
+    """All operators of one kind in an artifact. delegated: how many of them run in a delegate."""
+
+    kind: str
+    count: int
+    delegated: int
+    ms: float
+
+
+@dataclass(frozen=True)
+class PartTime:
+    """A part of the model: `wdp_edge.cost.parts.Part`. block: from 0; None outside the blocks."""
+
+    part: str
+    block: int | None
+    ms: float
+
+
+@dataclass(frozen=True)
+class OperatorProfile:
+    """Where an artifact's time goes, by the runtime's own profiler, which makes it a little slower.
+
+    ms: of all operators. outside_ms: of those outside of delegates. kinds: slowest first. parts: None where the
+    runtime's operators could not be told apart.
+    """
+
+    path: Path
+    ms: float
+    outside_ms: float
+    kinds: list[KindTime]
+    parts: list[PartTime] | None
+
+
+@dataclass(frozen=True)
+class OperatorProfiles:
+    """`operators.json` of a run."""
+
+    file: OperatorProfile
+    dense: OperatorProfile | None
+
+
+@dataclass(frozen=True)
 class ProfileResult:
     """`wdp_edge.profile`: an artifact's latency, with the dense artifact's from the same run where there is one."""
 
@@ -170,6 +212,7 @@ class ProfileResult:
     dense_latency_ms: Latency | None = None
     ratio: float | None = None
     budget: BudgetFigures | None = None
+    operators: OperatorProfiles | None = None
     version: int = RESULT_VERSION
 
 

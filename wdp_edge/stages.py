@@ -11,6 +11,7 @@ RECIPE = "recipe.toml"
 MANIFEST = "manifest.json"
 RESULT = "result.json"
 REPORT = "report.html"
+OPERATORS = "operators.json"
 
 
 @dataclass(frozen=True)

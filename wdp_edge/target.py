@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from wdp_edge.errors import InputError, SetupError
 
@@ -123,6 +123,30 @@ class Contents:
     metadata: Mapping[str, str]
 
 
+class OperatorRole(StrEnum):
+    """What an operator is to a Vision Transformer. linear: a layer with weights. matmul: of two activations."""
+
+    CONV = "conv"
+    LINEAR = "linear"
+    MATMUL = "matmul"
+    SOFTMAX = "softmax"
+    NORM = "norm"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """One operator of an artifact in the order of execution, as the runtime's own profiler timed it.
+
+    name: as the runtime calls its kind. ms: mean over runs without the slowest fifth.
+    """
+
+    name: str
+    role: OperatorRole
+    ms: float
+    delegated: bool
+
+
 class Program(Protocol):
     """A loaded artifact. input_shape: of its one input, such as (1, 3, 56, 56).
 
@@ -181,6 +205,18 @@ class Target(Protocol):
 
     def inspect(self, path: Path) -> Contents:
         """What is inside the artifact.
+
+        Raises InputError when the file is not a sound artifact of this target.
+        """
+        ...
+
+
+@runtime_checkable
+class Tracing(Protocol):
+    """A target whose runtime tells how long each operator takes."""
+
+    def trace(self, path: Path, threads: int, runs: int) -> list[OperatorTime]:
+        """Times of the artifact's operators, on this machine.
 
         Raises InputError when the file is not a sound artifact of this target.
         """

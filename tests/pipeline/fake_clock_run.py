@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import wdp_edge.pipeline.context as context
-from wdp_edge.device import DeviceInfo, Latency, Timing, TimingPlan
+from wdp_edge.device import DeviceInfo, Kind, Latency, Timing, TimingPlan
 from wdp_edge.pipeline.prune import prune
 from wdp_edge.recipe import (
     DataRecipe,
@@ -29,6 +29,7 @@ class FakeClock:
     """A device on which a file takes one millisecond per 10,000 bytes."""
 
     name = "fake"
+    kind = Kind.MEASURED
 
     def probe(self) -> DeviceInfo:
         return DeviceInfo("fake", "clock by file size", 1, (), "test")

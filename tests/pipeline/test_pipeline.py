@@ -19,6 +19,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.models.vit import structure_of
 from wdp_edge.pipeline.evaluate import evaluate
 from wdp_edge.pipeline.export import export
+from wdp_edge.pipeline.operators import profile_operators
 from wdp_edge.pipeline.profile import profile
 from wdp_edge.pipeline.prune import prune
 from wdp_edge.plain import read_as
@@ -85,6 +86,17 @@ def test_profile_times_the_file_beside_the_dense_one(result: PruneResult) -> Non
     assert found.path == result.shipped.path and found.dense_latency_ms is not None
     assert found.budget is not None and found.ratio is not None
     assert found.budget.met == (found.ratio <= 1)
+
+
+def test_operators_are_timed_and_shown_in_the_report(result: PruneResult) -> None:
+    found = profile(result.run, per_op=True).operators
+    assert found is not None and found.dense is not None and found.file.parts and found.dense.parts
+    assert found.file.ms >= found.file.outside_ms >= 0
+    assert sum(part.ms for part in found.file.parts) == pytest.approx(found.file.ms)
+    page = report(result.run).path.read_text()
+    assert "Where the time goes" in page and 'id="wdp-waterfall' in page
+    with pytest.raises(InputError, match="on this machine only"):
+        profile_operators(found.file.path, None, "adb:1", 1)
 
 
 def test_export_another_precision(result: PruneResult) -> None:

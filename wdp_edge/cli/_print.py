@@ -14,6 +14,7 @@ from wdp_edge.results import (
     ExportResult,
     InspectResult,
     ModelFigures,
+    OperatorProfiles,
     ProfileResult,
     PruneResult,
     ReportResult,
@@ -133,8 +134,18 @@ def show_profile(result: ProfileResult) -> None:
     print_table(title, ("", "file", "dense")[: len(times) + 1], rows)
     if result.ratio is not None:
         print_line(f"{share(result.ratio, 1)} of the dense file's latency, timed in turn.")
+    if result.operators is not None:
+        _operators(result.operators)
     if result.budget is not None:
         print_line(budget_line(result.budget))
+
+
+def _operators(profiles: OperatorProfiles) -> None:
+    from wdp_edge.report.parts import micro, part_rows
+
+    for title, head, rows in part_rows(profiles):
+        print_table(title, head, rows)
+    print_line(f"{micro(profiles.file.outside_ms)} of {micro(profiles.file.ms)} outside of delegates.")
 
 
 def show_evaluate(result: EvaluateResult) -> None:

@@ -24,6 +24,7 @@ def profile(
     threads: Threads = None,
     latency_budget: LatencyBudget = None,
     accept: Accept = None,
+    per_op: Annotated[bool, typer.Option("--per-op", help="Also time every operator.")] = False,
     as_json: Json = False,
 ) -> int:
     """Time an exported file on a device."""
@@ -32,6 +33,6 @@ def profile(
         import wdp_edge
         from wdp_edge.project import find_run
 
-        return wdp_edge.profile(find_run(Path(), path), device or "local", threads, latency_budget, accept)
+        return wdp_edge.profile(find_run(Path(), path), device or "local", threads, latency_budget, accept, per_op)
 
     return perform(call, show_profile, as_json)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from wdp_edge.device import DeviceInfo, Kind, Latency, Timing, TimingPlan
 from wdp_edge.devices.process import SILENCE_SECONDS, WorkerProcess
-from wdp_edge.target import check_timed, get_target
+from wdp_edge.plain import from_plain
+from wdp_edge.target import OperatorTime, check_timed, get_target
 
 WORKER = "wdp_edge.devices.worker"
 # What decides which kernels a runtime picks.
@@ -70,6 +71,22 @@ class LocalDevice:
                 if on_round is not None:
                     on_round(number + 1, plan.rounds)
         return [summarise([r[i] for r in runs]) for i in range(len(artifacts))]
+
+    def trace(self, target: str, path: Path, threads: int, runs: int) -> list[OperatorTime]:
+        """Times of the artifact's operators, by a target that is `Tracing`, in a worker process.
+
+        Raises like `time`.
+        """
+        request = {
+            "verb": "trace",
+            "what": f"timing the operators of {path.name}",
+            "target": target,
+            "artifact": str(path),
+            "threads": threads,
+            "runs": runs,
+        }
+        with WorkerProcess(WORKER, request, threads, self.silence_seconds) as worker:
+            return [from_plain(OperatorTime, one) for one in worker.receive()[0]["operators"]]
 
 
 def summarise(rounds: Sequence[Sequence[float]]) -> Timing:

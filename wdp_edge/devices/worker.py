@@ -15,10 +15,12 @@ from wdp_edge.device import TimingPlan
 from wdp_edge.devices.local import usable_cores
 from wdp_edge.devices.messages import read_message, write_message
 from wdp_edge.devices.serve import serve
+from wdp_edge.files import to_plain
 from wdp_edge.target import Program, get_target
 
 TIME = "time"
 RUN = "run"
+TRACE = "trace"
 
 
 def main() -> None:
@@ -29,6 +31,8 @@ def handle(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> 
     torch.set_grad_enabled(False)
     if request["verb"] == TIME:
         time_artifacts(request, replies)
+    elif request["verb"] == TRACE:
+        trace_operators(request, replies)
     else:
         run_batches(request, requests, replies)
 
@@ -49,6 +53,14 @@ def time_artifacts(request: dict[str, Any], replies: IO[bytes]) -> None:
         order = range(len(programs)) if number % 2 == 0 else reversed(range(len(programs)))
         times = {i: timed_runs(programs[i], inputs[i], plan) for i in order}
         write_message(replies, {"ms": [times[i] for i in range(len(programs))]})
+
+
+def trace_operators(request: dict[str, Any], replies: IO[bytes]) -> None:
+    """One message with the times of all operators of the artifact."""
+    keep_the_core(request["threads"])
+    target: Any = get_target(request["target"])
+    found = target.trace(Path(request["artifact"]), request["threads"], request["runs"])
+    write_message(replies, {"operators": to_plain(found)})
 
 
 def some_input(program: Program, generator: torch.Generator) -> torch.Tensor:

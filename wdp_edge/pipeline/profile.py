@@ -9,12 +9,14 @@ from wdp_edge.budget import check_accepted, parse_budget
 from wdp_edge.device import Kind, TimingPlan, ratio
 from wdp_edge.devices import get_device
 from wdp_edge.errors import InputError
+from wdp_edge.files import write_json
+from wdp_edge.pipeline.operators import profile_operators
 from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.plain import read_as
 from wdp_edge.recipe_file import load_recipe
 from wdp_edge.results import BudgetFigures, ProfileResult, PruneResult
 from wdp_edge.run import finished_run
-from wdp_edge.stages import MANIFEST, RECIPE, RESULT
+from wdp_edge.stages import MANIFEST, OPERATORS, RECIPE, RESULT
 
 ROUNDS = 24
 
@@ -25,9 +27,11 @@ def profile(
     threads: int | None = None,
     latency_budget: str | None = None,
     accept: str | None = None,
+    per_op: bool = False,
 ) -> ProfileResult:
     """Times an artifact, or a run's shipped one, in turn with the dense artifact of the same precision.
 
+    per_op: also time every operator, and keep that in the run for its report.
     accept: a kind of times that may pass the budget besides measured ones; None asks the run's recipe.
     Raises InputError when the file is no artifact, when the budget is a share and no dense artifact is there, or the
     device's times may not pass a budget.
@@ -54,6 +58,9 @@ def profile(
     with progress.task("time on the device", plan.rounds) as advance:
         timings = runs_on.time(sidecar.target, files, plan, lambda done, total: advance(1))
     relative = ratio(timings[0], timings[1]) if dense else None
+    operators = profile_operators(path, dense, device, threads) if per_op else None
+    if operators and run:
+        write_json(run / OPERATORS, operators)
     figures = None
     if budget:
         limit = budget.resolve(timings[1].latency.p50 if dense else 0.0)
@@ -69,6 +76,7 @@ def profile(
         dense_latency_ms=timings[1].latency if dense else None,
         ratio=relative,
         budget=figures,
+        operators=operators,
     )
 
 

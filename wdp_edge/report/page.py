@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wdp_edge.device import Kind
 from wdp_edge.report import units
+from wdp_edge.report.parts import micro, part_rows
 from wdp_edge.report.pictures import pictures
 from wdp_edge.report.record import Record, Widths
 from wdp_edge.results import PruneResult
@@ -42,6 +43,7 @@ def render(record: Record) -> str:
         quantity=units.quantity,
         duration=units.duration,
         moment=units.moment,
+        micro=micro,
         joined=units.joined,
         significant=units.significant,
         error=units.error,
@@ -54,6 +56,7 @@ def render(record: Record) -> str:
         verdict=verdict(record),
         rows=rows(record.result),
         pictures=pictures(record),
+        operator_tables=part_rows(record.operators) if record.operators else [],
         command=[shlex.quote(word) for word in record.manifest.command],
     )
 

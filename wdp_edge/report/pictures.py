@@ -12,6 +12,7 @@ from wdp_edge.report import plots
 from wdp_edge.report.record import Record, Widths
 from wdp_edge.report.style import inline_svg
 from wdp_edge.report.units import milliseconds
+from wdp_edge.report.waterfall import describe_waterfall, has_waterfall, plot_waterfall
 from wdp_edge.stages import CurvePoint, Measured, Round
 
 
@@ -39,6 +40,8 @@ def pictures(record: Record) -> dict[str, Markup]:
         add("table", partial(plots.plot_table, table), text)
     if (measured := record.measured) is not None:
         add("timing", partial(plots.plot_timing, measured), describe_timing(measured))
+    if (operators := record.operators) is not None and has_waterfall(operators):
+        add("waterfall", partial(plot_waterfall, operators), describe_waterfall(operators))
     return found
 
 

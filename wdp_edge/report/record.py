@@ -14,8 +14,8 @@ from wdp_edge.files import read_json
 from wdp_edge.plain import from_plain, read_as
 from wdp_edge.recipe import Recipe
 from wdp_edge.recipe_file import load_recipe
-from wdp_edge.results import PruneResult
-from wdp_edge.stages import MANIFEST, RECIPE, RESULT, Learned, Measured, Recovered, Selected, Verified
+from wdp_edge.results import OperatorProfiles, PruneResult
+from wdp_edge.stages import MANIFEST, OPERATORS, RECIPE, RESULT, Learned, Measured, Recovered, Selected, Verified
 from wdp_edge.structure import Structure
 
 T = TypeVar("T")
@@ -94,6 +94,7 @@ class Record:
     recovered: Recovered | None
     measured: Measured | None
     verified: Verified | None
+    operators: OperatorProfiles | None = None
 
     @property
     def name(self) -> str:
@@ -148,6 +149,7 @@ def read_record(run: Path) -> Record:
         recovered=_stage(stages / "recover.json", Recovered),
         measured=_stage(stages / "measure.json", Measured),
         verified=_stage(stages / "verify.json", Verified),
+        operators=_stage(run / OPERATORS, OperatorProfiles),
     )
 
 

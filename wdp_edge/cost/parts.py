@@ -1,0 +1,63 @@
+"""Which part of a Vision Transformer an operator of an exported file belongs to, by its place in the order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from wdp_edge.target import OperatorRole
+
+_LINEARS = 6  # q, k, v, proj, fc1 and fc2
+_MATMULS = 2
+
+
+class Part(StrEnum):
+    """Parts of a model that people think in. SCORES: all of attention between its linear layers."""
+
+    PATCH_EMBED = "patch embedding"
+    NORM = "norms, residuals"
+    QKV = "attention qkv"
+    SCORES = "attention scores"
+    PROJ = "attention proj"
+    MLP = "MLP"
+    HEAD = "head"
+
+
+def parts_of(roles: Sequence[OperatorRole], depth: int) -> list[tuple[Part, int | None]] | None:
+    """The part and the block (from 0; None outside the blocks) of every operator; None for an order we do not know.
+
+    Linear layers run in the order of the model. A norm that was rewritten for a delegate has a linear layer or two of
+    its own, which their number tells. Everything else belongs to what it stands between.
+    """
+    heavy = [i for i, role in enumerate(roles) if role in (OperatorRole.LINEAR, OperatorRole.MATMUL)]
+    linears = [i for i in heavy if roles[i] is OperatorRole.LINEAR]
+    in_norms, rest = divmod(len(linears) - 1 - _LINEARS * depth, 2 * depth + 1)
+    if in_norms < 0 or rest or len(heavy) - len(linears) != _MATMULS * depth:
+        return None
+    labels: dict[int, tuple[Part, int | None]] = dict(zip(linears, linear_labels(depth, in_norms), strict=True))
+    labels |= {i: (Part.SCORES, number // _MATMULS) for number, i in enumerate(i for i in heavy if i not in labels)}
+    return [labels[i] if i in labels else between(i, roles[i], heavy, labels) for i in range(len(roles))]
+
+
+def linear_labels(depth: int, in_norms: int) -> list[tuple[Part, int | None]]:
+    """Of every linear layer in the order of a model with this many of them in each norm."""
+    found: list[tuple[Part, int | None]] = []
+    for block in range(depth):
+        parts = [Part.NORM] * in_norms + [Part.QKV] * 3 + [Part.PROJ] + [Part.NORM] * in_norms + [Part.MLP] * 2
+        found += [(part, block) for part in parts]
+    return found + [(Part.NORM, None)] * in_norms + [(Part.HEAD, None)]
+
+
+def between(
+    place: int, role: OperatorRole, heavy: Sequence[int], labels: dict[int, tuple[Part, int | None]]
+) -> tuple[Part, int | None]:
+    """An operator without weights, by the labelled ones before and after it."""
+    before = next((labels[i] for i in reversed(heavy) if i < place), (Part.PATCH_EMBED, None))
+    after = next((labels[i] for i in heavy if i > place), (Part.HEAD, None))
+    if before[0] in (Part.QKV, Part.SCORES):
+        return Part.SCORES, before[1]
+    if before[0] is Part.PATCH_EMBED and role is not OperatorRole.NORM:
+        return before
+    if before[0] is Part.HEAD or before == after:
+        return before
+    return Part.NORM, after[1]
