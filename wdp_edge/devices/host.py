@@ -41,7 +41,7 @@ class Host(Protocol):
 
     name: as on the command line, such as "ssh:pi@board". kind: what its times are.
     Every method raises SetupError, in one sentence, for a device that is lost, refuses, is full or hangs.
-    Besides a bundle's own command, a device is asked for nothing but sh, test, mkdir, mv, rm, cat, df, uname, nproc
+    Besides a bundle's own command, a device is asked for nothing but sh, test, mkdir, mv, rm, cat, wc, df, uname, nproc
     and getprop.
     """
 
