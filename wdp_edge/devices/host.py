@@ -64,11 +64,11 @@ class Host(Protocol):
         """Runs a command, and ends it on the device too when it takes longer than `timeout` seconds."""
         ...
 
-    def stream(self, argv: Sequence[str], silence_seconds: float) -> Iterator[str]:
+    def stream(self, argv: Sequence[str], silence_seconds: float) -> Generator[str, None, None]:
         """The lines of a command's stdout while it runs.
 
         A command that says nothing for `silence_seconds` is ended, as is one whose lines nobody wants any more
-        (the iterator is closed). Raises SetupError, after the last line, when its exit code is not 0.
+        (the generator is closed). Raises SetupError, after the last line, when its exit code is not 0.
         """
         ...
 

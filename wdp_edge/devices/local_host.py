@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from wdp_edge.device import Kind
@@ -44,7 +44,7 @@ class LocalHost:
     def run(self, argv: Sequence[str], timeout: float) -> Completed:
         return run_process(argv, f"{argv[0]} on {self.name}", timeout)
 
-    def stream(self, argv: Sequence[str], silence_seconds: float) -> Iterator[str]:
+    def stream(self, argv: Sequence[str], silence_seconds: float) -> Generator[str, None, None]:
         what = f"{argv[0]} on {self.name}"
         done = yield from stream_process(argv, what, silence_seconds)
         demand(done, self.name, argv[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -88,7 +88,7 @@ class ShellHost(ABC):
         done = run_process(self._client(command.line), self._called(argv), timeout)
         return self._outcome(done, command)
 
-    def stream(self, argv: Sequence[str], silence_seconds: float) -> Iterator[str]:
+    def stream(self, argv: Sequence[str], silence_seconds: float) -> Generator[str, None, None]:
         command = remote_command(argv)
         client = self._client(command.line)
         done = yield from stream_process(client, self._called(argv), silence_seconds)
