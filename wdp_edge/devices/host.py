@@ -126,16 +126,23 @@ def last_words(said: str) -> str:
 
 
 def run_process(
-    argv: Sequence[str], what: str, timeout: float, *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    what: str,
+    timeout: float,
+    *,
+    stdin: int = subprocess.DEVNULL,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Completed:
-    """Runs a command of this machine to its end; its stdin stays open and empty. what: names it in messages.
+    """Runs a command of this machine to its end. what: names it in messages.
 
+    stdin: subprocess.PIPE gives one that stays open and empty while the command runs. env: is added to this one's.
     Raises SetupError when there is no such command, when it takes longer than `timeout` seconds (its process group is
     killed) or writes more than a text can be.
     """
     end = time.monotonic() + timeout
     texts = {"out": bytearray(), "err": bytearray()}
-    with _started(argv, cwd, env) as process:
+    with _started(argv, stdin, cwd, env) as process:
         for source, data in _output(process, lambda: end, what, f"not done after {timeout:.0f} s"):
             texts[source] += data
             if len(texts[source]) > _TEXT_LIMIT:
@@ -148,17 +155,18 @@ def stream_process(
     what: str,
     silence_seconds: float,
     *,
+    stdin: int = subprocess.DEVNULL,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Generator[str, None, Completed]:
     """The lines of the stdout of a command of this machine, while it runs; `yield from` gives how it ended.
 
-    Closing the generator kills it. `err` of the result is the end of what it said.
+    Closing the generator kills it. stdin, env: as in `run_process`. `err` of the result is the end of what it said.
     Raises SetupError when there is no such command, or when it says nothing for `silence_seconds` (its process group
     is killed).
     """
     rest, said = b"", b""
-    with _started(argv, cwd, env) as process:
+    with _started(argv, stdin, cwd, env) as process:
         limit = f"no word for {silence_seconds:.0f} s"
         for source, data in _output(process, lambda: time.monotonic() + silence_seconds, what, limit):
             if source == "err":
@@ -175,12 +183,14 @@ def stream_process(
 
 
 @contextlib.contextmanager
-def _started(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None) -> Iterator[subprocess.Popen[bytes]]:
+def _started(
+    argv: Sequence[str], stdin: int, cwd: Path | None, env: Mapping[str, str] | None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a group of its own, which is gone when the block ends."""
     try:
         process = subprocess.Popen(
             list(argv),
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -200,8 +210,8 @@ def _started(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str] | Non
                 os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for pipe in (process.stdin, process.stdout, process.stderr):
-            assert pipe is not None
-            pipe.close()
+            if pipe is not None:
+                pipe.close()
 
 
 def _output(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
+import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -85,13 +86,13 @@ class ShellHost(ABC):
 
     def run(self, argv: Sequence[str], timeout: float) -> Completed:
         command = remote_command(argv)
-        done = run_process(self._client(command.line), self._called(argv), timeout)
+        done = run_process(self._client(command.line), self._called(argv), timeout, stdin=subprocess.PIPE)
         return self._outcome(done, command)
 
     def stream(self, argv: Sequence[str], silence_seconds: float) -> Generator[str, None, None]:
         command = remote_command(argv)
         client = self._client(command.line)
-        done = yield from stream_process(client, self._called(argv), silence_seconds)
+        done = yield from stream_process(client, self._called(argv), silence_seconds, stdin=subprocess.PIPE)
         demand(self._outcome(done, command), self.name, PurePosixPath(argv[0]).name)
 
     def push(self, local: Path, remote: str) -> None:
@@ -131,11 +132,18 @@ class ShellHost(ABC):
     def _not_copied(self, done: Completed, folder: str) -> SetupError:
         """The sentence for a copy that failed. The copying protocols do not say that a disk is full: the disk does."""
         free = demand(self.run(["df", "-Pk", folder], ANSWER_SECONDS), self.name, "df")
-        fields = free.out.splitlines()[-1].split() if free.out else []
-        if len(fields) > 3 and fields[3].isdecimal() and int(fields[3]) < _FULL_KILOBYTES:
+        if _is_full(free.out):
             return disk_full(self.name)
         said = (done.err or done.out).strip().splitlines()
         return SetupError(
             f"A file cannot be copied to {folder} on {self.name}: {said[-1][-300:] if said else 'no reason given'}.",
             "Check that the folder can be written, then run again.",
         )
+
+
+def _is_full(said: str) -> bool:
+    """Whether `df -Pk` tells of a disk without space. One of no size, such as /proc, is not full."""
+    fields = said.splitlines()[-1].split() if said else []
+    if len(fields) < 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
+        return False
+    return int(fields[1]) > 0 and int(fields[3]) < _FULL_KILOBYTES

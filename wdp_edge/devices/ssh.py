@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import shutil
+import subprocess
 import tempfile
 import threading
 import weakref
@@ -179,7 +180,7 @@ class SshHost(ShellHost):
         wait = f"echo {_READY}; exec cat >/dev/null"
         options = ["-o", "ControlMaster=yes", "-o", "ControlPersist=no", "-o", _control_path(socket)]
         argv = ["ssh", "-T", *self._options(), *options, *self._port("-p"), "--", self.address.destination, wait]
-        connection = stream_process(argv, f"Logging in to {self.name}", _LOGIN_SECONDS)
+        connection = stream_process(argv, f"Logging in to {self.name}", _LOGIN_SECONDS, stdin=subprocess.PIPE)
         self._closer = weakref.finalize(self, _close, connection, folder)
         try:
             self._await(connection)
