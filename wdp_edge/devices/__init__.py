@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import functools
+
 from wdp_edge.device import Device
+from wdp_edge.devices.host import Host
 from wdp_edge.devices.local import LocalDevice
 from wdp_edge.errors import InputError
 
-_DEVICES = {LocalDevice.name: LocalDevice}
+FORMS = (LocalDevice.name, "ssh:user@host[:port]", "adb:SERIAL", "qemu:CPU")
 
 
 def device_names() -> list[str]:
-    return sorted(_DEVICES)
+    return [LocalDevice.name]
 
 
 def get_device(name: str) -> Device:
-    """The device called `name`. Raises InputError for an unknown one."""
-    if name not in _DEVICES:
-        raise InputError(f"There is no device '{name}'.", f"Known devices: {', '.join(device_names())}.")
-    return _DEVICES[name]()
+    """The device called `name`, in one of FORMS; nothing is connected yet, and one name is one device.
+
+    Raises InputError for a name of no device.
+    """
+    return LocalDevice() if name == LocalDevice.name else _remote(name)
+
+
+@functools.cache
+def _remote(name: str) -> Device:
+    from wdp_edge.devices.remote import RemoteDevice
+
+    return RemoteDevice(_host(name))
+
+
+def _host(name: str) -> Host:
+    scheme, _, rest = name.partition(":")
+    if scheme == "ssh":
+        from wdp_edge.devices.ssh import SshHost
+
+        return SshHost(rest)
+    if scheme == "adb":
+        from wdp_edge.devices.adb import AdbHost
+
+        return AdbHost(rest)
+    if scheme == "qemu":
+        from wdp_edge.devices.qemu import QemuHost
+
+        return QemuHost(rest)
+    raise InputError(f"There is no device '{name}'.", f"Known devices: {', '.join(FORMS)}.")

@@ -35,12 +35,11 @@ class LocalDevice:
     def probe(self) -> DeviceInfo:
         """CPU, cores this process may use, the features that decide its kernels, and the system."""
         facts = read_cpuinfo(Path("/proc/cpuinfo"))
-        flags = set((facts.get("flags") or facts.get("Features") or "").split())
         return DeviceInfo(
             name=self.name,
             model=cpu_model(facts),
             cores=usable_cores(),
-            features=tuple(f for f in _FEATURES if f in flags),
+            features=cpu_features(facts),
             system=f"{platform.system()} {platform.machine()}",
         )
 
@@ -89,11 +88,11 @@ class LocalDevice:
             return [from_plain(OperatorTime, one) for one in worker.receive()[0]["operators"]]
 
 
-def summarise(rounds: Sequence[Sequence[float]]) -> Timing:
+def summarise(rounds: Sequence[Sequence[float]], kind: Kind = Kind.MEASURED) -> Timing:
     """rounds: milliseconds of every run, per round."""
     every = sorted(t for times in rounds for t in times)
     p90 = every[min(len(every) - 1, int(0.9 * len(every)))]
-    latency = Latency(p50=statistics.median(every), p90=p90, min=every[0], kind=Kind.MEASURED)
+    latency = Latency(p50=statistics.median(every), p90=p90, min=every[0], kind=kind)
     # Other processes can only slow a run down, by taking the core, the caches or the memory, and long runs more
     # than short ones; the fastest run of a round is what survives a busy machine without bias.
     return Timing(latency, tuple(min(times) for times in rounds))
@@ -103,13 +102,25 @@ def read_cpuinfo(path: Path) -> dict[str, str]:
     """The first processor's entries of /proc/cpuinfo; {} where there is none."""
     if not path.is_file():
         return {}
-    first = path.read_text(encoding="utf-8", errors="replace").strip().split("\n\n")[0]
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
+    processors = parse_cpuinfo(path.read_text(encoding="utf-8", errors="replace"))
+    return processors[0] if processors else {}
 
 
-def cpu_model(facts: dict[str, str]) -> str:
-    """A name that tells one kind of CPU from another.
+def parse_cpuinfo(text: str) -> list[dict[str, str]]:
+    """The entries of each processor in the text of /proc/cpuinfo."""
+    blocks = [[line.partition(":") for line in block.splitlines()] for block in text.strip().split("\n\n")]
+    every = [{key.strip(): value.strip() for key, _, value in block} for block in blocks]
+    return [entries for entries in every if "processor" in entries]
+
+
+def cpu_features(facts: dict[str, str]) -> tuple[str, ...]:
+    """Those of a processor's features that decide which kernels a runtime picks."""
+    flags = set((facts.get("flags") or facts.get("Features") or "").split())
+    return tuple(f for f in _FEATURES if f in flags)
+
+
+def cpu_name(facts: dict[str, str]) -> str:
+    """A name that tells one kind of CPU from another; "" when the entries of /proc/cpuinfo hold none.
 
     Clouds hide the marketing name ("Intel(R) Xeon(R) Processor"), so family and model are part of it.
     """
@@ -117,6 +128,13 @@ def cpu_model(facts: dict[str, str]) -> str:
         return f"{name} ({facts.get('cpu family', '?')}/{facts.get('model', '?')}/{facts.get('stepping', '?')})"
     if part := facts.get("CPU part"):
         return f"Arm {facts.get('CPU implementer', '?')} part {part} revision {facts.get('CPU revision', '?')}"
+    return ""
+
+
+def cpu_model(facts: dict[str, str]) -> str:
+    """The name of this machine's CPU. facts: its entries of /proc/cpuinfo, {} where there are none."""
+    if name := cpu_name(facts):
+        return name
     if platform.system() == "Darwin":
         asked = subprocess.run(
             ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"],

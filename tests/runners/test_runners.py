@@ -1,0 +1,155 @@
+"""The native runners on this machine: every runtime against the same file in Python."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from native import TARGETS, events, export, needs, refused, run
+
+from wdp_edge.runners.build import Bundle, bundle
+from wdp_edge.target import get_target
+
+pytestmark = needs("cmake", "g++")
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A target's runner and three of its files: two sizes, and one that takes pixels."""
+
+    target: str
+    bundle: Bundle
+    small: Path
+    large: Path
+    pixels: Path
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    target = request.param
+    folder = tmp_path_factory.mktemp(target)
+    files = [export(target, folder, 8), export(target, folder, 4000), export(target, folder, 8, pixels=True)]
+    return Runner(target, bundle(target, platform.machine()), *files)
+
+
+def fixed_input(dtype: str) -> torch.Tensor:
+    """The runners' input, computed here from its definition."""
+    state, values = 1, []
+    for _ in range(48):
+        state = (state * 1664525 + 1013904223) % 2**32
+        values.append((state >> 8) / 8388608 - 1 if dtype == "float32" else state >> 24)
+    return torch.tensor(values, dtype=getattr(torch, dtype)).reshape(1, 3, 4, 4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_outputs_are_those_of_the_python_runtime(runner: Runner, dtype: str) -> None:
+    path = runner.small if dtype == "float32" else runner.pixels
+    loaded, _, done = events(run(runner.bundle, "--rounds", 1, "--runs", 1, path))
+    assert loaded["files"][0]["input"] == [1, 3, 4, 4] and loaded["files"][0]["dtype"] == dtype
+    expected = get_target(runner.target).load(path, 1)(fixed_input(dtype)).flatten()
+    output = done["outputs"][0]
+    assert output["count"] == 20
+    assert output["first"] == pytest.approx(expected[:16].tolist(), abs=1e-5)
+    assert output["abs_sum"] == pytest.approx(float(expected.abs().sum()), rel=1e-5)
+
+
+def test_rounds_runs_and_files_come_in_the_order_given(runner: Runner) -> None:
+    words = ("--rounds", 3, "--runs", 4, "--warmup", 0, "--threads", 1)
+    first, *rounds, last = events(run(runner.bundle, *words, runner.large, runner.small))
+    assert first["event"] == "loaded" and first["threads"] == 1 and len(first["files"]) == 2
+    assert [r["number"] for r in rounds] == [0, 1, 2]
+    assert all(len(times) == 4 and min(times) > 0 for r in rounds for times in r["ms"])
+    # 500 times the work: true on any machine, however busy
+    assert all(min(r["ms"][0]) > min(r["ms"][1]) for r in rounds)
+    assert last["event"] == "done" and len(last["outputs"]) == 2
+    assert last["outputs"][0] != last["outputs"][1]
+    assert last["peak_rss_bytes"] > 1_000_000
+
+
+def test_threads_and_cpus_are_honoured(runner: Runner) -> None:
+    """Seen from outside: threads of the process, and where it may run."""
+    tasks = {}
+    for threads in (1, 2):
+        words = ["--threads", threads, "--cpus", 0, "--rounds", 1_000_000, "--runs", 1, runner.large]
+        command = [*runner.bundle.argv(str(runner.bundle.folder)), *map(str, words)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert '"loaded"' in process.stdout.readline()
+            assert '"round"' in process.stdout.readline()
+            proc = Path("/proc") / str(process.pid)
+            status = (proc / "status").read_text()
+            tasks[threads] = len(list((proc / "task").iterdir()))
+            process.kill()
+        assert "Cpus_allowed_list:\t0\n" in status
+    assert tasks[2] == tasks[1] + 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "empty", "noise", "folder"])
+def test_a_file_that_is_none_is_refused_in_one_line(runner: Runner, damage: str, tmp_path: Path) -> None:
+    path = tmp_path / runner.small.name
+    whole = runner.small.read_bytes()
+    if damage == "folder":
+        path.mkdir()
+    elif damage != "missing":
+        content = {"cut": whole[: len(whole) // 3], "empty": b"", "noise": bytes(range(256)) * 8}[damage]
+        path.write_bytes(content)
+    line = refused(run(runner.bundle, "--rounds", 1, "--runs", 1, runner.small, path))
+    assert str(path) in line
+
+
+def test_damaged_bytes_never_end_without_a_word(runner: Runner, tmp_path: Path) -> None:
+    """Either the runtime notices, or it crashes and the runner says so, or the file is still a sound one."""
+    path = tmp_path / runner.small.name
+    for seed in range(6):
+        content = bytearray(runner.small.read_bytes())
+        for at in torch.randint(8, len(content), (60,), generator=torch.Generator().manual_seed(seed)):
+            content[at] ^= 0x5A
+        path.write_bytes(content)
+        done = run(runner.bundle, "--rounds", 1, "--runs", 1, path)
+        if done.returncode != 0:
+            assert str(path) in refused(done)
+        else:
+            assert events(done)[-1]["event"] == "done"
+
+
+def test_it_runs_where_there_is_nothing_else(runner: Runner, tmp_path: Path) -> None:
+    """In a root folder with the bundle and one file: no other library, no /proc, no /sys, no /dev."""
+    room = ["unshare", "--user", "--map-root-user", "chroot"]
+    if shutil.which("unshare") is None or subprocess.run([*room, "/", "true"], capture_output=True).returncode != 0:
+        pytest.skip("this system lets a user make no namespace: a root folder of its own cannot be tried")
+    root = tmp_path / "root"
+    shutil.copytree(runner.bundle.folder, root)
+    shutil.copyfile(runner.small, root / "model")
+    command = [*room, str(root), *runner.bundle.command, "--rounds", "1", "--runs", "1", "model"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    last = events(done)[-1]
+    assert last["outputs"][0]["count"] == 20
+    assert last["temperature"] is None and last["clock_mhz"] is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--rounds", "0"],
+        ["--runs", "-1"],
+        ["--threads", "two"],
+        ["--threads", "1x"],
+        ["--warmup", "-1"],
+        ["--cpus", "99999"],
+        ["--cpus", "0,,1"],
+        ["--cpus", ""],
+        ["--unknown"],
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(runner: Runner, words: list[str]) -> None:
+    line = refused(run(runner.bundle, *words, runner.small))
+    assert words[0].removeprefix("--") in line
+
+
+def test_no_file_is_refused(runner: Runner) -> None:
+    assert "usage: runner" in refused(run(runner.bundle, "--rounds", 1))

@@ -1,0 +1,276 @@
+"""A device behind a host: files and a native runner are carried there, timed, and their outputs checked."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wdp_edge.device import DeviceInfo, Kind, Timing, TimingPlan
+from wdp_edge.devices.events import Done, Event, Loaded, LoadedFile, Round, parse_event
+from wdp_edge.devices.host import Host, demand
+from wdp_edge.devices.local import cpu_features, cpu_name, parse_cpuinfo, summarise
+from wdp_edge.devices.process import SILENCE_SECONDS
+from wdp_edge.devices.reference import Reference, difference, references
+from wdp_edge.errors import InputError, SetupError
+from wdp_edge.files import sha256
+from wdp_edge.target import get_target
+
+if TYPE_CHECKING:
+    from wdp_edge.runners.build import Bundle
+
+_ANSWER_SECONDS = 60.0
+_THROTTLED = 0.9
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """cpus: numbers of the cores a runner may use, () for all. cooldown_seconds: a rest between rounds.
+
+    Raises InputError for negative numbers.
+    """
+
+    cpus: tuple[int, ...] = ()
+    cooldown_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if any(cpu < 0 for cpu in self.cpus):
+            raise InputError(f"There is no core {min(self.cpus)}.", "Cores are numbered from 0.")
+        if not 0 <= self.cooldown_seconds < math.inf:
+            raise InputError(f"Nothing can rest for {self.cooldown_seconds:g} s.", "Give seconds from 0 on.")
+
+
+@dataclass(frozen=True)
+class RunnerReport:
+    """What the runner tells beside times. temperature (°C), clock_mhz: before and after; None where hidden."""
+
+    runtime: str
+    files: tuple[LoadedFile, ...]
+    peak_rss_bytes: int
+    temperature: tuple[float, float] | None
+    clock_mhz: tuple[float, float] | None
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the clock fell by more than a tenth meanwhile."""
+        return self.clock_mhz is not None and self.clock_mhz[1] < _THROTTLED * self.clock_mhz[0]
+
+
+class Interrupted(SetupError):
+    """The device or its runner gave up.
+
+    timings: of the rounds that were finished, () when none was. Outputs are told at the end, so they are not checked.
+    """
+
+    def __init__(self, error: SetupError, timings: Sequence[Timing]) -> None:
+        super().__init__(error.message, error.hint)
+        self.timings = tuple(timings)
+
+
+class RemoteDevice:
+    """Times files on a host with the native runner of their target.
+
+    silence_seconds: how long a runner may say nothing before it counts as hung. make_bundle: gives the runner of a
+    target for an architecture; None builds it. report: of the last timing that was finished.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        options: RunnerOptions | None = None,
+        silence_seconds: float = SILENCE_SECONDS,
+        make_bundle: Callable[[str, str], Bundle] | None = None,
+    ) -> None:
+        self.name = host.name
+        self.report: RunnerReport | None = None
+        self._host = host
+        self._options = options or RunnerOptions()
+        self._silence_seconds = silence_seconds
+        self._make_bundle = make_bundle or _build
+        self._there: set[str] = set()
+        self._references: dict[tuple[str, str], Reference] = {}
+
+    def probe(self) -> DeviceInfo:
+        """The device's CPU, cores, features and system, and the product's name where it has one.
+
+        Raises SetupError when the device cannot be reached.
+        """
+        processors = parse_cpuinfo(self._ask("cat", "/proc/cpuinfo"))
+        cores = self._ask("nproc").strip()
+        android = self._ask("getprop", "ro.product.model").strip()
+        product = android or self._ask("cat", "/proc/device-tree/model").strip("\0\n ")
+        machine = self._ask("uname", "-m").strip()
+        system = "Android" if android else self._ask("uname", "-s").strip()
+        names = list(dict.fromkeys(filter(None, map(cpu_name, processors))))
+        return DeviceInfo(
+            name=self.name,
+            model=", ".join([*([product] if product else []), " + ".join(names) or machine]),
+            cores=int(cores) if cores.isdecimal() else len(processors),
+            features=cpu_features(processors[0]) if processors else (),
+            system=f"{system} {machine}",
+        )
+
+    def time(
+        self,
+        target: str,
+        artifacts: Sequence[Path],
+        plan: TimingPlan,
+        on_round: Callable[[int, int], None] | None = None,
+    ) -> list[Timing]:
+        """Times the artifacts in interleaved rounds in one process on the device, in the given order.
+
+        on_round(done, total) is told of every finished round.
+        Raises InputError for a file that is no artifact of `target` or whose outputs are wrong on the device,
+        Interrupted (a SetupError) with what was timed before when the device is lost or its runner fails.
+        """
+        get_target(target)
+        job = self._prepare(target, artifacts, plan)
+        rounds: list[tuple[tuple[float, ...], ...]] = []
+        try:
+            for ms in self._rounds(job):
+                rounds.append(ms)
+                if on_round is not None:
+                    on_round(len(rounds), plan.rounds)
+        except SetupError as error:
+            raise Interrupted(error, self._timings(rounds)) from error
+        return self._timings(rounds)
+
+    def _timings(self, rounds: Sequence[tuple[tuple[float, ...], ...]]) -> list[Timing]:
+        return [summarise(list(times), self._host.kind) for times in zip(*rounds, strict=True)]
+
+    def _prepare(self, target: str, artifacts: Sequence[Path], plan: TimingPlan) -> _Job:
+        """Files are known by their bytes: each is checked here and carried over once."""
+        digests = [sha256(path) for path in artifacts]
+        new = {d: path for d, path in zip(digests, artifacts, strict=True) if (target, d) not in self._references}
+        for digest, reference in zip(new, references(target, list(new.values())) if new else [], strict=True):
+            self._references[target, digest] = reference
+        bundle = self._make_bundle(target, self._host.arch())
+        folder = self._carry(bundle.folder, bundle.digest)
+        # What a bundle calls "." is its folder; so nothing has to change directories.
+        command = [folder + a[1:] if a == "." or a.startswith("./") else a for a in bundle.command]
+        remote = [self._carry(path, digest) for path, digest in zip(artifacts, digests, strict=True)]
+        expected = [self._references[target, digest] for digest in digests]
+        return _Job(command, remote, [path.name for path in artifacts], expected, plan)
+
+    def _carry(self, local: Path, name: str) -> str:
+        """The place of a file or folder on the device, where it is put unless it is there."""
+        remote = f"{self._host.workdir()}/{name}"
+        if remote in self._there:
+            return remote
+        if self._host.run(["test", "-e", remote], _ANSWER_SECONDS).code != 0:
+            part = f"{remote}.{secrets.token_hex(4)}.part"
+            try:
+                self._host.push(local, part)
+                demand(self._host.run(["mv", part, remote], _ANSWER_SECONDS), self.name, "mv")
+            except BaseException:
+                with contextlib.suppress(SetupError):  # the first error is the one to tell
+                    self._host.run(["rm", "-rf", part], _ANSWER_SECONDS)
+                raise
+        self._there.add(remote)
+        return remote
+
+    def _rounds(self, job: _Job) -> Iterator[tuple[tuple[float, ...], ...]]:
+        """Milliseconds of every run, per file, of each round."""
+        rest = self._options.cooldown_seconds
+        if rest == 0:
+            yield from self._launch(job, job.plan.rounds)
+            return
+        for number in range(job.plan.rounds):
+            if number:
+                time.sleep(rest)
+            # As the runner itself does within one process: every odd round goes backwards.
+            order = job if number % 2 == 0 else job.backwards()
+            for ms in self._launch(order, 1):
+                yield ms if order is job else ms[::-1]
+
+    def _launch(self, job: _Job, rounds: int) -> Iterator[tuple[tuple[float, ...], ...]]:
+        """One process on the device. Its outputs are checked when it is done, after the last round."""
+        with contextlib.closing(self._host.stream(self._argv(job, rounds), self._silence_seconds)) as lines:
+            events = (self._event(line) for line in lines)
+            loaded = self._loaded(job, next(events, None))
+            for number in range(rounds):
+                event = next(events, None)
+                if not isinstance(event, Round) or event.number != number or not job.holds(event):
+                    raise self._garbled(f"round {number} is missing or incomplete")
+                yield event.ms
+            done = next(events, None)
+            if not isinstance(done, Done) or next(events, None) is not None:
+                raise self._garbled("it does not end as it should")
+        self._check(job, done)
+        self.report = RunnerReport(loaded.runtime, loaded.files, done.peak_rss_bytes, done.temperature, done.clock_mhz)
+
+    def _loaded(self, job: _Job, event: Event | None) -> Loaded:
+        """The first event, when the runner sees in the files what the runtime here sees in them."""
+        if not isinstance(event, Loaded) or len(event.files) != len(job.files):
+            raise self._garbled("it does not say what it loaded")
+        for file, name, expected in zip(event.files, job.names, job.expected, strict=True):
+            if (file.input, file.dtype) != (expected.input, expected.dtype):
+                raise self._garbled(f"it sees other inputs in {name}")
+        return event
+
+    def _argv(self, job: _Job, rounds: int) -> list[str]:
+        plan = job.plan
+        counts = {"threads": plan.threads, "rounds": rounds, "runs": plan.runs, "warmup": plan.warmup}
+        options = [part for name, count in counts.items() for part in (f"--{name}", str(count))]
+        if self._options.cpus:
+            options += ["--cpus", ",".join(map(str, self._options.cpus))]
+        if self._host.kind is Kind.VIRTUAL:
+            options.append("--mark")
+        return [*job.command, *options, *job.files]
+
+    def _event(self, line: str) -> Event:
+        try:
+            return parse_event(line)
+        except ValueError as error:
+            raise self._garbled(f"{error} in {line[:80]!r}") from error
+
+    def _check(self, job: _Job, done: Done) -> None:
+        """Raises InputError unless every file gave on the device what it gives here."""
+        if len(done.outputs) != len(job.files):
+            raise self._garbled("it has not run every file")
+        for got, name, expected in zip(done.outputs, job.names, job.expected, strict=True):
+            if wrong := difference(got, expected.output):
+                raise InputError(
+                    f"{name} gives a wrong result on {self.name} ({wrong}), so its time means nothing.",
+                    "Export it with another precision, or take another version of its runtime.",
+                )
+
+    def _garbled(self, what: str) -> SetupError:
+        return SetupError(
+            f"The runner on {self.name} is not to be understood: {what}.",
+            "Check that nothing else on the device writes to the output of every command, such as a shell profile.",
+        )
+
+    def _ask(self, *argv: str) -> str:
+        """What a command says; "" when the device does not have it."""
+        done = self._host.run(argv, _ANSWER_SECONDS)
+        return done.out if done.code == 0 else ""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be run: the runner, the files on the device, their names and references here."""
+
+    command: list[str]
+    files: list[str]
+    names: list[str]
+    expected: list[Reference]
+    plan: TimingPlan
+
+    def backwards(self) -> _Job:
+        return _Job(self.command, self.files[::-1], self.names[::-1], self.expected[::-1], self.plan)
+
+    def holds(self, event: Round) -> bool:
+        """Whether a round has all times that were asked for."""
+        return len(event.ms) == len(self.files) and all(len(times) == self.plan.runs for times in event.ms)
+
+
+def _build(target: str, arch: str) -> Bundle:
+    from wdp_edge.runners.build import bundle
+
+    return bundle(target, arch)
