@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import typer
 from wdp_edge import progress
 from wdp_edge.errors import WdpError
 from wdp_edge.files import disk_error, to_plain
+from wdp_edge.native_output import stdout_to
 
 MET, MISSED, WRONG_INPUT, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
 
@@ -83,24 +83,8 @@ def _unexpected(error: Exception, as_json: bool) -> int:
 @contextlib.contextmanager
 def clean_stdout() -> Iterator[None]:
     """Whatever is printed meanwhile, by Python or by native code, goes to standard error."""
-    sys.stdout.flush()
-    saved = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        _flush_native()
-        os.dup2(saved, 1)
-        os.close(saved)
-
-
-def _flush_native() -> None:
-    """Empties the C library's buffers, which would otherwise reach the restored standard output later."""
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).fflush(None)
+    with stdout_to(2), contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 def given(settings: Mapping[str, Any]) -> dict[str, Any]:

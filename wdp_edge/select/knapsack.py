@@ -9,6 +9,8 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
+from wdp_edge.native_output import silent_stdout
+
 
 @dataclass(frozen=True)
 class Option:
@@ -32,17 +34,18 @@ def choose(choices: Sequence[Sequence[Option]], limit_ms: float) -> list[int] | 
     time = np.array([option.milliseconds for option in flat])
     columns = np.arange(len(flat))
     one_each = csr_array((np.ones(len(flat)), (owner, columns)), shape=(len(choices), len(flat)))
-    solution = milp(
-        # Scaled to one: HiGHS compares with absolute tolerances.
-        loss / max(float(np.abs(loss).max()), 1e-30),
-        integrality=np.ones(len(flat)),
-        bounds=Bounds(0, 1),
-        constraints=[
-            LinearConstraint(one_each, 1, 1),
-            LinearConstraint(csr_array(time[None, :] / limit_ms), -np.inf, 1.0),
-        ],
-        options={"mip_rel_gap": 1e-6, "time_limit": 20.0},
-    )
+    with silent_stdout():  # some builds of the solver print every solution that they polish
+        solution = milp(
+            # Scaled to one: HiGHS compares with absolute tolerances.
+            loss / max(float(np.abs(loss).max()), 1e-30),
+            integrality=np.ones(len(flat)),
+            bounds=Bounds(0, 1),
+            constraints=[
+                LinearConstraint(one_each, 1, 1),
+                LinearConstraint(csr_array(time[None, :] / limit_ms), -np.inf, 1.0),
+            ],
+            options={"mip_rel_gap": 1e-6, "time_limit": 20.0},
+        )
     if solution.x is None:
         return None
     taken = np.flatnonzero(solution.x > 0.5)
