@@ -88,15 +88,7 @@ RANGES: dict[str, Range] = {
 }
 
 
-def _devices() -> list[str]:
-    from wdp_edge.devices import device_names
-
-    return device_names()
-
-
 CHOICES: dict[str, Callable[[], list[str]]] = {
-    "prune.device": _devices,
-    "budget.device": _devices,
     "budget.target": target_names,
     "budget.precision": lambda: ["default", *(p.value for p in Precision)],
     "budget.accept": lambda: [k.value for k in Kind],
@@ -106,8 +98,16 @@ CHOICES: dict[str, Callable[[], list[str]]] = {
 }
 
 
+def _check_device(name: str) -> None:
+    from wdp_edge.devices import check_device
+
+    check_device(name)
+
+
 # Texts of a form of their own; an empty one means that nothing is asked.
 FORMS: dict[str, Callable[[str], object]] = {
+    "prune.device": _check_device,
+    "budget.device": _check_device,
     "prune.latency_budget": parse_budget,
     "budget.latency": parse_budget,
     "budget.size": parse_bytes,

@@ -31,7 +31,10 @@ Precision = Annotated[
     str | None,
     typer.Option("--precision", metavar="NAME", help="fp32, int8-dynamic …; default: the target's choice."),
 ]
-Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="Where files are timed: local.")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="Where files are timed: local, ssh:…, adb:… or qemu:CPU."),
+]
 Accept = Annotated[
     str | None,
     typer.Option("--accept", metavar="KIND", help="Let virtual or estimated times pass the budget."),

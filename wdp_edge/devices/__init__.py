@@ -12,8 +12,12 @@ from wdp_edge.errors import InputError
 FORMS = (LocalDevice.name, "ssh:user@host[:port]", "adb:SERIAL", "qemu:CPU")
 
 
-def device_names() -> list[str]:
-    return [LocalDevice.name]
+def check_device(name: str) -> None:
+    """Raises InputError for a name that has none of FORMS; nothing is connected."""
+    scheme, colon, rest = name.partition(":")
+    known = {form.partition(":")[0] for form in FORMS if ":" in form}
+    if name != LocalDevice.name and not (scheme in known and colon and rest):
+        raise InputError(f"There is no device '{name}'.", f"Known devices: {', '.join(FORMS)}.")
 
 
 def get_device(name: str) -> Device:
@@ -21,6 +25,7 @@ def get_device(name: str) -> Device:
 
     Raises InputError for a name of no device.
     """
+    check_device(name)
     return LocalDevice() if name == LocalDevice.name else _remote(name)
 
 
@@ -41,8 +46,6 @@ def _host(name: str) -> Host:
         from wdp_edge.devices.adb import AdbHost
 
         return AdbHost(rest)
-    if scheme == "qemu":
-        from wdp_edge.devices.qemu import QemuHost
+    from wdp_edge.devices.qemu import QemuHost
 
-        return QemuHost(rest)
-    raise InputError(f"There is no device '{name}'.", f"Known devices: {', '.join(FORMS)}.")
+    return QemuHost(rest)
