@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from wdp_edge.device import Kind
-from wdp_edge.devices.host import Completed, arch_of, check_path, demand, disk_full, run_process, stream_process
+from wdp_edge.devices.host import Completed, arch_of, called, check_path, demand, disk_full, run_process, stream_process
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import atomic_path, size_of
 
@@ -92,7 +92,7 @@ class ShellHost(ABC):
         command = remote_command(argv)
         client = self._client(command.line)
         done = yield from stream_process(client, self._called(argv), silence_seconds, stdin=subprocess.PIPE)
-        demand(self._outcome(done, command), self.name, PurePosixPath(argv[0]).name)
+        demand(self._outcome(done, command), self.name, called(argv))
 
     def push(self, local: Path, remote: str) -> None:
         size = size_of(local)
@@ -120,7 +120,7 @@ class ShellHost(ABC):
         return self._workdir
 
     def _called(self, argv: Sequence[str]) -> str:
-        return f"{PurePosixPath(argv[0]).name} on {self.name}"
+        return f"{called(argv)} on {self.name}"
 
     def _outcome(self, done: Completed, command: RemoteCommand) -> Completed:
         ended = outcome(done, command.mark)
