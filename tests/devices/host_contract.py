@@ -55,11 +55,8 @@ class HostContract:
     def test_a_command_gets_no_input(self, host: Host) -> None:
         assert host.run(["cat"], SECONDS).out == ""
 
-    def test_a_missing_command_is_an_exit_code_or_an_error(self, host: Host) -> None:
-        try:
-            assert host.run(["no-such-command"], SECONDS).code == 127
-        except SetupError as error:
-            assert "no-such-command" in error.message
+    def test_a_missing_command_has_the_code_of_a_shell(self, host: Host) -> None:
+        assert host.run(["no-such-command"], SECONDS).code == 127
 
     def test_lines_come_while_the_command_runs(self, host: Host) -> None:
         # It ends only when it is told that its first line has arrived.

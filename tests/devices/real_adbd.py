@@ -109,8 +109,12 @@ class Adbd:
             env={**os.environ, "ADBD_PORT": str(PORT), "XDG_CACHE_HOME": str(self.cache)},
             stderr=(self.folder / "adbd.log").open("ab"),
         )
-        self.adb("connect", self.serial)
-        wait_until(lambda: "device" in self.adb("-s", self.serial, "get-state"))
+
+        def ready() -> bool:
+            self.adb("connect", self.serial)
+            return "device" in self.adb("-s", self.serial, "get-state")
+
+        wait_until(ready)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -154,5 +158,9 @@ def start_adbd(folder: Path, tmpfs_bytes: int = 0) -> Adbd:
         f'exec {" ".join(device.inside())} {shutil.which("adb")} "$@"\n'
     )
     adb.chmod(0o755)
-    device.start()
+    try:
+        device.start()
+    except BaseException:
+        device.stop()
+        raise
     return device

@@ -118,13 +118,15 @@ def test_damaged_bytes_never_end_without_a_word(runner: Runner, tmp_path: Path) 
 
 
 def test_it_runs_where_there_is_nothing_else(runner: Runner, tmp_path: Path) -> None:
-    """In a root folder with the bundle and one file: no other library, no /proc, no /sys, no /dev."""
+    """In a root folder with the bundle, one file and what describes the CPU: no other library, no /sys, no /dev."""
     room = ["unshare", "--user", "--map-root-user", "chroot"]
     if shutil.which("unshare") is None or subprocess.run([*room, "/", "true"], capture_output=True).returncode != 0:
         pytest.skip("this system lets a user make no namespace: a root folder of its own cannot be tried")
     root = tmp_path / "root"
     shutil.copytree(runner.bundle.folder, root)
     shutil.copyfile(runner.small, root / "model")
+    (root / "proc").mkdir()
+    shutil.copyfile("/proc/cpuinfo", root / "proc" / "cpuinfo")
     command = [*room, str(root), *runner.bundle.command, "--rounds", "1", "--runs", "1", "model"]
     done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
     last = events(done)[-1]

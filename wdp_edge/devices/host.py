@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from wdp_edge.device import Kind
@@ -61,7 +61,10 @@ class Host(Protocol):
         ...
 
     def run(self, argv: Sequence[str], timeout: float) -> Completed:
-        """Runs a command, and ends it on the device too when it takes longer than `timeout` seconds."""
+        """Runs a command, and ends it on the device too when it takes longer than `timeout` seconds.
+
+        One that the device does not have gives code 127.
+        """
         ...
 
     def stream(self, argv: Sequence[str], silence_seconds: float) -> Generator[str, None, None]:
@@ -98,6 +101,12 @@ def arch_of(machine: str, name: str) -> str:
             "There are runners for 64-bit x86 and 64-bit Arm only.",
         )
     return ARCHES[machine]
+
+
+def called(argv: Sequence[str]) -> str:
+    """The name of the program that a command runs, also where it is started through its own loader."""
+    loaded = argv[3] if len(argv) > 3 and argv[1] == "--library-path" else argv[0]
+    return PurePosixPath(loaded).name
 
 
 def demand(done: Completed, name: str, what: str) -> Completed:

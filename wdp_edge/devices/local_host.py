@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from wdp_edge.device import Kind
-from wdp_edge.devices.host import Completed, arch_of, check_path, demand, run_process, stream_process
+from wdp_edge.devices.host import Completed, arch_of, called, check_path, demand, run_process, stream_process
 from wdp_edge.files import atomic_path, disk_error
 
 
@@ -42,12 +42,14 @@ class LocalHost:
             shutil.copyfile(check_path(remote), temporary)
 
     def run(self, argv: Sequence[str], timeout: float) -> Completed:
-        return run_process(argv, f"{argv[0]} on {self.name}", timeout)
+        if shutil.which(argv[0]) is None:
+            return Completed(127, "", f"{argv[0]}: not found\n")
+        return run_process(argv, f"{called(argv)} on {self.name}", timeout)
 
     def stream(self, argv: Sequence[str], silence_seconds: float) -> Generator[str, None, None]:
-        what = f"{argv[0]} on {self.name}"
+        what = f"{called(argv)} on {self.name}"
         done = yield from stream_process(argv, what, silence_seconds)
-        demand(done, self.name, argv[0])
+        demand(done, self.name, called(argv))
 
     def workdir(self) -> str:
         try:

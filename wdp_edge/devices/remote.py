@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wdp_edge.device import DeviceInfo, Kind, Timing, TimingPlan
+from wdp_edge.device import DeviceInfo, Timing, TimingPlan
 from wdp_edge.devices.events import Done, Event, Loaded, LoadedFile, Round, parse_event
 from wdp_edge.devices.host import Host, demand
 from wdp_edge.devices.local import cpu_features, cpu_name, parse_cpuinfo, summarise
@@ -151,11 +151,9 @@ class RemoteDevice:
             self._references[target, digest] = reference
         bundle = self._make_bundle(target, self._host.arch())
         folder = self._carry(bundle.folder, bundle.digest)
-        # What a bundle calls "." is its folder; so nothing has to change directories.
-        command = [folder + a[1:] if a == "." or a.startswith("./") else a for a in bundle.command]
         remote = [self._carry(path, digest) for path, digest in zip(artifacts, digests, strict=True)]
         expected = [self._references[target, digest] for digest in digests]
-        return _Job(command, remote, [path.name for path in artifacts], expected, plan)
+        return _Job(bundle.argv(folder), remote, [path.name for path in artifacts], expected, plan)
 
     def _carry(self, local: Path, name: str) -> str:
         """The place of a file or folder on the device, where it is put unless it is there."""
@@ -219,8 +217,6 @@ class RemoteDevice:
         options = [part for name, count in counts.items() for part in (f"--{name}", str(count))]
         if self._options.cpus:
             options += ["--cpus", ",".join(map(str, self._options.cpus))]
-        if self._host.kind is Kind.VIRTUAL:
-            options.append("--mark")
         return [*job.command, *options, *job.files]
 
     def _event(self, line: str) -> Event:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from wdp_edge.device import Kind
-from wdp_edge.devices.host import Completed, arch_of, check_path, demand, disk_full, run_process, stream_process
+from wdp_edge.devices.host import Completed, arch_of, called, check_path, demand, disk_full, run_process, stream_process
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import atomic_path, size_of
 
 ANSWER_SECONDS = 60.0
 _SLOWEST_BYTES_PER_SECOND = 100_000
-_FULL_KILOBYTES = 1024
 
 # Android lets its shell write nowhere else; Linux has a folder for such things.
 _WORKDIR = (
@@ -93,13 +92,13 @@ class ShellHost(ABC):
         command = remote_command(argv)
         client = self._client(command.line)
         done = yield from stream_process(client, self._called(argv), silence_seconds, stdin=subprocess.PIPE)
-        demand(self._outcome(done, command), self.name, PurePosixPath(argv[0]).name)
+        demand(self._outcome(done, command), self.name, called(argv))
 
     def push(self, local: Path, remote: str) -> None:
         size = size_of(local)
         done = self._copy(local.absolute(), check_path(remote), ANSWER_SECONDS + size / _SLOWEST_BYTES_PER_SECOND)
         if done.code != 0:
-            raise self._not_copied(done, str(PurePosixPath(remote).parent))
+            raise self._not_copied(done, str(PurePosixPath(remote).parent), size)
 
     def pull(self, remote: str, local: Path) -> None:
         count = self.run(["sh", "-c", 'wc -c <"$0"', check_path(remote)], ANSWER_SECONDS)
@@ -121,7 +120,7 @@ class ShellHost(ABC):
         return self._workdir
 
     def _called(self, argv: Sequence[str]) -> str:
-        return f"{PurePosixPath(argv[0]).name} on {self.name}"
+        return f"{called(argv)} on {self.name}"
 
     def _outcome(self, done: Completed, command: RemoteCommand) -> Completed:
         ended = outcome(done, command.mark)
@@ -129,21 +128,22 @@ class ShellHost(ABC):
             raise self._lost(done.err)
         return ended
 
-    def _not_copied(self, done: Completed, folder: str) -> SetupError:
-        """The sentence for a copy that failed. The copying protocols do not say that a disk is full: the disk does."""
+    def _not_copied(self, done: Completed, folder: str, size: int) -> SetupError:
+        """The sentence for a copy of `size` bytes that failed. sftp does not say that a disk is full: the disk does."""
+        said = f"{done.err}\n{done.out}".strip().splitlines()
         free = demand(self.run(["df", "-Pk", folder], ANSWER_SECONDS), self.name, "df")
-        if _is_full(free.out):
+        if any("No space left on device" in line for line in said) or _is_full(free.out, size):
             return disk_full(self.name)
-        said = (done.err or done.out).strip().splitlines()
+        reason = said[0].strip()[-300:] if said else "no reason given"
         return SetupError(
-            f"A file cannot be copied to {folder} on {self.name}: {said[-1][-300:] if said else 'no reason given'}.",
+            f"A file cannot be copied to {folder} on {self.name}: {reason}.",
             "Check that the folder can be written, then run again.",
         )
 
 
-def _is_full(said: str) -> bool:
-    """Whether `df -Pk` tells of a disk without space. One of no size, such as /proc, is not full."""
+def _is_full(said: str, size: int) -> bool:
+    """Whether `df -Pk` tells of a disk without space for `size` bytes. One of no size, such as /proc, is not full."""
     fields = said.splitlines()[-1].split() if said else []
     if len(fields) < 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
         return False
-    return int(fields[1]) > 0 and int(fields[3]) < _FULL_KILOBYTES
+    return int(fields[1]) > 0 and int(fields[3]) < size / 1024

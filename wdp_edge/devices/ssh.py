@@ -137,8 +137,8 @@ class SshHost(ShellHost):
         places = [str(p) if isinstance(p, Path) else f"{self._scp_host()}:{p}" for p in (source, destination)]
         flags = ["-q", "-r", "-p", *self._shared(), *self._port("-P")]
         done = run_process(["scp", *flags, "--", *places], f"scp to {self.name}", timeout)
-        if done.code != 0 and "subsystem request failed" in done.err:
-            # Small servers (dropbear) have no sftp; scp then still has its older protocol.
+        if done.code != 0 and "Connection closed" in done.err:
+            # Small servers (dropbear) have no sftp, which ssh tells no better; scp then still has its older protocol.
             done = run_process(["scp", "-O", *flags, "--", *places], f"scp to {self.name}", timeout)
         return done
 

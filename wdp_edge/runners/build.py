@@ -175,9 +175,19 @@ def soname(name: str) -> str:
 
 def tool(name: str) -> str:
     """The program's path. Raises SetupError when it is not installed."""
-    if found := shutil.which(name):
+    if found := find_tool(name):
         return found
     raise SetupError(f"{name} is not installed.", f"Install it with: {install_command(name)}")
+
+
+def find_tool(name: str) -> str | None:
+    """The program's path: an installed one, or one that `wdp_edge.devices.setup` unpacked; None when there is none."""
+    return shutil.which(name) or shutil.which(name, path=str(tools_folder() / "bin"))
+
+
+def tools_folder() -> Path:
+    """Where tools are unpacked that the system lacks."""
+    return cache_folder() / "tools"
 
 
 def install_command(name: str) -> str:
@@ -185,7 +195,8 @@ def install_command(name: str) -> str:
     packages = {"gcc": "gcc", "g++": "g++", "cmake": "cmake ninja-build", "qemu-aarch64": "qemu-user"}
     cross = re.fullmatch(r"(\w+)-linux-gnu-(gcc|g\+\+)", name)
     package = f"g++-{cross[1].replace('_', '-')}-linux-gnu" if cross else packages[name]
-    return f"sudo apt-get install {package}"
+    without_root = " (or without root: wdp-edge devices setup qemu)" if cross or name == "qemu-aarch64" else ""
+    return f"sudo apt-get install {package}{without_root}"
 
 
 def run(command: list[str], what: str) -> str:

@@ -47,7 +47,7 @@ class Runtime:
 
         Raises SetupError when it is not installed.
         """
-        if find_spec(self.folder) is None:
+        if not is_installed(self):
             raise SetupError(
                 f"The runner needs {self.package}.", f"Install it with: pip install 'wdp-edge[{_EXTRAS[self.part]}]'"
             )
@@ -72,6 +72,10 @@ RUNTIMES = {
     "onnx": Runtime("onnx", "onnxruntime", "onnxruntime", ("capi/libonnxruntime.so.",), ("capi/libonnxruntime.so.*",)),
 }
 _EXTRAS = {runtime.part: target for target, runtime in RUNTIMES.items()}
+
+
+def is_installed(runtime: Runtime) -> bool:
+    return find_spec(runtime.folder) is not None
 
 
 def runtime_of(target: str) -> Runtime:
