@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wdp_edge.pipeline.inspect import inspect
     from wdp_edge.pipeline.profile import profile
     from wdp_edge.pipeline.prune import prune
+    from wdp_edge.pipeline.set_up import set_up
     from wdp_edge.pipeline.source import dense_run
     from wdp_edge.pipeline.table import table
     from wdp_edge.pipeline.verify import verify
@@ -48,6 +49,7 @@ _HOMES = {
     "load_recipe": "wdp_edge.recipe_file",
     "profile": "wdp_edge.pipeline.profile",
     "prune": "wdp_edge.pipeline.prune",
+    "set_up": "wdp_edge.pipeline.set_up",
     "table": "wdp_edge.pipeline.table",
     "verify": "wdp_edge.pipeline.verify",
 }
@@ -66,6 +68,7 @@ __all__ = [
     "profile",
     "prune",
     "report",
+    "set_up",
     "table",
     "verify",
 ]

@@ -267,6 +267,24 @@ class EvaluateResult:
 
 
 @dataclass(frozen=True)
+class SetupStep:
+    """One thing that was done. files: downloaded; bytes: of these, None where the server does not tell."""
+
+    title: str
+    files: list[str]
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class SetupResult:
+    """`wdp_edge.set_up`: what was missing for a kind of device and is there now."""
+
+    name: str
+    steps: list[SetupStep]
+    version: int = RESULT_VERSION
+
+
+@dataclass(frozen=True)
 class ReportResult:
     """`wdp_edge.report`: where the page is."""
 

@@ -21,7 +21,20 @@ HEAVY = (
     "matplotlib",
     "PIL",
 )
-COMMANDS = ("init", "prune", "export", "verify", "inspect", "profile", "evaluate", "check", "table", "report", "demo")
+COMMANDS = (
+    "init",
+    "prune",
+    "export",
+    "verify",
+    "inspect",
+    "profile",
+    "evaluate",
+    "check",
+    "table",
+    "report",
+    "demo",
+    "devices setup",
+)
 
 
 def imported_by(code: str) -> set[str]:
@@ -31,7 +44,7 @@ def imported_by(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+@pytest.mark.parametrize("words", [["--help"], ["--version"], *([*name.split(), "--help"] for name in COMMANDS)])
 def test_help_imports_no_runtime(words: list[str]) -> None:
     modules = imported_by(f"from wdp_edge.cli import main\nassert main({words!r}) == 0")
     assert "typer" in modules
@@ -46,7 +59,7 @@ def test_importing_the_library_imports_no_runtime() -> None:
 
 def test_help_names_every_command() -> None:
     done = subprocess.run([sys.executable, "-m", "wdp_edge", "--help"], capture_output=True, text=True, check=True)
-    assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
+    assert all(f"\n  {name.split()[0]} " in done.stdout for name in COMMANDS)
     summaries = done.stdout.partition("Commands:")[2]
     assert "..." not in summaries
     assert done.stderr == ""
@@ -68,7 +81,9 @@ def flags() -> list[tuple[str, str]]:
     """Every (command, option) of the command line."""
     group = typer.main.get_command(app)
     found = [("", option) for p in group.params for option in p.opts if option.startswith("--")]
-    for name, command in group.commands.items():
+    commands = dict(group.commands)
+    commands |= {f"devices {name}": command for name, command in commands.pop("devices").commands.items()}
+    for name, command in commands.items():
         found += [(name, option) for p in command.params for option in p.opts if option.startswith("--")]
     return found
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wdp_edge.cli import check, demo, evaluate, export, init, inspect, profile, prune, report, table, verify
+from wdp_edge.cli import check, demo, devices, evaluate, export, init, inspect, profile, prune, report, table, verify
 from wdp_edge.cli._shared import INTERRUPTED, MET, WRONG_INPUT, fail
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -27,6 +27,7 @@ app = typer.Typer(
 for module in (init, prune, export, verify, inspect, profile, evaluate, check, table, report, demo):
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
+app.add_typer(devices.devices, name="devices")
 
 
 @app.callback(invoke_without_command=True)

@@ -18,6 +18,7 @@ from wdp_edge.results import (
     ProfileResult,
     PruneResult,
     ReportResult,
+    SetupResult,
     TriedFigures,
     VerifyResult,
 )
@@ -80,7 +81,7 @@ def show_verify(result: VerifyResult) -> None:
 def _artifacts(title: str, artifacts: Sequence[ArtifactFigures]) -> None:
     """agree: share of images in the model's class. cosine: of logits without their mean, smallest over the images.
 
-    close: as the recipe's [verify] asks.
+    right: share of images in their own class. ok: as close as the recipe's [verify] asks.
     """
     from wdp_edge.report.units import NONE, milliseconds, quantity, share
 
@@ -89,10 +90,10 @@ def _artifacts(title: str, artifacts: Sequence[ArtifactFigures]) -> None:
         "precision": [a.precision for a in artifacts],
         "agree": [share(a.parity.agreement, 1) for a in artifacts],
         "cosine": [f"{a.parity.cosine_centred:.4f}" for a in artifacts],
-        "accuracy": [share(a.accuracy, 1) for a in artifacts],
+        "right": [share(a.accuracy, 1) for a in artifacts],
         "size": [quantity(a.bytes, "B") for a in artifacts],
         "p50": [milliseconds(a.latency_ms.p50) if a.latency_ms else NONE for a in artifacts],
-        "close": ["yes" if a.verified else "NO" for a in artifacts],
+        "ok": ["yes" if a.verified else "NO" for a in artifacts],
     }
     if not any(a.latency_ms for a in artifacts):
         del columns["p50"]
@@ -155,6 +156,11 @@ def show_evaluate(result: EvaluateResult) -> None:
         f"{near(result.path)}: {share(result.accuracy)} of {result.images} images right, "
         f"through the runtime of {result.target}."
     )
+
+
+def show_setup(result: SetupResult) -> None:
+    print_line(f"{len(result.steps)} things were missing and are there now." if result.steps else "All is there.")
+    print_line(f"Devices {result.name}:… are ready.")
 
 
 def show_report(result: ReportResult) -> None:
