@@ -18,6 +18,8 @@ import pytest
 from real_sshd import free_port, wait_until
 
 PORT = 5599
+# Not the one that a device puts before it on PATH.
+ADB = shutil.which("adb")
 TOOLS = ("adb", "unshare", "nsenter", "ip", "mount", "apt-get", "dpkg-deb")
 
 
@@ -155,7 +157,7 @@ def start_adbd(folder: Path, tmpfs_bytes: int = 0) -> Adbd:
     adb = device.bin / "adb"
     adb.write_text(
         f"#!/bin/sh\nexport HOME='{folder / 'home'}' ANDROID_ADB_SERVER_PORT={free_port()}\n"
-        f'exec {" ".join(device.inside())} {shutil.which("adb")} "$@"\n'
+        f'exec {" ".join(device.inside())} {ADB} "$@"\n'
     )
     adb.chmod(0o755)
     try:

@@ -21,7 +21,7 @@ from wdp_edge.errors import InputError, SetupError
 from wdp_edge.models.spec import create
 from wdp_edge.models.surgery import build
 from wdp_edge.models.vit import structure_of
-from wdp_edge.runners.build import bundle
+from wdp_edge.runners.build import bundle, plugin
 from wdp_edge.target import ExportOptions, Precision, get_target
 
 TOOLS = ("cmake", "gcc", EMULATOR, "aarch64-linux-gnu-g++")
@@ -166,6 +166,24 @@ def test_cores_are_described_as_they_are(cpu: str, tmp_path: Path) -> None:
     # Linux shows "evtstrm", a timer of its own; qemu does not.
     assert features - {"evtstrm"} <= {name for bit, name in enumerate(HWCAPS) if hwcap >> bit & 1}
     assert host.run(["cat", "/proc/cpuinfo"], 60).out == core.cpuinfo()
+
+
+@emulated
+@pytest.mark.parametrize("loops", [1, 1000, 70_000])
+def test_every_instruction_is_counted_once(loops: int, tmp_path: Path) -> None:
+    """Between the two system calls: 3 instructions to set up, 2 in every loop, and the second call itself."""
+    source, program, counts = tmp_path / "loop.S", tmp_path / "loop", tmp_path / "counts"
+    source.write_text(
+        ".globl _start\n_start: mov x8, 9999\n mov x0, 1\n svc 0\n"
+        f" ldr x1, ={loops}\n1: subs x1, x1, 1\n b.ne 1b\n"
+        " mov x8, 9999\n mov x0, 2\n svc 0\n mov x8, 93\n mov x0, 0\n svc 0\n"
+    )
+    subprocess.run(["aarch64-linux-gnu-gcc", "-nostdlib", "-static", "-o", program, source], check=True)
+    emulator = shutil.which(EMULATOR)
+    assert emulator is not None
+    counter = plugin(plugin_interface(emulator))
+    subprocess.run([emulator, "-plugin", f"{counter},out={counts}", program], check=True)
+    assert counts.read_text() == f"{3 + 2 * loops + 1}\n"
 
 
 def test_the_machine_around_is_not_seen(host: QemuHost) -> None:

@@ -65,10 +65,11 @@ def parse_event(line: str) -> Event:
         data = json.loads(line)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if not isinstance(data, Mapping) or data.get("event") not in _PARSERS:
+    kind = data.get("event") if isinstance(data, Mapping) else None
+    if not isinstance(kind, str) or kind not in _PARSERS:
         raise ValueError("no event")
     try:
-        return _PARSERS[data["event"]](data)
+        return _PARSERS[kind](data)
     except KeyError as error:
         raise ValueError(f"no {error}") from error
 
