@@ -32,7 +32,7 @@ class Latency:
 class Timing:
     """Latency over all runs, and the fastest run of each interleaved round (in ms) for drift-free comparisons.
 
-    peak_memory: bytes of the process that ran the file, where the device tells.
+    peak_memory: bytes of the process that ran the file (and those timed with it), where the device tells.
     """
 
     latency: Latency

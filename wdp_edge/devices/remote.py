@@ -7,11 +7,11 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wdp_edge.device import DeviceInfo, Timing, TimingPlan
+from wdp_edge.device import DeviceInfo, Kind, Timing, TimingPlan
 from wdp_edge.devices.events import Done, Event, Loaded, LoadedFile, Round, parse_event
 from wdp_edge.devices.host import Host, demand
 from wdp_edge.devices.local import cpu_features, cpu_name, parse_cpuinfo, summarise
@@ -87,6 +87,7 @@ class RemoteDevice:
         make_bundle: Callable[[str, str], Bundle] | None = None,
     ) -> None:
         self.name = host.name
+        self.kind = host.kind
         self.report: RunnerReport | None = None
         self._host = host
         self._options = options or RunnerOptions()
@@ -124,21 +125,29 @@ class RemoteDevice:
     ) -> list[Timing]:
         """Times the artifacts in interleaved rounds in one process on the device, in the given order.
 
+        An emulator counts the same in every run, so there one run of one round stands for all.
         on_round(done, total) is told of every finished round.
         Raises InputError for a file that is no artifact of `target` or whose outputs are wrong on the device,
         Interrupted (a SetupError) with what was timed before when the device is lost or its runner fails.
         """
         get_target(target)
+        asked = plan.rounds
+        if self.kind is Kind.VIRTUAL:
+            plan = replace(plan, rounds=1, runs=1, warmup=1)
         job = self._prepare(target, artifacts, plan)
         rounds: list[tuple[tuple[float, ...], ...]] = []
         try:
             for ms in self._rounds(job):
                 rounds.append(ms)
                 if on_round is not None:
-                    on_round(len(rounds), plan.rounds)
+                    on_round(len(rounds), asked)
         except SetupError as error:
             raise Interrupted(error, self._timings(rounds)) from error
-        return self._timings(rounds)
+        for number in range(plan.rounds + 1, asked + 1):
+            if on_round is not None:
+                on_round(number, asked)
+        peak = self.report.peak_rss_bytes if self.report else None
+        return [replace(timing, peak_memory=peak) for timing in self._timings(rounds)]
 
     def _timings(self, rounds: Sequence[tuple[tuple[float, ...], ...]]) -> list[Timing]:
         return [summarise(list(times), self._host.kind) for times in zip(*rounds, strict=True)]
