@@ -13,7 +13,7 @@ OMP_WAIT_POLICY ?= PASSIVE
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint bench-step bench-table bench-export clean
+.PHONY: help install demo test test-all lint bench-step bench-table bench-export bench-devices clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench-step: $(STAMP) ## a learning step against a plain fine-tuning step: time a
 
 bench-table: $(STAMP) ## predicted against measured latency of random structures
 	$(BIN)/python benchmarks/bench_table.py $(BENCH_ARGS)
+
+bench-devices: $(STAMP) ## instruction counts of an emulator against measured time
+	$(BIN)/python benchmarks/bench_devices.py $(BENCH_ARGS)
 
 bench-export: $(STAMP) ## export ViT-S/16 at 224 px to all targets and prove every file
 	$(BIN)/python benchmarks/bench_export.py $(BENCH_ARGS)
