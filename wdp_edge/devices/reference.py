@@ -66,7 +66,7 @@ def difference(got: Output, reference: Output) -> str:
 def fixed_input(count: int, dtype: str) -> bytes:
     """`count` values of the generator that the runners use too (contract.h), of numpy's `dtype`."""
     state = 1
-    values = array("f") if dtype == "float32" else array("B")
+    values: array[Any] = array("f" if dtype == "float32" else "B")
     for _ in range(count):
         state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
         values.append((state >> 8) / 8388608 - 1 if dtype == "float32" else state >> 24)
