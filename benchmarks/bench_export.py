@@ -27,15 +27,13 @@ from wdp_edge.data.folder import resolve_data
 from wdp_edge.recipe import DataRecipe, ModelRecipe, PruneRecipe, Recipe
 
 STRIPS = 5
-CROPS = {"train": 80, "val": 4}
+CROPS = {"train": 160, "val": 4}
 MAIN = ("executorch", "coreml", "tflite", "onnx")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--data", type=Path, help="folder with train/ and val/; default: crops of photographs"
-    )
+    parser.add_argument("--data", type=Path, help="folder with train/ and val/; default: crops of photographs")
     parser.add_argument("--model", default="vit_small_patch16_224")
     parser.add_argument("--target", action="append", help="repeatable; default: the four main ones")
     parser.add_argument("--precision", default="default")
