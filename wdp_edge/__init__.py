@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wdp_edge.models.files import load
     from wdp_edge.pipeline.check import check
+    from wdp_edge.pipeline.doctor import doctor
     from wdp_edge.pipeline.evaluate import evaluate
     from wdp_edge.pipeline.export import export
     from wdp_edge.pipeline.inspect import inspect
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Recipe": "wdp_edge.recipe",
     "check": "wdp_edge.pipeline.check",
+    "doctor": "wdp_edge.pipeline.doctor",
     "dense_run": "wdp_edge.pipeline.source",
     "evaluate": "wdp_edge.pipeline.evaluate",
     "export": "wdp_edge.pipeline.export",
@@ -59,6 +61,7 @@ __all__ = [
     "__version__",
     "check",
     "dense_run",
+    "doctor",
     "evaluate",
     "export",
     "init",

@@ -33,6 +33,7 @@ COMMANDS = (
     "table",
     "report",
     "demo",
+    "doctor",
     "devices setup",
 )
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wdp_edge.cli import check, demo, devices, evaluate, export, init, inspect, profile, prune, report, table, verify
+from wdp_edge.cli import check, demo, devices, doctor, evaluate, export, init, inspect, profile, prune, report, table, verify
 from wdp_edge.cli._shared import INTERRUPTED, MET, WRONG_INPUT, fail
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (init, prune, export, verify, inspect, profile, evaluate, check, table, report, demo):
+for module in (init, prune, export, verify, inspect, profile, evaluate, check, table, report, demo, doctor):
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
 app.add_typer(devices.devices, name="devices")

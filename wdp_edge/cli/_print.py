@@ -25,6 +25,7 @@ from wdp_edge.results import (
 
 if TYPE_CHECKING:
     from wdp_edge.cost.table import LatencyTable
+    from wdp_edge.pipeline.doctor import DoctorResult
 
 
 def show_prune(result: PruneResult) -> None:
@@ -156,6 +157,17 @@ def show_evaluate(result: EvaluateResult) -> None:
         f"{near(result.path)}: {share(result.accuracy)} of {result.images} images right, "
         f"through the runtime of {result.target}."
     )
+
+
+def show_doctor(result: DoctorResult) -> None:
+    checks = [*result.toolkits, *result.compilers, *result.devices]
+    for title, group in (("Toolkits", result.toolkits), ("Compilers", result.compilers), ("Devices", result.devices)):
+        print_table(title, ("", "", ""), [(c.name, "there" if c.found else "missing", c.use) for c in group])
+    for check in checks:
+        if not check.found and (advice := check.install or check.problem):
+            print_line(f"{check.name}: {advice}")
+    missing = len(result.missing)
+    print_line(f"{missing} of {len(checks)} are missing." if missing else "All is there.")
 
 
 def show_setup(result: SetupResult) -> None:
