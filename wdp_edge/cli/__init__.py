@@ -11,7 +11,21 @@ from typing import Annotated, Any
 
 import typer
 
-from wdp_edge.cli import check, demo, devices, doctor, evaluate, export, init, inspect, profile, prune, report, table, verify
+from wdp_edge.cli import (
+    check,
+    demo,
+    devices,
+    doctor,
+    evaluate,
+    export,
+    init,
+    inspect,
+    profile,
+    prune,
+    report,
+    table,
+    verify,
+)
 from wdp_edge.cli._shared import INTERRUPTED, MET, WRONG_INPUT, fail
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]

@@ -1,4 +1,4 @@
-"""wdp_edge/doctor.py: what is found on this machine, and what is said about what is not."""
+"""pipeline/doctor.py: what is found on this machine, and what is said about what is not."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from wdp_edge import doctor as module
-from wdp_edge.doctor import COMPILERS, INSTALLERS, REACH, Tool, check_tool, check_toolkit, doctor, install_command
 from wdp_edge.files import to_plain
+from wdp_edge.pipeline import doctor as module
+from wdp_edge.pipeline.doctor import (
+    COMPILERS,
+    INSTALLERS,
+    REACH,
+    Tool,
+    check_tool,
+    check_toolkit,
+    doctor,
+    install_command,
+)
 from wdp_edge.target import target_names
 
 
@@ -101,7 +110,7 @@ def test_a_toolkit_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_looking_imports_no_toolkit() -> None:
     script = (
-        "import sys; from wdp_edge.doctor import doctor; doctor(); "
+        "import sys; from wdp_edge.pipeline.doctor import doctor; doctor(); "
         "print({'torch', 'executorch', 'onnx', 'coremltools', 'ai_edge_litert'} & set(sys.modules))"
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
