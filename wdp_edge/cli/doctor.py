@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def doctor(as_json: Json = False) -> int:
-    """Say what is installed, and the command that installs what is not."""
+    """Say what is installed and how to get what is not."""
 
     def call() -> DoctorResult:
         import wdp_edge
