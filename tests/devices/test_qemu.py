@@ -26,7 +26,17 @@ from wdp_edge.target import ExportOptions, Precision, get_target
 
 TOOLS = ("cmake", "gcc", EMULATOR, "aarch64-linux-gnu-g++")
 MISSING = [name for name in TOOLS if shutil.which(name) is None]
-emulated = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} not installed: see docs/devices/qemu.md")
+
+
+def lacking() -> str:
+    """Why nothing can be emulated here; "" when it can."""
+    if MISSING:
+        return f"{', '.join(MISSING)} not installed: see docs/devices/qemu.md"
+    options = subprocess.run([EMULATOR, "--help"], capture_output=True, text=True).stdout
+    return "" if "-plugin" in options else "this qemu-user was built without plugins: see docs/devices/qemu.md"
+
+
+emulated = pytest.mark.skipif(bool(lacking()), reason=lacking())
 
 # The bits of AT_HWCAP in the order of the names in /proc/cpuinfo, from Linux' arch/arm64.
 HWCAPS = (
@@ -214,9 +224,14 @@ def test_an_old_emulator_is_refused(said: str, tmp_path: Path) -> None:
         plugin_interface(str(pretended(tmp_path, said)))
 
 
-def pretended(folder: Path, said: str) -> Path:
+def test_an_emulator_without_plugins_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="built without plugins: qemu-aarch64 version 10"):
+        plugin_interface(str(pretended(tmp_path, "qemu-aarch64 version 10.0.13", options="-cpu model")))
+
+
+def pretended(folder: Path, said: str, options: str = "-plugin file") -> Path:
     path = folder / "qemu"
-    path.write_text(f"#!/bin/sh\necho '{said}'\n")
+    path.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo '{said}' || echo '{options}'\n")
     path.chmod(0o755)
     return path
 

@@ -58,7 +58,7 @@ class Cpu:
 
 CPUS = {
     "cortex-a53": Cpu("cortex-a53", 0xD03, 0, 4, _ARMV8),
-    # Not in qemu before 8.1. The A76 has the same instructions, and so the same counts with every qemu.
+    # Not in qemu before 8.1; the A76 has the same instructions.
     "cortex-a55": Cpu("cortex-a76", 0xD05, 2, 0, _ARMV8_2),
     "cortex-a72": Cpu("cortex-a72", 0xD08, 0, 3, _ARMV8),
     "cortex-a76": Cpu("cortex-a76", 0xD0B, 4, 1, _ARMV8_2),
@@ -195,9 +195,17 @@ def is_arm(program: str) -> bool:
 
 
 def plugin_interface(emulator: str) -> int:
-    """The version of the plugin interface that this qemu has. Raises SetupError for one that is too old."""
-    said = demand(run_process([emulator, "--version"], emulator, _ANSWER_SECONDS), "this machine", emulator).out
+    """The version of the plugin interface that this qemu has. Raises SetupError for one that is too old or has none."""
+    said, options = (
+        demand(run_process([emulator, word], emulator, _ANSWER_SECONDS), "this machine", emulator).out
+        for word in ("--version", "--help")
+    )
     found = re.search(r"version (\d+)\.", said)
     if found is None or int(found[1]) < _OLDEST:
         raise SetupError(f"{emulator} is too old: {said.strip()[:80]}.", f"Install qemu {_OLDEST} or newer.")
+    if "-plugin" not in options:
+        raise SetupError(
+            f"{emulator} was built without plugins: {said.splitlines()[0][:80]}.",
+            "Install a qemu-user that is not linked statically, such as Debian 12's.",
+        )
     return 1 if int(found[1]) < _SCOREBOARDS else 2
