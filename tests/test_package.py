@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAPPED = {"targets": "wdp_edge.targets", "calibration": "wdp_edge.calibration"}
 
+KINDS = (".py", ".j2", ".c", ".cpp", ".h")
+
 
 def packages_on_disk() -> dict[str, Path]:
     """Package name to folder, from the source tree."""
@@ -59,11 +61,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         return archive.namelist()
 
 
-def test_the_wheel_holds_every_module_and_template(wheel: list[str]) -> None:
-    expected = {"wdp_edge/py.typed"}
+def test_the_wheel_holds_every_module_template_and_source(wheel: list[str]) -> None:
+    expected = {"wdp_edge/py.typed", "wdp_edge/runners/CMakeLists.txt"}
     for package, folder in packages_on_disk().items():
         inside = package.replace(".", "/")
-        expected |= {f"{inside}/{p.name}" for p in folder.iterdir() if p.suffix in (".py", ".j2")}
+        expected |= {f"{inside}/{p.name}" for p in folder.iterdir() if p.suffix in KINDS}
     assert expected <= set(wheel)
 
 

@@ -133,7 +133,7 @@ class RemoteDevice:
         get_target(target)
         asked = plan.rounds
         if self.kind is Kind.VIRTUAL:
-            plan = replace(plan, rounds=1, runs=1, warmup=1)
+            plan = replace(plan, rounds=1, runs=1, warmup=2)  # some runtimes settle in their second run
         job = self._prepare(target, artifacts, plan)
         rounds: list[tuple[tuple[float, ...], ...]] = []
         try:
@@ -146,7 +146,8 @@ class RemoteDevice:
         for number in range(plan.rounds + 1, asked + 1):
             if on_round is not None:
                 on_round(number, asked)
-        peak = self.report.peak_rss_bytes if self.report else None
+        # On an emulator it would be the emulator's own memory.
+        peak = self.report.peak_rss_bytes if self.report and self.kind is Kind.MEASURED else None
         return [replace(timing, peak_memory=peak) for timing in self._timings(rounds)]
 
     def _timings(self, rounds: Sequence[tuple[tuple[float, ...], ...]]) -> list[Timing]:
