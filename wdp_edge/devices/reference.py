@@ -20,8 +20,10 @@ from wdp_edge.devices.serve import serve
 _MODULE = "wdp_edge.devices.reference"
 _FIRST = 16
 
+# Kernels of other CPUs round differently, most in int8-dynamic: a trained DINOv2-S gave a cosine of 0.9997 and sums
+# 0.6 % apart between x86 and Arm. A graph that a kernel or a converter got wrong gave 0.88. These lie between.
 MIN_COSINE = 0.99
-MAX_SUM_ERROR = 0.1
+MAX_SUM_ERROR = 0.05
 
 
 @dataclass(frozen=True)
