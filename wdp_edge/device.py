@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
+
+from wdp_edge.errors import InputError
 
 
 class Kind(StrEnum):
@@ -42,12 +45,24 @@ class Timing:
 
 @dataclass(frozen=True)
 class TimingPlan:
-    """How often an artifact is run: `rounds` interleaved rounds of `runs` timed runs after `warmup` untimed ones."""
+    """How often an artifact is run: `rounds` interleaved rounds of `runs` timed runs after `warmup` untimed ones.
+
+    cpus: numbers of the cores that the runtime may use, () for any. cooldown_seconds: a rest between rounds.
+    Raises InputError for negative numbers.
+    """
 
     rounds: int = 12
     runs: int = 15
     warmup: int = 3
     threads: int = 1
+    cpus: tuple[int, ...] = ()
+    cooldown_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if any(cpu < 0 for cpu in self.cpus):
+            raise InputError(f"There is no core {min(self.cpus)}.", "Cores are numbered from 0.")
+        if not 0 <= self.cooldown_seconds < math.inf:
+            raise InputError(f"Nothing can rest for {self.cooldown_seconds:g} s.", "Give seconds from 0 on.")
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,14 @@ class DeviceInfo:
     @property
     def key(self) -> str:
         return "|".join([self.name, self.model, str(self.cores), ",".join(self.features), self.system])
+
+
+def parse_cpus(text: str) -> tuple[int, ...]:
+    """Parses "4,5"; "" is no core in particular. Raises InputError for anything else."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError as error:
+        raise InputError(f"'{text}' are no numbers of cores.", "Write them like 4,5.") from error
 
 
 class Device(Protocol):

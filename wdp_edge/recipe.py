@@ -88,6 +88,15 @@ class TableRecipe:
 
 
 @dataclass(frozen=True)
+class TimingRecipe:
+    """[prune.timing]: how the device runs what it times; rounds and runs are in [prune.table]."""
+
+    warmup: int = setting("untimed runs before the timed ones of every round", 3)
+    cpus: str = setting("cores that the runtime may use, such as 4,5; empty: any", "")
+    cooldown_seconds: float = setting("rest between rounds, for a device that gets hot", 0.0)
+
+
+@dataclass(frozen=True)
 class PruneRecipe:
     """[prune]: the budget, where it holds, and how long to learn."""
 
@@ -105,6 +114,7 @@ class PruneRecipe:
     select: SelectRecipe = field(default_factory=SelectRecipe)
     recover: RecoverRecipe = field(default_factory=RecoverRecipe)
     table: TableRecipe = field(default_factory=TableRecipe)
+    timing: TimingRecipe = field(default_factory=TimingRecipe)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from wdp_edge.budget import parse_budget, parse_bytes
-from wdp_edge.device import Kind
+from wdp_edge.device import Kind, parse_cpus
 from wdp_edge.errors import InputError
 from wdp_edge.target import Precision, target_names
 from wdp_edge.toml_lines import KeyPath
@@ -108,6 +108,7 @@ def _check_device(name: str) -> None:
 FORMS: dict[str, Callable[[str], object]] = {
     "prune.device": _check_device,
     "budget.device": _check_device,
+    "prune.timing.cpus": parse_cpus,
     "prune.latency_budget": parse_budget,
     "budget.latency": parse_budget,
     "budget.size": parse_bytes,

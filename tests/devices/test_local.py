@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,19 @@ def test_summary_is_ordered_and_within_the_runs(rounds: list[list[float]]) -> No
     assert timing.latency.min <= timing.latency.p90 <= max(every)
     assert len(timing.rounds) == len(rounds)
     assert timing.rounds == tuple(min(r) for r in rounds)
+
+
+def test_plans_are_checked() -> None:
+    with pytest.raises(InputError, match="no core -1"):
+        TimingPlan(cpus=(0, -1))
+    for seconds in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(InputError, match="Nothing can rest"):
+            TimingPlan(cooldown_seconds=seconds)
+
+
+def test_cores_and_rests(programs: dict[int, Path]) -> None:
+    plan = TimingPlan(rounds=2, runs=2, warmup=1, cpus=(0,), cooldown_seconds=0.01)
+    (timing,) = LocalDevice().time("executorch", [programs[8]], plan)
+    assert len(timing.rounds) == 2
+    with pytest.raises(InputError, match="kept to cores 100000"):
+        LocalDevice().time("executorch", [programs[8]], replace(plan, cpus=(100_000,)))

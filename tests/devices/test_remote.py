@@ -26,7 +26,7 @@ from wdp_edge.devices.host import Completed, Host
 from wdp_edge.devices.local import LocalDevice
 from wdp_edge.devices.local_host import LocalHost
 from wdp_edge.devices.reference import Reference
-from wdp_edge.devices.remote import Interrupted, RemoteDevice, RunnerOptions, RunnerReport
+from wdp_edge.devices.remote import Interrupted, RemoteDevice, RunnerReport
 from wdp_edge.devices.ssh import SshHost
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import sha256
@@ -60,11 +60,10 @@ _known: dict[tuple[str, str], Reference] = {}
 
 def remote(
     host: Host,
-    options: RunnerOptions | None = None,
     silence_seconds: float = SECONDS,
     make_bundle: Callable[[str, str], Bundle] | None = None,
 ) -> RemoteDevice:
-    device = RemoteDevice(host, options, silence_seconds, make_bundle)
+    device = RemoteDevice(host, silence_seconds, make_bundle)
     device._references = _known
     return device
 
@@ -156,8 +155,8 @@ def test_probe_names_the_device(host: Host) -> None:
 
 @pytest.mark.parametrize("host", ["local"], indirect=True)
 def test_rests_between_rounds_change_neither_order_nor_number(host: Host, files: dict[int, Path]) -> None:
-    device = remote(host, RunnerOptions(cpus=(0,), cooldown_seconds=0.01))
-    large, small = device.time(TARGET, [files[5000], files[8]], PLAN)
+    plan = replace(PLAN, cpus=(0,), cooldown_seconds=0.01)
+    large, small = remote(host).time(TARGET, [files[5000], files[8]], plan)
     assert len(large.rounds) == len(small.rounds) == 3
     assert all(a > b for a, b in zip(large.rounds, small.rounds, strict=True))
 
@@ -165,7 +164,7 @@ def test_rests_between_rounds_change_neither_order_nor_number(host: Host, files:
 @pytest.mark.parametrize("host", ["local"], indirect=True)
 def test_what_the_runner_refuses_is_passed_on(host: Host, files: dict[int, Path]) -> None:
     with pytest.raises(SetupError, match=r"runner failed on local \(exit code 3, last words: .*"):
-        remote(host, RunnerOptions(cpus=(100_000,))).time(TARGET, [files[8]], PLAN)
+        remote(host).time(TARGET, [files[8]], replace(PLAN, cpus=(100_000,)))
 
 
 @pytest.mark.parametrize("host", ["local"], indirect=True)
@@ -371,14 +370,6 @@ def test_a_clock_that_falls_is_throttling() -> None:
     report = RunnerReport("r", (), 1, None, (2000.0, 1500.0))
     assert report.throttled
     assert not replace(report, clock_mhz=(2000.0, 1900.0)).throttled and not replace(report, clock_mhz=None).throttled
-
-
-def test_options_are_checked() -> None:
-    with pytest.raises(InputError, match="no core -1"):
-        RunnerOptions(cpus=(0, -1))
-    for seconds in (-1.0, float("inf"), float("nan")):
-        with pytest.raises(InputError, match="Nothing can rest"):
-            RunnerOptions(cooldown_seconds=seconds)
 
 
 def test_devices_by_name() -> None:

@@ -9,7 +9,7 @@ import queue
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from wdp_edge import progress
@@ -51,7 +51,7 @@ class Setting:
     @property
     def timing(self) -> TimingPlan:
         """The plan with the table's own rounds and runs."""
-        return TimingPlan(self.options.rounds, self.options.runs, self.plan.warmup, self.plan.threads)
+        return replace(self.plan, rounds=self.options.rounds, runs=self.options.runs)
 
 
 def cache_folder() -> Path:

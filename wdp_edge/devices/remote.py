@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wdp_edge import progress
 from wdp_edge.device import DeviceInfo, Kind, Timing, TimingPlan
 from wdp_edge.devices.events import Done, Event, Loaded, LoadedFile, Round, parse_event
 from wdp_edge.devices.host import Host, demand
@@ -26,23 +26,6 @@ if TYPE_CHECKING:
 
 _ANSWER_SECONDS = 60.0
 _THROTTLED = 0.9
-
-
-@dataclass(frozen=True)
-class RunnerOptions:
-    """cpus: numbers of the cores a runner may use, () for all. cooldown_seconds: a rest between rounds.
-
-    Raises InputError for negative numbers.
-    """
-
-    cpus: tuple[int, ...] = ()
-    cooldown_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        if any(cpu < 0 for cpu in self.cpus):
-            raise InputError(f"There is no core {min(self.cpus)}.", "Cores are numbered from 0.")
-        if not 0 <= self.cooldown_seconds < math.inf:
-            raise InputError(f"Nothing can rest for {self.cooldown_seconds:g} s.", "Give seconds from 0 on.")
 
 
 @dataclass(frozen=True)
@@ -82,7 +65,6 @@ class RemoteDevice:
     def __init__(
         self,
         host: Host,
-        options: RunnerOptions | None = None,
         silence_seconds: float = SILENCE_SECONDS,
         make_bundle: Callable[[str, str], Bundle] | None = None,
     ) -> None:
@@ -90,7 +72,6 @@ class RemoteDevice:
         self.kind = host.kind
         self.report: RunnerReport | None = None
         self._host = host
-        self._options = options or RunnerOptions()
         self._silence_seconds = silence_seconds
         self._make_bundle = make_bundle or _build
         self._there: set[str] = set()
@@ -146,6 +127,9 @@ class RemoteDevice:
         for number in range(plan.rounds + 1, asked + 1):
             if on_round is not None:
                 on_round(number, asked)
+        if self.report and self.report.throttled and self.report.clock_mhz:
+            before, after = self.report.clock_mhz
+            progress.say(f"{self.name} throttles: its clock fell from {before:.0f} to {after:.0f} MHz meanwhile")
         # On an emulator it would be the emulator's own memory.
         peak = self.report.peak_rss_bytes if self.report and self.kind is Kind.MEASURED else None
         return [replace(timing, peak_memory=peak) for timing in self._timings(rounds)]
@@ -184,7 +168,7 @@ class RemoteDevice:
 
     def _rounds(self, job: _Job) -> Iterator[tuple[tuple[float, ...], ...]]:
         """Milliseconds of every run, per file, of each round."""
-        rest = self._options.cooldown_seconds
+        rest = job.plan.cooldown_seconds
         if rest == 0:
             yield from self._launch(job, job.plan.rounds)
             return
@@ -225,8 +209,8 @@ class RemoteDevice:
         plan = job.plan
         counts = {"threads": plan.threads, "rounds": rounds, "runs": plan.runs, "warmup": plan.warmup}
         options = [part for name, count in counts.items() for part in (f"--{name}", str(count))]
-        if self._options.cpus:
-            options += ["--cpus", ",".join(map(str, self._options.cpus))]
+        if plan.cpus:
+            options += ["--cpus", ",".join(map(str, plan.cpus))]
         return [*job.command, *options, *job.files]
 
     def _event(self, line: str) -> Event:

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ from wdp_edge.device import TimingPlan
 from wdp_edge.devices.local import usable_cores
 from wdp_edge.devices.messages import read_message, write_message
 from wdp_edge.devices.serve import serve
+from wdp_edge.errors import InputError
 from wdp_edge.files import to_plain
 from wdp_edge.target import Program, get_target
 
@@ -43,6 +45,7 @@ def time_artifacts(request: dict[str, Any], replies: IO[bytes]) -> None:
     Every second round goes backwards through the artifacts, so that drift within a round cancels.
     """
     plan = TimingPlan(**request["plan"])
+    stay_on(plan.cpus)
     keep_the_core(plan.threads)
     target = get_target(request["target"])
     programs = [target.load(Path(p), plan.threads) for p in request["artifacts"]]
@@ -50,6 +53,7 @@ def time_artifacts(request: dict[str, Any], replies: IO[bytes]) -> None:
     inputs = [some_input(p, generator) for p in programs]
     gc.disable()  # a collection in the middle of a run would be timed
     for number in range(plan.rounds):
+        time.sleep(plan.cooldown_seconds if number else 0)
         order = range(len(programs)) if number % 2 == 0 else reversed(range(len(programs)))
         times = {i: timed_runs(programs[i], inputs[i], plan) for i in order}
         write_message(replies, {"ms": [times[i] for i in range(len(programs))]})
@@ -85,6 +89,19 @@ def timed_runs(program: Program, x: torch.Tensor, plan: TimingPlan) -> list[floa
         wall, busy = time.perf_counter_ns() - start, time.thread_time_ns() - busy
         times.append((min(wall, busy) if plan.threads == 1 else wall) / 1e6)
     return times
+
+
+def stay_on(cpus: Sequence[int]) -> None:
+    """Keeps this process to some cores; () leaves it all. Raises InputError for cores that are not there."""
+    if not cpus:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise InputError("This system cannot keep a process to some cores.", "Leave cpus out of [prune.timing].")
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        names = ", ".join(map(str, cpus))
+        raise InputError(f"A process cannot be kept to cores {names} here.", "lscpu lists those there are.") from error
 
 
 def keep_the_core(threads: int) -> None:

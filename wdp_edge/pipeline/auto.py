@@ -12,12 +12,13 @@ from wdp_edge.calibration.choice import Candidate, Choice, Family, Tried, candid
 from wdp_edge.calibration.fake_quant import DYNAMIC, STATIC
 from wdp_edge.calibration.sensitivity import LayerSensitivity, sensitivity
 from wdp_edge.data.preprocess import normalise
-from wdp_edge.device import Latency, TimingPlan, ratio
+from wdp_edge.device import Latency, ratio
 from wdp_edge.devices import get_device
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.files import remove, size_of
 from wdp_edge.parity import accuracy
 from wdp_edge.pipeline.export_job import Exporter
+from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.pipeline.proof import artifact_path
 from wdp_edge.pipeline.source import Source
 from wdp_edge.results import ArtifactFigures, ExportResult, TriedFigures
@@ -70,7 +71,7 @@ class Search:
 
     def __init__(self, source: Source, target: Target, exporter: Exporter, pixels: bool) -> None:
         self.source, self.target, self.exporter, self.pixels = source, target, exporter, pixels
-        self.plan = TimingPlan(threads=source.recipe.prune.threads)
+        self.plan = timing_plan(source.recipe.prune)
         self.device = get_device(source.recipe.prune.device)
         self.shares: dict[str, float] = {}
         self.float_path = self.path(Candidate(Precision.FP32, 1.0))

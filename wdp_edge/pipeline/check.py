@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wdp_edge import progress
 from wdp_edge.budget import check_accepted, parse_budget, parse_bytes
-from wdp_edge.device import Device, Timing, TimingPlan, ratio
+from wdp_edge.device import Device, Timing, ratio
 from wdp_edge.devices import get_device
 from wdp_edge.errors import InputError
 from wdp_edge.files import remove, write_json
@@ -17,6 +17,7 @@ from wdp_edge.parity import accuracy
 from wdp_edge.pipeline.evaluate import evaluate
 from wdp_edge.pipeline.export import make
 from wdp_edge.pipeline.export_job import Exporter
+from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.pipeline.proof import artifact_path
 from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.pipeline.source import Source
@@ -139,7 +140,8 @@ def on_the_device(source: Source, asked: Asked, path: Path) -> list[Limit]:
     budget = asked.budget
     latency = parse_budget(budget.latency) if budget.latency else None
     files = [path, dense_file(source, asked)] if latency and latency.share else [path]
-    plan = TimingPlan(rounds=2 * source.recipe.prune.table.rounds, threads=budget.threads)
+    own = source.recipe.prune
+    plan = replace(timing_plan(own), rounds=2 * own.table.rounds, threads=budget.threads)
     with progress.task(f"time {path.name} on {budget.device}", plan.rounds) as advance:
         timings = asked.device.time(budget.target, files, plan, lambda done, total: advance(1))
     limits = []
@@ -149,7 +151,7 @@ def on_the_device(source: Source, asked: Asked, path: Path) -> list[Limit]:
         limits.append(Limit("latency", limit, used, "ms", used <= limit, asked.device.kind))
     if budget.peak_memory:
         if len(files) > 1:  # a process that holds two files tells nothing of one
-            alone = TimingPlan(rounds=1, runs=1, warmup=1, threads=budget.threads)
+            alone = replace(plan, rounds=1, runs=1, warmup=1)
             timings = asked.device.time(budget.target, [path], alone)
         limits.append(memory(budget, timings[0]))
     return limits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from wdp_edge.learn.teacher import autocast, bf16_pays
 from wdp_edge.models import vit
 from wdp_edge.models.files import load_dense
 from wdp_edge.models.spec import ModelSpec
+from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.recipe import Recipe
 from wdp_edge.structure import Geometry, Structure
 from wdp_edge.target import Precision, Target, check_timed, get_target, parse_precision
@@ -50,7 +51,7 @@ class Toolkit:
 
     def plan(self, recipe: Recipe) -> TimingPlan:
         table = recipe.prune.table
-        return TimingPlan(rounds=table.rounds, runs=table.runs, threads=recipe.prune.threads)
+        return replace(timing_plan(recipe.prune), rounds=table.rounds, runs=table.runs)
 
 
 class Context:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from wdp_edge import progress
 from wdp_edge.budget import check_accepted, parse_budget
-from wdp_edge.device import Kind, TimingPlan, ratio
+from wdp_edge.device import Kind, ratio
 from wdp_edge.devices import get_device
 from wdp_edge.errors import InputError
 from wdp_edge.files import write_json
 from wdp_edge.pipeline.operators import profile_operators
+from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.plain import read_as
+from wdp_edge.recipe import PruneRecipe
 from wdp_edge.recipe_file import load_recipe
 from wdp_edge.results import BudgetFigures, ProfileResult, PruneResult
 from wdp_edge.run import finished_run
@@ -53,7 +56,7 @@ def profile(
             "Give the budget in milliseconds (20ms).",
         )
     threads = threads or (recipe.prune.threads if recipe else 1)
-    plan = TimingPlan(rounds=ROUNDS, threads=threads)
+    plan = replace(timing_plan(recipe.prune if recipe else PruneRecipe()), rounds=ROUNDS, threads=threads)
     files = [path, dense] if dense else [path]
     with progress.task("time on the device", plan.rounds) as advance:
         timings = runs_on.time(sidecar.target, files, plan, lambda done, total: advance(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget
 from wdp_edge.cost.measure import measure_table
 from wdp_edge.cost.table import LatencyTable
-from wdp_edge.device import TimingPlan, ratio
+from wdp_edge.device import ratio
 from wdp_edge.pipeline.context import Context, Toolkit
 from wdp_edge.pipeline.sidecar import write_sidecar
 from wdp_edge.recipe import Recipe
@@ -60,7 +61,7 @@ def against_dense(context: Context, dense: Path, path: Path, rounds: int | None 
     tools = context.tools
     plan = tools.plan(context.recipe)
     if rounds is not None:
-        plan = TimingPlan(rounds=rounds, runs=plan.runs, warmup=plan.warmup, threads=plan.threads)
+        plan = replace(plan, rounds=rounds)
     with progress.task("time on the device", plan.rounds) as advance:
         dense_timing, timing = tools.device.time(tools.target.name, [dense, path], plan, lambda done, total: advance(1))
     return Measured(

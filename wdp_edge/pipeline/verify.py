@@ -16,6 +16,7 @@ from wdp_edge.models import vit
 from wdp_edge.parity import accuracy, compare
 from wdp_edge.pipeline.export import judged
 from wdp_edge.pipeline.export_job import Exporter
+from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.pipeline.sidecar import Sidecar, read_sidecar
 from wdp_edge.pipeline.source import Source
 from wdp_edge.results import ArtifactFigures, VerifyResult
@@ -47,7 +48,7 @@ def verify(run: Path) -> VerifyResult:
         dense_accuracy=accuracy(dense, labels),
         shrunk_accuracy=accuracy(reference, labels),
         shrunk=compare("dense = shrunk", dense, reference) if pruned else None,
-        artifacts=timed(figures, get_device(source.recipe.prune.device), source.recipe.prune.threads),
+        artifacts=timed(figures, get_device(source.recipe.prune.device), timing_plan(source.recipe.prune)),
         verified=all(f.verified for f in figures),
     )
 
@@ -80,11 +81,10 @@ def examined(source: Source, artifact: Artifact, sidecar: Sidecar) -> ArtifactFi
         return judged(source, exporter, job, figures)
 
 
-def timed(figures: Sequence[ArtifactFigures], device: Device, threads: int) -> list[ArtifactFigures]:
+def timed(figures: Sequence[ArtifactFigures], device: Device, plan: TimingPlan) -> list[ArtifactFigures]:
     """With latencies: artifacts of one target in turn in one process; those that only evaluate here get none."""
     latencies: dict[Path, Latency] = {}
     targets = [name for name in dict.fromkeys(f.target for f in figures) if get_target(name).timed_here()]
-    plan = TimingPlan(threads=threads)
     with progress.task("time on the device", max(1, len(targets) * plan.rounds)) as advance:
         for name in targets:
             paths = [f.path for f in figures if f.target == name]
