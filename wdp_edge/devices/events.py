@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +102,7 @@ def _output(data: Mapping[str, Any]) -> Output:
     return output
 
 
-_PARSERS = {"loaded": _loaded, "round": _round, "done": _done}
+_PARSERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {"loaded": _loaded, "round": _round, "done": _done}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
