@@ -68,11 +68,13 @@ def difference(got: Output, reference: Output) -> str:
 def fixed_input(count: int, dtype: str) -> bytes:
     """`count` values of the generator that the runners use too (contract.h), of numpy's `dtype`."""
     state = 1
-    values: array[Any] = array("f" if dtype == "float32" else "B")
+    states = []
     for _ in range(count):
         state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
-        values.append((state >> 8) / 8388608 - 1 if dtype == "float32" else state >> 24)
-    return values.tobytes()
+        states.append(state)
+    if dtype == "uint8":
+        return bytes(s >> 24 for s in states)
+    return array("f", ((s >> 8) / 8388608 - 1 for s in states)).tobytes()
 
 
 def _cosine(a: Sequence[float], b: Sequence[float]) -> float:
