@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
+# A file of tests stays in one process: what it exports once is used by all its tests.
+PARALLEL := -n 2 --dist loadfile
 
 # Threads that wait must not spin: on a machine with few cores they take them from those that work.
 OMP_WAIT_POLICY ?= PASSIVE
@@ -34,11 +36,11 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## the whole loop on handwritten digits, at most 8 minutes; DEMO_ARGS=--short for less
 	$(BIN)/wdp-edge demo $(DEMO_ARGS)
 
-test: $(STAMP) ## the tests, without those marked slow; TEST_ARGS="-k recipe" for some
-	$(BIN)/python -m pytest -m "not slow" $(TEST_ARGS)
+test: $(STAMP) ## the tests on two cores, without those marked slow; TEST_ARGS="-k recipe" for some
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(TEST_ARGS)
 
 test-all: $(STAMP) ## every test
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(TEST_ARGS)
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/python -m pytest -q tests/test_quality.py
