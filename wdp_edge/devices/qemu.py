@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wdp_edge.device import Kind
 from wdp_edge.devices.events import Done, Round, parse_event
-from wdp_edge.devices.host import Completed, demand, run_process, stream_process
+from wdp_edge.devices.host import Completed, called, demand, run_process, stream_process
 from wdp_edge.devices.local_host import LocalHost
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import write_text
@@ -100,7 +100,7 @@ class QemuHost(LocalHost):
     def run(self, argv: Sequence[str], timeout: float) -> Completed:
         """Programs for Arm are emulated; a device's own commands answer for the emulated core."""
         if is_arm(argv[0]):
-            return run_process(self._emulated(argv), f"{argv[0]} on {self.name}", timeout)
+            return run_process(self._emulated(argv), f"{called(argv)} on {self.name}", timeout)
         return self._answer(list(argv)) or super().run(argv, timeout)
 
     def stream(self, argv: Sequence[str], silence_seconds: float) -> Generator[str, None, None]:
@@ -113,12 +113,12 @@ class QemuHost(LocalHost):
         with tempfile.TemporaryDirectory(prefix="counts-", dir=self._prefix) as folder:
             translator = Translator(Path(folder) / "counts")
             command = self._emulated(marked(argv), "-plugin", f"{self._plugin},out={translator.counts}")
-            with closing(stream_process(command, f"{argv[0]} on {self.name}", silence_seconds)) as lines:
+            with closing(stream_process(command, f"{called(argv)} on {self.name}", silence_seconds)) as lines:
                 while True:
                     try:
                         line = next(lines)
                     except StopIteration as ended:
-                        demand(ended.value, self.name, Path(argv[0]).name)
+                        demand(ended.value, self.name, called(argv))
                         return
                     yield translator.translate(line)
 

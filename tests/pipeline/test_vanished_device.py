@@ -1,0 +1,93 @@
+"""A run whose device vanishes in the middle: one clear error, a consistent run folder, and the run goes on later."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_clock_run import recipe_of
+from test_resume import small_project
+
+import wdp_edge.pipeline.context as context_module
+from wdp_edge.cli import _shared
+from wdp_edge.device import Timing, TimingPlan
+from wdp_edge.devices.remote import RemoteDevice
+from wdp_edge.devices.ssh import SshHost
+from wdp_edge.pipeline.prune import prune
+from wdp_edge.plain import read_as
+from wdp_edge.results import PruneResult
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "devices"))
+from real_sshd import Sshd, start_sshd
+
+lacking = [name for name in ("cmake", "g++") if shutil.which(name) is None]
+pytestmark = pytest.mark.skipif(bool(lacking), reason=f"{', '.join(lacking)} not installed: no runner can be built")
+
+
+class Doomed(RemoteDevice):
+    """A real device over a real ssh, whose server is killed after the first round of the second timing."""
+
+    def __init__(self, server: Sshd) -> None:
+        super().__init__(SshHost(server.address, server.config))
+        self.server, self.calls = server, 0
+
+    def time(
+        self,
+        target: str,
+        artifacts: Sequence[Path],
+        plan: TimingPlan,
+        on_round: Callable[[int, int], None] | None = None,
+    ) -> list[Timing]:
+        self.calls += 1
+        second = self.calls == 2
+
+        def strike(done: int, total: int) -> None:
+            if second and done == 1:
+                self.server.kill()
+
+        # Many rounds, so that the file is not done before the server is gone.
+        return super().time(target, artifacts, replace(plan, rounds=20_000) if second else plan, strike)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Sshd]:
+    made = start_sshd(tmp_path / "sshd")
+    yield made
+    made.stop()
+
+
+def test_the_run_folder_stays_sound_and_the_run_goes_on(
+    server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WDP_EDGE_CACHE", str(tmp_path / "cache"))
+    recipe = recipe_of(small_project(tmp_path), "95%", images=0)
+    doomed = Doomed(server)
+    monkeypatch.setattr(context_module, "get_device", lambda name: doomed)
+    assert _shared.perform(lambda: prune(recipe), lambda result: None, as_json=False) == 2
+    said = capfd.readouterr().err
+    assert "error: " in said and doomed.name in said and "Traceback" not in said
+
+    run = Path(recipe.prune.out)
+    assert "finished" not in json.loads((run / "manifest.json").read_text())
+    stages = {path.stem for path in (run / "stages").glob("*.json")}
+    assert {"dense", "dense-artifact", "table", "saliency"} <= stages and not stages & {"select", "measure"}
+    for path in run.rglob("*.json"):
+        json.loads(path.read_text())
+    assert not list(run.rglob("*.tmp"))
+    table = (run / "stages/table.json").stat().st_mtime_ns
+
+    again = start_sshd(tmp_path / "again")
+    try:
+        back = RemoteDevice(SshHost(again.address, again.config))
+        monkeypatch.setattr(context_module, "get_device", lambda name: back)
+        result = prune(recipe)
+    finally:
+        again.stop()
+    assert read_as(run / "result.json", PruneResult) == result
+    assert result.shipped.latency_ms.kind == "measured"
+    assert (run / "stages/table.json").stat().st_mtime_ns == table, "what was measured before is kept"
