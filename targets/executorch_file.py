@@ -74,7 +74,12 @@ def graph_of(delegate: bytes, path: Path) -> Any:
 
 
 def decode(flatbuffer: bytes, schema: str, path: Path) -> Any:
-    """A flatbuffer as plain data. schema: inside the executorch package. path: of the file it comes from."""
+    """A flatbuffer as plain data. schema: inside the executorch package. path: of the file it comes from.
+
+    Raises InputError when it is damaged.
+    """
+    if not has_root(flatbuffer):
+        raise damaged(path, "its structure cannot be read")
     spec = find_spec("executorch")
     package = Path(next(iter((spec and spec.submodule_search_locations) or [])))
     with tempfile.TemporaryDirectory() as folder:
@@ -90,6 +95,21 @@ def decode(flatbuffer: bytes, schema: str, path: Path) -> Any:
             return json.loads(_INFINITE.sub(r": \1Infinity", text))  # a ReLU's upper bound is written `inf`
         except (subprocess.SubprocessError, FileNotFoundError, ValueError) as error:
             raise damaged(path, "its structure cannot be read") from error
+
+
+def has_root(flatbuffer: bytes) -> bool:
+    """Whether the first table lies inside, with all its fields. flatc does not look, and reads whatever is there."""
+    size = len(flatbuffer)
+    try:
+        (root,) = struct.unpack_from("<I", flatbuffer)
+        fields = root - struct.unpack_from("<i", flatbuffer, root)[0]
+        if fields < 0:
+            return False
+        own, table = struct.unpack_from("<HH", flatbuffer, fields)
+        places = struct.unpack_from(f"<{max(0, own - 4) // 2}H", flatbuffer, fields + 4)
+    except struct.error:
+        return False
+    return own >= 4 and own % 2 == 0 and root + table <= size and all(place < table for place in places)
 
 
 def damaged(path: Path, reason: str) -> InputError:

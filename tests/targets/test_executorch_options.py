@@ -16,7 +16,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.models.pixels import fold_normalization
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.target import Contents, ExportOptions, Observer, OperatorCount, Precision, TensorInfo, get_target
-from wdp_edge.targets import executorch_edge
+from wdp_edge.targets import executorch_edge, executorch_file
 from wdp_edge.targets.executorch_half import HalfGelu, HalfModel, HalfNorm
 from wdp_edge.targets.executorch_int4 import GROUP, best_scales
 from wdp_edge.targets.hush import paused_collection, quiet
@@ -241,3 +241,12 @@ def damaged(whole: bytes) -> bytes:
     """The delegate's graph overwritten, the program around it intact."""
     at = whole.index(b"XN01")
     return whole[: at + 4] + b"\xff" * 64 + whole[at + 68 :]
+
+
+def test_a_flatbuffer_without_a_sound_root(tmp_path: Path) -> None:
+    whole = tiny_file(tmp_path, {}).read_bytes()
+    at = whole.index(b"XN01") - 4
+    assert executorch_file.has_root(whole) and executorch_file.has_root(whole[at:])
+    broken = damaged(whole)[at:]
+    for wrong in (b"", b"\x04", b"\xff" * 64, broken, whole[at : at + 40]):
+        assert not executorch_file.has_root(wrong)
