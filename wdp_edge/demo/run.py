@@ -37,7 +37,7 @@ class Length:
     images: int
 
 
-FULL = Length(steps=300, images=6_000)
+FULL = Length(steps=250, images=5_000)
 SHORT = Length(steps=160, images=2_000)
 
 
