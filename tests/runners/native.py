@@ -44,9 +44,9 @@ def export(target: str, folder: Path, width: int, pixels: bool = False) -> Path:
     return path
 
 
-def run(bundle: Bundle, *words: object) -> subprocess.CompletedProcess[str]:
+def run(bundle: Bundle, *words: object, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
     command = [*bundle.argv(str(bundle.folder)), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={})
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, env={})
 
 
 def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
