@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 
 from wdp_edge import progress
-from wdp_edge.cost.measure import export_all, measure_table
+from wdp_edge.cost.measure import Setting, export_all, measure_table
 from wdp_edge.device import TimingPlan, ratio
 from wdp_edge.devices import get_device
 from wdp_edge.models.spec import ModelSpec, create
@@ -68,7 +68,7 @@ def main() -> None:
         paths = [folder / f"{i}{target.suffix}" for i in range(len(structures) + 1)]
         jobs = list(zip([dense, *structures], paths, strict=True))
         export_all(spec, target, precision, jobs[:1], "dense model: export")
-        table = measure_table(spec, dense, target, precision, device, plan, options, folder, paths[0])
+        table = measure_table(Setting(spec, dense, target, precision, device, plan, options), folder, paths[0])
         export_all(spec, target, precision, jobs[1:], "random structures: export")
         with progress.task("random structures: time", args.sessions * plan.rounds) as advance:
             sessions = [

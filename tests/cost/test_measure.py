@@ -9,7 +9,6 @@ import pytest
 
 from wdp_edge.cost import measure
 from wdp_edge.cost.measure import Setting, cache_folder, digest, export_all, measure_table
-from wdp_edge.cost.table import LatencyTable
 from wdp_edge.device import Kind, TimingPlan
 from wdp_edge.devices import get_device
 from wdp_edge.errors import InputError
@@ -37,13 +36,9 @@ def setting() -> Setting:
     )
 
 
-def measured(cache: Path, s: Setting) -> LatencyTable:
-    return measure_table(s.spec, s.structure, s.target, s.precision, s.device, s.plan, s.options, cache)
-
-
 def test_a_table_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     s = setting()
-    table = measured(tmp_path, s)
+    table = measure_table(s, tmp_path)
     assert [w for w, _ in table.attention] == [1, 2]
     assert [w for w, _ in table.mlp] == [16, 128]
     assert table.kind is Kind.MEASURED and table.dense_ms > 0
@@ -55,13 +50,13 @@ def test_a_table_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise AssertionError("exported again")
 
     monkeypatch.setattr(measure, "export_all", refuse)
-    assert measured(tmp_path, s) == table
+    assert measure_table(s, tmp_path) == table
     with pytest.raises(AssertionError, match="exported again"):
-        measured(tmp_path, replace(s, precision=Precision.INT8_DYNAMIC))
+        measure_table(replace(s, precision=Precision.INT8_DYNAMIC), tmp_path)
     (cached,) = tmp_path.glob("*.json")
     cached.write_text("{}")
     with pytest.raises(AssertionError, match="exported again"):
-        measured(tmp_path, s)
+        measure_table(s, tmp_path)
 
 
 def test_the_key_holds_everything_that_matters() -> None:

@@ -60,25 +60,14 @@ def cache_folder() -> Path:
     return Path(given) if given else Path.home() / ".cache" / "wdp-edge" / "tables"
 
 
-def measure_table(
-    spec: ModelSpec,
-    structure: Structure,
-    target: Target,
-    precision: Precision,
-    device: Device,
-    plan: TimingPlan,
-    options: TableRecipe,
-    cache: Path | None = None,
-    dense_artifact: Path | None = None,
-) -> LatencyTable:
+def measure_table(setting: Setting, cache: Path | None = None, dense_artifact: Path | None = None) -> LatencyTable:
     """The latency table of a model family on a device, from the cache where one of the same key is.
 
     cache: folder, `cache_folder()` when None.
     dense_artifact: the dense model already exported for this target and precision: saves exporting it again.
     Raises SetupError when the cache cannot be written or a worker fails.
     """
-    setting = Setting(spec, structure, target, precision, device, plan, options)
-    info = device.probe()
+    info = setting.device.probe()
     path = (cache or cache_folder()) / f"{digest(setting, info)}.json"
     if (table := read_cached(path)) is not None:
         return table

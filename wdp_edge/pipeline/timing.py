@@ -8,7 +8,7 @@ from typing import Any
 
 from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget
-from wdp_edge.cost.measure import measure_table
+from wdp_edge.cost.measure import Setting, measure_table
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.device import ratio
 from wdp_edge.pipeline.context import Context, Toolkit
@@ -31,16 +31,16 @@ def export_model(context: Context, model: Any, path: Path) -> Artifact:
 
 def latency_table(recipe: Recipe, tools: Toolkit, structure: Structure, dense: Path | None = None) -> LatencyTable:
     """Measured, or read from the cache."""
-    return measure_table(
-        tools.spec,
-        structure,
-        tools.target,
-        tools.precision,
-        tools.device,
-        tools.plan(recipe),
-        recipe.prune.table,
-        dense_artifact=dense,
+    setting = Setting(
+        spec=tools.spec,
+        structure=structure,
+        target=tools.target,
+        precision=tools.precision,
+        device=tools.device,
+        plan=tools.plan(recipe),
+        options=recipe.prune.table,
     )
+    return measure_table(setting, dense_artifact=dense)
 
 
 def dense_artifact(context: Context, run: Run) -> Artifact:
