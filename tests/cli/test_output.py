@@ -287,7 +287,7 @@ def test_profile_judges_a_budget(cli: Cli, fake: Fake) -> None:
     )
     calls = fake("profile", result)
     said = cli("profile", "m.pte", "--threads", "1", "--latency-budget", "3ms")
-    assert calls == [(Path("m.pte"), "local", 1, "3ms", None, False)]
+    assert calls == [(Path("m.pte"), None, 1, "3ms", None, False)]
     assert said.code == 1
     assert "47.5\u00a0% of the dense file's latency" in said.out
     fake("profile", replace(result, budget=None, dense_latency_ms=None, ratio=None))

@@ -98,7 +98,7 @@ def test_a_daemon_killed_while_a_command_runs(device: Adbd, tmp_path: Path) -> N
         assert seen == ["up"] and "\n" not in str(caught.value)
         wait_until(lambda: not runs_somewhere(f"sleep {number}"))  # what ran there has ended by itself
         (tmp_path / "file").write_text("x")
-        for attempt in (lambda: host.run(["true"], SECONDS), lambda: host.push(tmp_path / "file", "/tmp/never")):
+        for attempt in (lambda: host.run(["true"], SECONDS), lambda: host.push(tmp_path / "file", "/nowhere/never")):
             with pytest.raises(SetupError, match=r"adb:.* (is offline|is not there|broke)"):
                 attempt()
     finally:

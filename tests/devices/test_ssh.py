@@ -198,7 +198,7 @@ def test_a_server_killed_while_a_command_runs(tmp_path: Path) -> None:
         with pytest.raises(SetupError, match="refuses the connection"):
             host.run(["true"], SECONDS)
         with pytest.raises(SetupError, match="refuses the connection"):
-            host.push(sshd.config, "/tmp/never")
+            host.push(sshd.config, "/nowhere/never")
         host.close()
     finally:
         sshd.stop()
@@ -250,7 +250,7 @@ WRONG = ["", "@board", "pi@", "-oProxyCommand=x", "pi@-oX", "a b", "pi@board:", 
 
 @pytest.mark.parametrize("text", [*WRONG, "pi@::1", "pi@[::1", "pi@[::1]x", "pi@[board]", "pi@[::1%$(x)]", "b:²"])
 def test_addresses_that_are_none(text: str) -> None:
-    with pytest.raises(InputError, match="not an address of a device"):
+    with pytest.raises(InputError, match=r"not an address of a device|no device 'ssh:'"):
         get_device(f"ssh:{text}")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,13 +15,14 @@ from test_resume import small_project
 from wdp_edge.device import Kind, Latency, Timing, TimingPlan
 from wdp_edge.devices.local import LocalDevice
 from wdp_edge.errors import InputError, SetupError
+from wdp_edge.files import write_json
 from wdp_edge.pipeline import check as check_module
 from wdp_edge.pipeline.check import CHECK, check
 from wdp_edge.pipeline.source import dense_run
 from wdp_edge.plain import read_as
 from wdp_edge.recipe import BudgetRecipe
 from wdp_edge.report.junit import write_junit
-from wdp_edge.results import CheckResult
+from wdp_edge.results import BudgetFigures, CheckResult, ModelFigures, PruneResult
 
 EASY = BudgetRecipe(target="onnx", precision="fp32", latency="100s", size="100MB", accuracy_drop=50.0)
 
@@ -74,7 +77,7 @@ def test_virtual_times_pass_only_where_they_are_accepted(run: Path, monkeypatch:
     budget = BudgetRecipe(target="onnx", precision="fp32", latency="3ms", peak_memory="4MB")
     with pytest.raises(InputError, match="virtual, not measured"):
         check(run, [budget])
-    latency, memory = check(run, [BudgetRecipe(**{**vars(budget), "accept": "virtual"})]).budgets[0].limits
+    latency, memory = check(run, [replace(budget, accept="virtual")]).budgets[0].limits
     assert latency.met and latency.kind is Kind.VIRTUAL
     assert (memory.measured, memory.limit, memory.met) == (5_000_000, 4_000_000, False)
 
@@ -102,3 +105,16 @@ def test_words_that_mean_nothing(run: Path) -> None:
         check(run, [BudgetRecipe(target="onnx", precision="palette4")])
     with pytest.raises(InputError, match="how much memory"):
         check(run, [BudgetRecipe(target="onnx", precision="fp32", peak_memory="1GB")])
+
+
+def test_a_run_folder_that_was_moved(run: Path, tmp_path: Path) -> None:
+    """As a CI system moves it; the run's own figures still name the files where they were."""
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    figures = ModelFigures(0.5, Latency(1.0, 1.0, 1.0), 1, 1, 1, path=run / "artifacts" / "gone.onnx")
+    shutil.copy(moved / "artifacts" / "model-fp32.onnx", moved / "artifacts" / "gone.onnx")
+    shutil.copy(moved / "artifacts" / "model-fp32.onnx.json", moved / "artifacts" / "gone.onnx.json")
+    budget = BudgetFigures(1.0, 1.0, 1.0, True)
+    write_json(moved / "result.json", PruneResult(run, "onnx", "fp32", "local", budget, figures, figures))
+    checked = check(moved, [replace(EASY, latency="100%", accuracy_drop=100.0)]).budgets[0]
+    assert checked.path == moved / "artifacts" / "gone.onnx" and checked.verified

@@ -19,7 +19,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.models.vit import structure_of
 from wdp_edge.pipeline.evaluate import evaluate
 from wdp_edge.pipeline.export import export
-from wdp_edge.pipeline.operators import profile_operators
+from wdp_edge.pipeline.operators import check_traced
 from wdp_edge.pipeline.profile import profile
 from wdp_edge.pipeline.prune import prune
 from wdp_edge.plain import read_as
@@ -96,7 +96,9 @@ def test_operators_are_timed_and_shown_in_the_report(result: PruneResult) -> Non
     page = report(result.run).path.read_text()
     assert "Where the time goes" in page and 'id="wdp-waterfall' in page
     with pytest.raises(InputError, match="on this machine only"):
-        profile_operators(found.file.path, None, "adb:1", 1)
+        profile(result.run, device="adb:1", per_op=True)
+    with pytest.raises(InputError, match="no times of operators"):
+        check_traced("tflite", "local")
 
 
 def test_export_another_precision(result: PruneResult) -> None:

@@ -195,7 +195,7 @@ def show_table(table: LatencyTable) -> None:
 
 
 def show_check(result: CheckResult) -> None:
-    from wdp_edge.report.junit import words
+    from wdp_edge.report.limits import words
 
     rows = []
     for budget in result.budgets:

@@ -33,6 +33,6 @@ def profile(
         import wdp_edge
         from wdp_edge.project import find_run
 
-        return wdp_edge.profile(find_run(Path(), path), device or "local", threads, latency_budget, accept, per_op)
+        return wdp_edge.profile(find_run(Path(), path), device, threads, latency_budget, accept, per_op)
 
     return perform(call, show_profile, as_json)

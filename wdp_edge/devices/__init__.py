@@ -10,14 +10,13 @@ from wdp_edge.devices.local import LocalDevice
 from wdp_edge.errors import InputError
 
 FORMS = (LocalDevice.name, "ssh:user@host[:port]", "adb:SERIAL", "qemu:CPU")
-SCHEMES = {form.partition(":")[0] for form in FORMS if ":" in form}
 
 
 def check_device(name: str) -> None:
     """Raises InputError for a name that has none of FORMS; nothing is connected."""
     scheme, colon, rest = name.partition(":")
-    if name != LocalDevice.name and not (scheme in SCHEMES and colon and rest):
-        raise unknown(name)
+    if name != LocalDevice.name and not (colon and rest and any(form.startswith(f"{scheme}:") for form in FORMS)):
+        raise InputError(f"There is no device '{name}'.", f"Known devices: {', '.join(FORMS)}.")
 
 
 def get_device(name: str) -> Device:
@@ -25,15 +24,8 @@ def get_device(name: str) -> Device:
 
     Raises InputError for a name of no device.
     """
-    if name == LocalDevice.name:
-        return LocalDevice()
-    if name.partition(":")[0] not in SCHEMES or ":" not in name:
-        raise unknown(name)
-    return _remote(name)
-
-
-def unknown(name: str) -> InputError:
-    return InputError(f"There is no device '{name}'.", f"Known devices: {', '.join(FORMS)}.")
+    check_device(name)
+    return LocalDevice() if name == LocalDevice.name else _remote(name)
 
 
 @functools.cache

@@ -23,7 +23,7 @@ from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.pipeline.source import Source
 from wdp_edge.plain import read_as
 from wdp_edge.recipe import BudgetRecipe
-from wdp_edge.results import CheckedBudget, CheckResult, Limit, PruneResult
+from wdp_edge.results import CheckedBudget, CheckResult, Limit, ModelFigures, PruneResult
 from wdp_edge.run import Run
 from wdp_edge.stages import RESULT
 from wdp_edge.target import Artifact, Precision, get_target, parse_precision
@@ -102,13 +102,23 @@ def artifacts(source: Source, run: Run, asked: Sequence[Asked]) -> Files:
 
 def existing(source: Source, target: str, precision: Precision) -> Path | None:
     """The run's shipped file where it is of this target and precision, or one that was exported before."""
-    result = source.run / RESULT
-    if result.exists():
-        own = read_as(result, PruneResult)
-        if (own.target, own.precision) == (target, precision.value) and own.shipped.path and own.shipped.path.exists():
-            return own.shipped.path
+    own = pruned(source)
+    if own and (own.target, own.precision) == (target, precision.value):
+        return inside(source, own.shipped)
     path = artifact_path(source.run, get_target(target).suffix, precision, pixels=False)
     return path if path.exists() else None
+
+
+def pruned(source: Source) -> PruneResult | None:
+    """The result of the run; None for one whose model was not pruned."""
+    path = source.run / RESULT
+    return read_as(path, PruneResult) if path.exists() else None
+
+
+def inside(source: Source, figures: ModelFigures) -> Path:
+    """The figures' artifact in the run folder, which may have been moved since they were written."""
+    assert figures.path is not None, "a finished run has artifacts"
+    return source.run / "artifacts" / figures.path.name
 
 
 def judge(source: Source, asked: Asked, path: Path, verified: bool) -> CheckedBudget:
@@ -170,12 +180,10 @@ def memory(budget: BudgetRecipe, timing: Timing) -> Limit:
 
 def dense_file(source: Source, asked: Asked) -> Path:
     """The dense model as a file of the same target and precision; made when it is not there."""
-    suffix, result = get_target(asked.budget.target).suffix, source.run / RESULT
-    if result.exists():
-        own = read_as(result, PruneResult)
-        if (own.target, own.precision) == (asked.budget.target, asked.precision.value) and own.dense.path:
-            return own.dense.path
-    path = source.run / "artifacts" / f"dense-{asked.precision.value}{suffix}"
+    own = pruned(source)
+    if own and (own.target, own.precision) == (asked.budget.target, asked.precision.value):
+        return inside(source, own.dense)
+    path = source.run / "artifacts" / f"dense-{asked.precision.value}{get_target(asked.budget.target).suffix}"
     if not path.exists():
         folder = source.run / "scratch" / "dense"
         save(source.context.dense, source.context.tools.spec, folder)
@@ -186,9 +194,8 @@ def dense_file(source: Source, asked: Asked) -> Path:
 
 def dense_accuracy(source: Source) -> float:
     """Of the dense model on the validation images, in [0, 1]: the run's own figure where it has one."""
-    if (source.run / RESULT).exists():
-        known = read_as(source.run / RESULT, PruneResult).dense.accuracy
-        if known is not None:
-            return known
+    own = pruned(source)
+    if own and own.dense.accuracy is not None:
+        return own.dense.accuracy
     logits, labels = source.context.validation_logits(source.context.dense, "dense model on validation images")
     return accuracy(logits, labels)

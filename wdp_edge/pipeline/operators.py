@@ -16,12 +16,8 @@ from wdp_edge.target import OperatorTime, Tracing, get_target
 _RUNS = 60
 
 
-def profile_operators(path: Path, dense: Path | None, device: str, threads: int) -> OperatorProfiles:
-    """The artifact's operators, and those of the dense one beside it.
-
-    Raises InputError for a device or a target whose runtime tells no times of operators.
-    """
-    target = read_sidecar(path).target
+def check_traced(target: str, device: str) -> None:
+    """Raises InputError for a device or a target whose runtime tells no times of operators."""
     if device != LocalDevice.name:
         raise InputError(
             f"Operators are timed on this machine only, not on '{device}'.",
@@ -29,6 +25,10 @@ def profile_operators(path: Path, dense: Path | None, device: str, threads: int)
         )
     if not isinstance(get_target(target), Tracing):
         raise InputError(f"The runtime of '{target}' tells no times of operators.", "Leave --per-op out.")
+
+
+def profile_operators(path: Path, dense: Path | None, threads: int) -> OperatorProfiles:
+    """The artifact's operators, and those of the dense one beside it, on this machine."""
     return OperatorProfiles(one(path, threads), one(dense, threads) if dense else None)
 
 

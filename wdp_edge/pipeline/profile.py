@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from wdp_edge import progress
-from wdp_edge.budget import check_accepted, parse_budget
-from wdp_edge.device import Kind, ratio
+from wdp_edge.budget import LatencyBudget, check_accepted, parse_budget
+from wdp_edge.device import Kind, Timing, ratio
 from wdp_edge.devices import get_device
 from wdp_edge.errors import InputError
-from wdp_edge.files import write_json
-from wdp_edge.pipeline.operators import profile_operators
+from wdp_edge.files import size_of, write_json
+from wdp_edge.pipeline.operators import check_traced, profile_operators
 from wdp_edge.pipeline.plan import timing_plan
-from wdp_edge.pipeline.sidecar import read_sidecar
+from wdp_edge.pipeline.sidecar import Sidecar, read_sidecar, sidecar_path
 from wdp_edge.plain import read_as
 from wdp_edge.recipe import PruneRecipe
 from wdp_edge.recipe_file import load_recipe
@@ -26,67 +27,71 @@ ROUNDS = 24
 
 def profile(
     path: Path,
-    device: str = "local",
+    device: str | None = None,
     threads: int | None = None,
     latency_budget: str | None = None,
     accept: str | None = None,
     per_op: bool = False,
 ) -> ProfileResult:
-    """Times an artifact, or a run's shipped one, in turn with the dense artifact of the same precision.
+    """Times an artifact, or a run's shipped one, in turn with the dense artifact of the same target and precision.
 
-    per_op: also time every operator, and keep that in the run for its report.
-    accept: a kind of times that may pass the budget besides measured ones; None asks the run's recipe.
-    Raises InputError when the file is no artifact, when the budget is a share and no dense artifact is there, or the
-    device's times may not pass a budget.
+    device, threads, accept: as in the run's recipe when None. accept: a kind of times that may pass the budget besides
+    measured ones. per_op: also time every operator, and keep that in the run for its report.
+    Raises InputError when the file is no artifact, when the budget is a share and no dense artifact is there, when the
+    device's times may not pass a budget, or the runtime tells no times of operators.
     """
     budget = parse_budget(latency_budget) if latency_budget else None
-    runs_on = get_device(device)
-    if path.is_dir():
+    if path.is_dir() and not sidecar_path(path).exists():  # a Core ML package is a folder too
         shipped = read_as(finished_run(path) / RESULT, PruneResult).shipped.path
         path = path / "artifacts" / (shipped.name if shipped else "")
     sidecar = read_sidecar(path)
     run = path.parent.parent if (path.parent.parent / MANIFEST).exists() else None
-    recipe = load_recipe(run / RECIPE) if run else None
-    dense = dense_beside(path, sidecar.precision, run)
+    own = load_recipe(run / RECIPE).prune if run else PruneRecipe()
+    runs_on, threads = get_device(device or own.device), threads or own.threads
+    dense = dense_beside(path, sidecar, run)
     if budget:
-        check_accepted(device, runs_on.kind, accept or (recipe.prune.accept if recipe else Kind.MEASURED))
+        check_accepted(runs_on.name, runs_on.kind, accept or own.accept)
     if budget and budget.share and dense is None:
         raise InputError(
             f"A budget in % needs the dense artifact of the same precision beside {path}.",
             "Give the budget in milliseconds (20ms).",
         )
-    threads = threads or (recipe.prune.threads if recipe else 1)
-    plan = replace(timing_plan(recipe.prune if recipe else PruneRecipe()), rounds=ROUNDS, threads=threads)
-    files = [path, dense] if dense else [path]
+    if per_op:
+        check_traced(sidecar.target, runs_on.name)
+    plan = replace(timing_plan(own), rounds=ROUNDS, threads=threads)
     with progress.task("time on the device", plan.rounds) as advance:
+        files = [path, dense] if dense else [path]
         timings = runs_on.time(sidecar.target, files, plan, lambda done, total: advance(1))
-    relative = ratio(timings[0], timings[1]) if dense else None
-    operators = profile_operators(path, dense, device, threads) if per_op else None
+    operators = profile_operators(path, dense, threads) if per_op else None
     if operators and run:
         write_json(run / OPERATORS, operators)
-    figures = None
-    if budget:
-        limit = budget.resolve(timings[1].latency.p50 if dense else 0.0)
-        used = relative / budget.share if budget.share and relative else timings[0].latency.p50 / limit
-        figures = BudgetFigures(limit, used * limit, used, used <= 1.0, runs_on.kind)
     return ProfileResult(
         path=path,
         target=sidecar.target,
-        device=device,
+        device=runs_on.name,
         threads=threads,
         latency_ms=timings[0].latency,
-        bytes=path.stat().st_size,
+        bytes=size_of(path),
         dense_latency_ms=timings[1].latency if dense else None,
-        ratio=relative,
-        budget=figures,
+        ratio=ratio(timings[0], timings[1]) if dense else None,
+        budget=against(budget, timings, runs_on.kind) if budget else None,
         operators=operators,
     )
 
 
-def dense_beside(path: Path, precision: str, run: Path | None) -> Path | None:
-    """The dense artifact of the run when it has the same precision as the file."""
+def against(budget: LatencyBudget, timings: Sequence[Timing], kind: Kind) -> BudgetFigures:
+    """The first file's time against the budget; a share is judged by the interleaved ratio to the second, dense one."""
+    limit = budget.resolve(timings[-1].latency.p50)
+    used = ratio(timings[0], timings[-1]) / budget.share if budget.share else timings[0].latency.p50 / limit
+    return BudgetFigures(limit, used * limit, used, used <= 1.0, kind)
+
+
+def dense_beside(path: Path, sidecar: Sidecar, run: Path | None) -> Path | None:
+    """The dense artifact of the run when it is of the same target and precision as the file."""
     if run is None or not (run / RESULT).exists():
         return None
-    dense = path.with_name(f"dense{path.suffix}")
-    own = read_as(run / RESULT, PruneResult).precision
-    return dense if dense.exists() and own == precision else None
+    own = read_as(run / RESULT, PruneResult)
+    if (own.target, own.precision) != (sidecar.target, sidecar.precision) or own.dense.path is None:
+        return None
+    dense = path.with_name(own.dense.path.name)
+    return dense if dense.exists() else None

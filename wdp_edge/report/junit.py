@@ -6,8 +6,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from wdp_edge.files import write_text
-from wdp_edge.report.units import milliseconds, quantity
-from wdp_edge.results import CheckedBudget, CheckResult, Limit
+from wdp_edge.report.limits import words
+from wdp_edge.results import CheckedBudget, CheckResult
 
 
 def write_junit(result: CheckResult, path: Path) -> None:
@@ -34,12 +34,3 @@ def _case(group: str, name: str, passed: bool, message: str) -> ElementTree.Elem
     if not passed:
         ElementTree.SubElement(case, "failure", message=message)
     return case
-
-
-def words(limit: Limit) -> str:
-    """Such as "3.9 ms of 4.1 ms"."""
-    if limit.unit == "ms":
-        return f"{milliseconds(limit.measured)} of {milliseconds(limit.limit)}"
-    if limit.unit == "bytes":
-        return f"{quantity(int(limit.measured), 'B')} of {quantity(int(limit.limit), 'B')}"
-    return f"{limit.measured:.2f} of {limit.limit:.2f} {limit.unit}"
