@@ -52,6 +52,7 @@ def model_of(options: argparse.Namespace) -> Any:
 
 
 def plain_step(model: Any, fused: bool) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    """One step of plain fine-tuning. fused: with timm's fused attention."""
     bf16 = bf16_pays(model)
     model.train()
     vit.set_fused_attention(model, fused)

@@ -60,6 +60,7 @@ def contents(path: Path) -> Contents:
 
 
 def described(file: PteFile) -> Contents:
+    """What a sound file holds, inside its delegates too."""
     plan, tally = file.plan, Tally()
     tally.outside.update(kernel_calls(plan))
     tally.weights.update(constants(plan))

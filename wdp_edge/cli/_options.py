@@ -26,14 +26,14 @@ LatencyBudget = Annotated[
     str | None,
     typer.Option("--latency-budget", metavar="TIME", help="20ms, or 50% of the dense model's latency."),
 ]
-Target = Annotated[str | None, typer.Option("--target", metavar="NAME", help="executorch, coreml, tflite or onnx.")]
+Target = Annotated[str | None, typer.Option("--target", metavar="NAME", help="executorch, coreml, tflite, onnx …")]
 Precision = Annotated[
     str | None,
     typer.Option("--precision", metavar="NAME", help="fp32, int8-dynamic …; default: the target's choice."),
 ]
 Device = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", help="Where files are timed: local, ssh:…, adb:… or qemu:CPU."),
+    typer.Option("--device", metavar="NAME", help="Where files are timed: local, ssh:…, adb:…, qemu:…."),
 ]
 Accept = Annotated[
     str | None,

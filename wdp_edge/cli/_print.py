@@ -105,6 +105,7 @@ def _artifacts(title: str, artifacts: Sequence[ArtifactFigures]) -> None:
 
 
 def show_inspect(result: InspectResult) -> None:
+    """Inputs and outputs, operators by kind, weights by type, and where the file came from."""
     from wdp_edge.report.units import quantity
 
     contents = result.contents
@@ -122,6 +123,7 @@ def show_inspect(result: InspectResult) -> None:
 
 
 def show_profile(result: ProfileResult) -> None:
+    """Latency beside the dense file's, the budget, and where the time goes if that was asked."""
     from wdp_edge.report.units import milliseconds, quantity, share
 
     times = [result.latency_ms] + ([result.dense_latency_ms] if result.dense_latency_ms else [])
@@ -180,6 +182,7 @@ def show_report(result: ReportResult) -> None:
 
 
 def show_table(table: LatencyTable) -> None:
+    """One sub-layer of each kind by its width."""
     from wdp_edge.report.units import milliseconds, share
 
     def row(part: str, width: str, ms: float) -> tuple[str, str, str, str]:
@@ -195,6 +198,7 @@ def show_table(table: LatencyTable) -> None:
 
 
 def show_check(result: CheckResult) -> None:
+    """Every limit of every budget."""
     from wdp_edge.report.limits import words
 
     rows = []

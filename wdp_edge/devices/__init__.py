@@ -1,4 +1,7 @@
-"""Where artifacts run and are timed."""
+"""Where artifacts run and are timed.
+
+A further way to reach a device is a `Host` in a file of its own, named here.
+"""
 
 from __future__ import annotations
 
