@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -49,6 +50,14 @@ def processes_below(pid: int) -> list[int]:
     return [p for child in map(int, children) for p in (child, *processes_below(child))]
 
 
+def name_of(pid: int) -> str:
+    """Of the program that a process runs; "" when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""
+
+
 @dataclass
 class Sshd:
     """Reached with the ssh configuration file `config`. cache: what the device calls XDG_CACHE_HOME."""
@@ -68,9 +77,10 @@ class Sshd:
 
     def kill(self) -> None:
         """Ends the server and every connection at once, as a loss of power does; what runs there is not asked."""
-        own = [p for p in processes_below(self.process.pid) if Path(f"/proc/{p}/comm").read_text().startswith("sshd")]
+        own = [p for p in processes_below(self.process.pid) if name_of(p).startswith("sshd")]
         for pid in (self.process.pid, *own):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # a session that has just ended by itself
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
