@@ -12,6 +12,10 @@ from typing import Protocol
 
 from wdp_edge.errors import InputError
 
+_ALIKE = 3
+_ALIKE_RATIO = 1.05
+_WARM_MS = 1000.0
+
 
 class Kind(StrEnum):
     """What stands behind a time: wall time on the device, an emulator's count, or a model over counts."""
@@ -22,13 +26,30 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """How the device was before the first timed round and after the last one; None for what it hides.
+
+    temperature: °C of the hottest sensor. clock_mhz: the fastest one of the cores that may be used.
+    throttled: the sign that the device slowed down meanwhile; None without one.
+    """
+
+    temperature: tuple[float, float] | None = None
+    clock_mhz: tuple[float, float] | None = None
+    throttled: str | None = None
+
+
+@dataclass(frozen=True)
 class Latency:
-    """Milliseconds for one image."""
+    """Milliseconds for one image.
+
+    conditions: of the whole timing that it is from; None when nothing is known.
+    """
 
     p50: float
     p90: float
     min: float
     kind: Kind = Kind.MEASURED
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +69,7 @@ class TimingPlan:
     """How often an artifact is run: `rounds` interleaved rounds of `runs` timed runs after `warmup` untimed ones.
 
     cpus: numbers of the cores that the runtime may use, () for any. cooldown_seconds: a rest between rounds.
+    settle: how many more untimed runs there may be until an artifact is warm (`is_warm`).
     Raises InputError for negative numbers.
     """
 
@@ -57,6 +79,7 @@ class TimingPlan:
     threads: int = 1
     cpus: tuple[int, ...] = ()
     cooldown_seconds: float = 0.0
+    settle: int = 20
 
     def __post_init__(self) -> None:
         if any(cpu < 0 for cpu in self.cpus):
@@ -108,6 +131,20 @@ class Device(Protocol):
         on_round(done, total) is told of every finished round.
         """
         ...
+
+
+def is_warm(times: Sequence[float], plan: TimingPlan) -> bool:
+    """Whether the timed runs may begin after untimed ones that took `times` (ms).
+
+    There are at least `plan.warmup` of them. Then the last three must agree to 5 %, or there were `plan.settle` more,
+    or they took a second in all. runners/contract.c has the same rule.
+    """
+    if len(times) < plan.warmup:
+        return False
+    if len(times) >= plan.warmup + plan.settle or sum(times) >= _WARM_MS:
+        return True
+    last = times[-_ALIKE:]
+    return len(last) == _ALIKE and max(last) <= _ALIKE_RATIO * min(last)
 
 
 def usual(times: Sequence[float]) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wdp_edge.device import Kind, Latency
+from wdp_edge.device import Conditions, Kind, Latency
 from wdp_edge.target import Contents
 
 RESULT_VERSION = 1
@@ -220,7 +220,8 @@ class ProfileResult:
 class Limit:
     """One thing that a [[budget]] limits. name: latency, size, accuracy_drop or peak_memory.
 
-    limit, measured: in unit (ms, bytes or points). kind: what stands behind a latency.
+    limit, measured: in unit (ms, bytes or points). kind: what stands behind a latency. conditions: of the device when
+    the latency was measured; None when nothing is known.
     """
 
     name: str
@@ -229,6 +230,7 @@ class Limit:
     unit: str
     met: bool
     kind: Kind = Kind.MEASURED
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True)

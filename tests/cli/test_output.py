@@ -13,7 +13,7 @@ import pytest
 from tiny_project import Cli
 
 from wdp_edge.cost.table import LatencyTable, TableKey
-from wdp_edge.device import Kind, Latency
+from wdp_edge.device import Conditions, Kind, Latency
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.progress import task
 from wdp_edge.recipe import PruneRecipe, Recipe
@@ -29,6 +29,7 @@ from wdp_edge.results import (
     Parity,
     ProfileResult,
     PruneResult,
+    VerifyResult,
 )
 
 DENSE = ModelFigures(0.917, Latency(8.2, 8.4, 8.1), 370_000_000, 21_600_000, 22_800_000, None, 12)
@@ -294,6 +295,37 @@ def test_profile_judges_a_budget(cli: Cli, fake: Fake) -> None:
     said = cli("profile", "m.pte")
     assert said.code == 0
     assert "dense" not in said.out
+
+
+def test_profile_shows_how_the_device_was(cli: Cli, fake: Fake) -> None:
+    conditions = Conditions((41.04, 44.5), (2400.0, 1500.0), "its clock fell from 2400 to 1500 MHz")
+    latency = Latency(3.9, 4.0, 3.8, conditions=conditions)
+    result = ProfileResult(Path("m.tflite"), "tflite", "adb:X", 1, latency, 10_000_000)
+    fake("profile", result)
+    said = cli("profile", "m.tflite", "--device", "adb:X")
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert "temperature 41.0 → 44.5 °C" in lines and "clock 2400 → 1500 MHz" in lines
+    assert "Warning: the device slowed down: its clock fell from 2400 to 1500 MHz." in said.out
+    data = cli("profile", "m.tflite", "--json").json["latency_ms"]
+    assert data["conditions"]["temperature"] == [41.04, 44.5] and "2400" in data["conditions"]["throttled"]
+    fake("profile", replace(result, latency_ms=Latency(3.9, 4.0, 3.8, conditions=Conditions((41.0, 41.0)))))
+    said = cli("profile", "m.tflite")
+    assert "41.0 → 41.0" in said.out and "clock" not in said.out and "Warning" not in said.out
+    assert cli("profile", "m.tflite", "--json").json["latency_ms"]["conditions"] == {"temperature": [41.0, 41.0]}
+
+
+def test_a_device_that_slowed_down_is_said_wherever_its_figures_are(cli: Cli, fake: Fake) -> None:
+    slow = Conditions(throttled="the last rounds took 20% longer than the first ones")
+    latency = replace(SHIPPED.latency_ms, conditions=slow)
+    fake("prune", replace(PRUNED, shipped=replace(SHIPPED, latency_ms=latency)))
+    assert "Warning: the device slowed down: the last rounds" in cli("prune", "--latency-budget", "4.1ms").out
+    timed = replace(artifact(True), latency_ms=latency)
+    fake("verify", VerifyResult(Path("r"), 64, 0.9, 0.9, None, [timed, timed], True))
+    assert cli("verify", "r").out.count("Warning: the device slowed down") == 1
+    limit = Limit("latency", 4.1, 3.9, "ms", True, conditions=slow)
+    budget = CheckedBudget("onnx", "fp32", "local", 1, Path("m.onnx"), [limit], verified=True, met=True)
+    fake("check", CheckResult(Path("r"), [budget], True))
+    assert "m.onnx, local: the device slowed down" in cli("check", "r").out
 
 
 def test_check(cli: Cli, fake: Fake, tmp_path: Path) -> None:

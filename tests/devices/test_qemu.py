@@ -76,7 +76,7 @@ def runner_words(host: QemuHost, target: str, *words: object) -> list[str]:
 
 def counted(host: QemuHost, target: str, *paths: Path, rounds: int = 2) -> list[list[list[float]]]:
     """Milliseconds of each round, file and run."""
-    words = runner_words(host, target, "--rounds", rounds, "--runs", 2, "--warmup", 2, *paths)
+    words = runner_words(host, target, "--rounds", rounds, "--runs", 2, "--warmup", 2, "--settle", 0, *paths)
     events = [json.loads(line) for line in host.stream(words, 120)]
     assert [e["event"] for e in events] == ["loaded", *["round"] * rounds, "done"]
     assert events[-1]["temperature"] is None

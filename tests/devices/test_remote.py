@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from real_sshd import start_sshd, wait_until
 from test_ssh import tmpfs_wrap
 from torch import Tensor, nn
 
-from wdp_edge.device import Kind, TimingPlan, ratio
+from wdp_edge import progress
+from wdp_edge.device import Conditions, Kind, TimingPlan, ratio
 from wdp_edge.devices import get_device
 from wdp_edge.devices.adb import AdbHost
 from wdp_edge.devices.host import Completed, Host
@@ -76,30 +78,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
         path = folder / f"net{width}.pte"
         target.export(Net(width).eval(), torch.zeros(1, 3, 4, 4), path, ExportOptions(Precision.FP32))
     return {width: folder / f"net{width}.pte" for width in (8, 5000)}
-
-
-@pytest.fixture(scope="module")
-def adbd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adbd]:
-    device = start_adbd(tmp_path_factory.mktemp("adbd"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{device.bin}:{os.environ['PATH']}")
-        yield device
-    device.stop()
-
-
-@pytest.fixture
-def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
-    """`request.param` says how the device, which is this machine, is reached."""
-    if request.param == "local":
-        yield LocalHost(folder=tmp_path / "device")
-    elif request.param == "adb":
-        yield AdbHost(request.getfixturevalue("adbd").serial)
-    else:
-        server = start_sshd(tmp_path / "sshd")
-        ssh = SshHost(server.address, server.config)
-        yield ssh
-        ssh.close()
-        server.stop()
 
 
 every_transport = pytest.mark.parametrize("host", ["local", "ssh", "adb"], indirect=True)
@@ -366,10 +344,52 @@ def test_a_runner_that_says_odd_things(lines: list[str], what: str, files: dict[
         device.time(TARGET, [files[8]], TimingPlan(rounds=1, runs=2, warmup=0))
 
 
-def test_a_clock_that_falls_is_throttling() -> None:
-    report = RunnerReport("r", (), 1, None, (2000.0, 1500.0))
-    assert report.throttled
-    assert not replace(report, clock_mhz=(2000.0, 1900.0)).throttled and not replace(report, clock_mhz=None).throttled
+def told(path: Path, temperature: list[float], clock: list[float]) -> list[str]:
+    """The lines of a runner that gives the file's right output."""
+    output = remote(LocalHost())._prepare(TARGET, [path], PLAN).expected[0].output
+    values = {"abs_sum": output.abs_sum, "first": output.first, "count": output.count}
+    done = {"event": "done", "outputs": [values], "peak_rss_bytes": 1, "temperature": temperature, "clock_mhz": clock}
+    return [LOADED, ROUND, json.dumps(done)]
+
+
+class Processes(Scripted):
+    """Stands in for a device whose clock falls: its runner says other lines in every process."""
+
+    def __init__(self, folder: Path, processes: list[list[str]]) -> None:
+        super().__init__(folder, {})
+        self.processes = processes
+
+    def stream(self, argv: Sequence[str], silence_seconds: float) -> Generator[str, None, None]:
+        yield from self.processes.pop(0)
+
+
+class Heard(progress.Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_clock_that_falls_is_in_the_figures_and_said(rounds: int, files: dict[int, Path], tmp_path: Path) -> None:
+    """With rests every round is a process of its own: the first one's word and the last one's count."""
+    scripts = [told(files[8], [40, 45], [2000, 1700]), told(files[8], [46, 50], [1900, 1500])]
+    made = tmp_path / "bundle"
+    made.mkdir()
+    host = Processes(tmp_path / "device", scripts)
+    device = remote(host, make_bundle=lambda target, arch: Bundle(made, ("./runner",), "digest", "r"))
+    heard = Heard()
+    progress.use(heard)
+    plan = TimingPlan(rounds=rounds, runs=2, warmup=0, cooldown_seconds=0.001)
+    (timing,) = device.time(TARGET, [files[8]], plan)
+    progress.use(progress.Silent())
+    last = 1700 if rounds == 1 else 1500
+    why = f"its clock fell from 2000 to {last} MHz"
+    assert timing.latency.conditions == Conditions((40, 45 if rounds == 1 else 50), (2000, last), why)
+    assert heard.lines == [f"warning: adb:scripted slowed down: {why}"]
 
 
 def test_devices_by_name() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_sysfs import fake_sysfs
 from native import TARGETS, events, export, needs, refused, run
 
 from wdp_edge.runners.build import Bundle, bundle
@@ -71,6 +72,14 @@ def test_rounds_runs_and_files_come_in_the_order_given(runner: Runner) -> None:
     assert last["peak_rss_bytes"] > 1_000_000
 
 
+def test_every_round_is_warmed_up_within_its_bounds(runner: Runner) -> None:
+    words = ("--rounds", 2, "--runs", 1, "--warmup", 4)
+    for settle in (0, 5):
+        _, *rounds, _ = events(run(runner.bundle, *words, "--settle", settle, runner.large, runner.small))
+        untimed = [count for r in rounds for count in r["untimed"]]
+        assert len(untimed) == 4 and all(4 <= count <= 4 + settle for count in untimed)
+
+
 def test_threads_and_cpus_are_honoured(runner: Runner) -> None:
     """Seen from outside: threads of the process, and where it may run."""
     tasks = {}
@@ -123,8 +132,12 @@ def test_damaged_bytes_never_end_without_a_word(runner: Runner, tmp_path: Path) 
             assert events(done)[-1]["event"] == "done"
 
 
-def test_it_runs_where_there_is_nothing_else(runner: Runner, tmp_path: Path) -> None:
-    """In a root folder with the bundle, one file and what describes the CPU: no other library, no /sys, no /dev."""
+@pytest.mark.parametrize("shows", [False, True], ids=["no /sys", "a fake /sys"])
+def test_it_runs_where_there_is_nothing_else(runner: Runner, tmp_path: Path, shows: bool) -> None:
+    """In a root folder with the bundle, one file and what describes the CPU: no other library, no /dev, and no /sys.
+
+    FAKE: or one with the files of a machine that shows its temperature and clock.
+    """
     room = ["unshare", "--user", "--map-root-user", "chroot"]
     if shutil.which("unshare") is None or subprocess.run([*room, "/", "true"], capture_output=True).returncode != 0:
         pytest.skip("this system lets a user make no namespace: a root folder of its own cannot be tried")
@@ -132,12 +145,15 @@ def test_it_runs_where_there_is_nothing_else(runner: Runner, tmp_path: Path) -> 
     shutil.copytree(runner.bundle.folder, root)
     shutil.copyfile(runner.small, root / "model")
     (root / "proc").mkdir()
+    if shows:
+        fake_sysfs(root)
     shutil.copyfile("/proc/cpuinfo", root / "proc" / "cpuinfo")
     command = [*room, str(root), *runner.bundle.command, "--rounds", "1", "--runs", "1", "model"]
     done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
     last = events(done)[-1]
     assert last["outputs"][0]["count"] == 20
-    assert last["temperature"] is None and last["clock_mhz"] is None
+    assert last["temperature"] == ([44.5, 44.5] if shows else None)
+    assert last["clock_mhz"] == ([2400.0, 2400.0] if shows else None)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +164,7 @@ def test_it_runs_where_there_is_nothing_else(runner: Runner, tmp_path: Path) -> 
         ["--threads", "two"],
         ["--threads", "1x"],
         ["--warmup", "-1"],
+        ["--settle", "x"],
         ["--cpus", "99999"],
         ["--cpus", "0,,1"],
         ["--cpus", ""],

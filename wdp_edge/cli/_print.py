@@ -29,11 +29,15 @@ if TYPE_CHECKING:
 
 
 def show_prune(result: PruneResult) -> None:
+    from wdp_edge.report.cautions import cautions
+
     rows = _comparison(result.dense, result.shipped)
     kind = result.shipped.latency_ms.kind
     title = f"{result.precision} {result.target} file, latency {kind} on {result.device}"
     print_table(title, ("", "dense", "shipped", "change"), rows)
     print_line(budget_line(result.budget))
+    for line in cautions(result.shipped.latency_ms):
+        print_line(line)
     if not result.verified:
         print_line("The file is too far from the pruned model; `wdp-edge verify` finds the layer.")
     if result.shipped.path:
@@ -84,6 +88,7 @@ def _artifacts(title: str, artifacts: Sequence[ArtifactFigures]) -> None:
 
     right: share of images in their own class. ok: as close as the recipe's [verify] asks.
     """
+    from wdp_edge.report.cautions import cautions
     from wdp_edge.report.units import NONE, milliseconds, quantity, share
 
     columns = {
@@ -99,6 +104,8 @@ def _artifacts(title: str, artifacts: Sequence[ArtifactFigures]) -> None:
     if not any(a.latency_ms for a in artifacts):
         del columns["p50"]
     print_table(title, list(columns), list(zip(*columns.values(), strict=True)))
+    for line in dict.fromkeys(line for a in artifacts if a.latency_ms for line in cautions(a.latency_ms)):
+        print_line(line)
     for a in artifacts:
         if a.broke_at:
             print_line(f"{near(a.path)} goes wrong at {a.broke_at}: its output is the first that is too far off.")
@@ -124,6 +131,7 @@ def show_inspect(result: InspectResult) -> None:
 
 def show_profile(result: ProfileResult) -> None:
     """Latency beside the dense file's, the budget, and where the time goes if that was asked."""
+    from wdp_edge.report.cautions import cautions, device_rows
     from wdp_edge.report.units import milliseconds, quantity, share
 
     times = [result.latency_ms] + ([result.dense_latency_ms] if result.dense_latency_ms else [])
@@ -132,12 +140,15 @@ def show_profile(result: ProfileResult) -> None:
         ("latency p90", *(milliseconds(t.p90) for t in times)),
         ("fastest", *(milliseconds(t.min) for t in times)),
         ("file size", quantity(result.bytes, "B")),
+        *device_rows(result.latency_ms.conditions),
     ]
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
     title = f"{near(result.path)}: {result.latency_ms.kind} on {result.device}, {threads}"
     print_table(title, ("", "file", "dense")[: len(times) + 1], rows)
     if result.ratio is not None:
         print_line(f"{share(result.ratio, 1)} of the dense file's latency, timed in turn.")
+    for line in cautions(result.latency_ms):
+        print_line(line)
     if result.operators is not None:
         _operators(result.operators)
     if result.budget is not None:
@@ -199,6 +210,7 @@ def show_table(table: LatencyTable) -> None:
 
 def show_check(result: CheckResult) -> None:
     """Every limit of every budget."""
+    from wdp_edge.report.cautions import slowed_down
     from wdp_edge.report.limits import words
 
     rows = []
@@ -209,6 +221,10 @@ def show_check(result: CheckResult) -> None:
             rows.append((where, limit.name.replace("_", " "), words(limit), kind, kept(limit.met)))
         rows.append((where, "close to its model", "", "", kept(budget.verified)))
     print_table("Budgets", ("file", "limit", "measured", "", ""), rows)
+    for budget in result.budgets:
+        for limit in budget.limits:
+            if slow := slowed_down(limit.conditions):
+                print_line(f"{near(budget.path)}, {budget.device}: {slow}")
     missed, total = sum(not budget.met for budget in result.budgets), len(result.budgets)
     print_line(f"All {total} budgets are kept." if result.met else f"{missed} of {total} budgets are missed.")
 

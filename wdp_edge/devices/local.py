@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from wdp_edge.device import DeviceInfo, Kind, Latency, Timing, TimingPlan
+from wdp_edge.devices.conditions import Reading, observed
 from wdp_edge.devices.process import SILENCE_SECONDS, WorkerProcess
 from wdp_edge.plain import from_plain
 from wdp_edge.target import OperatorTime, check_timed, get_target
@@ -69,7 +70,9 @@ class LocalDevice:
                 runs.append(worker.receive()[0]["ms"])
                 if on_round is not None:
                     on_round(number + 1, plan.rounds)
-        return [summarise([r[i] for r in runs]) for i in range(len(artifacts))]
+            seen = worker.receive()[0]
+        timings = [summarise([r[i] for r in runs]) for i in range(len(artifacts))]
+        return observed(self.name, timings, *(from_plain(Reading, seen[when]) for when in ("before", "after")))
 
     def trace(self, target: str, path: Path, threads: int, runs: int) -> list[OperatorTime]:
         """Times of the artifact's operators, by a target that is `Tracing`, in a worker process.

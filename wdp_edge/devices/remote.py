@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wdp_edge import progress
 from wdp_edge.device import DeviceInfo, Kind, Timing, TimingPlan
+from wdp_edge.devices.conditions import Reading, observed
 from wdp_edge.devices.events import Done, Event, Loaded, LoadedFile, Round, parse_event
 from wdp_edge.devices.host import Host, demand
 from wdp_edge.devices.local import cpu_features, cpu_name, parse_cpuinfo, summarise
@@ -25,23 +25,17 @@ if TYPE_CHECKING:
     from wdp_edge.runners.build import Bundle
 
 _ANSWER_SECONDS = 60.0
-_THROTTLED = 0.9
 
 
 @dataclass(frozen=True)
 class RunnerReport:
-    """What the runner tells beside times. temperature (°C), clock_mhz: before and after; None where hidden."""
+    """What the runner tells beside times. before, after: the first and the last round of the whole timing."""
 
     runtime: str
     files: tuple[LoadedFile, ...]
     peak_rss_bytes: int
-    temperature: tuple[float, float] | None
-    clock_mhz: tuple[float, float] | None
-
-    @property
-    def throttled(self) -> bool:
-        """Whether the clock fell by more than a tenth meanwhile."""
-        return self.clock_mhz is not None and self.clock_mhz[1] < _THROTTLED * self.clock_mhz[0]
+    before: Reading
+    after: Reading
 
 
 class Interrupted(SetupError):
@@ -114,7 +108,9 @@ class RemoteDevice:
         get_target(target)
         asked = plan.rounds
         if self.kind is Kind.VIRTUAL:
-            plan = replace(plan, rounds=1, runs=1, warmup=2)  # some runtimes settle in their second run
+            # Some runtimes settle in their second run. What is counted must not hang on how long runs took here.
+            plan = replace(plan, rounds=1, runs=1, warmup=2, settle=0)
+        self.report = None
         job = self._prepare(target, artifacts, plan)
         rounds: list[tuple[tuple[float, ...], ...]] = []
         try:
@@ -127,12 +123,12 @@ class RemoteDevice:
         for number in range(plan.rounds + 1, asked + 1):
             if on_round is not None:
                 on_round(number, asked)
-        if self.report and self.report.throttled and self.report.clock_mhz:
-            before, after = self.report.clock_mhz
-            progress.say(f"{self.name} throttles: its clock fell from {before:.0f} to {after:.0f} MHz meanwhile")
+        report = self.report
+        assert report is not None, "a timing that was finished has one"
         # On an emulator it would be the emulator's own memory.
-        peak = self.report.peak_rss_bytes if self.report and self.kind is Kind.MEASURED else None
-        return [replace(timing, peak_memory=peak) for timing in self._timings(rounds)]
+        peak = report.peak_rss_bytes if self.kind is Kind.MEASURED else None
+        timings = [replace(timing, peak_memory=peak) for timing in self._timings(rounds)]
+        return observed(self.name, timings, report.before, report.after)
 
     def _timings(self, rounds: Sequence[tuple[tuple[float, ...], ...]]) -> list[Timing]:
         return [summarise(list(times), self._host.kind) for times in zip(*rounds, strict=True)]
@@ -194,7 +190,11 @@ class RemoteDevice:
             if not isinstance(done, Done) or next(events, None) is not None:
                 raise self._garbled("it does not end as it should")
         self._check(job, done)
-        self.report = RunnerReport(loaded.runtime, loaded.files, done.peak_rss_bytes, done.temperature, done.clock_mhz)
+        # With rests between rounds there is a process for each.
+        hidden = None, None
+        before, after = map(Reading, done.temperature or hidden, done.clock_mhz or hidden)
+        first = self.report.before if self.report else before
+        self.report = RunnerReport(loaded.runtime, loaded.files, done.peak_rss_bytes, first, after)
 
     def _loaded(self, job: _Job, event: Event | None) -> Loaded:
         """The first event, when the runner sees in the files what the runtime here sees in them."""
@@ -207,7 +207,8 @@ class RemoteDevice:
 
     def _argv(self, job: _Job, rounds: int) -> list[str]:
         plan = job.plan
-        counts = {"threads": plan.threads, "rounds": rounds, "runs": plan.runs, "warmup": plan.warmup}
+        counts = {"threads": plan.threads, "rounds": rounds, "runs": plan.runs}
+        counts |= {"warmup": plan.warmup, "settle": plan.settle}
         options = [part for name, count in counts.items() for part in (f"--{name}", str(count))]
         if plan.cpus:
             options += ["--cpus", ",".join(map(str, plan.cpus))]

@@ -12,7 +12,8 @@ from typing import IO, Any
 
 import torch
 
-from wdp_edge.device import TimingPlan
+from wdp_edge.device import TimingPlan, is_warm
+from wdp_edge.devices.conditions import Reading, read_here
 from wdp_edge.devices.local import usable_cores
 from wdp_edge.devices.messages import read_message, write_message
 from wdp_edge.devices.serve import serve
@@ -40,7 +41,7 @@ def handle(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> 
 
 
 def time_artifacts(request: dict[str, Any], replies: IO[bytes]) -> None:
-    """One message per round: milliseconds of every run of every artifact.
+    """One message per round: milliseconds of every run of every artifact. A last one: how the machine was meanwhile.
 
     Every second round goes backwards through the artifacts, so that drift within a round cancels.
     """
@@ -52,11 +53,17 @@ def time_artifacts(request: dict[str, Any], replies: IO[bytes]) -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = [some_input(p, generator) for p in programs]
     gc.disable()  # a collection in the middle of a run would be timed
+    before: Reading | None = None
     for number in range(plan.rounds):
         time.sleep(plan.cooldown_seconds if number else 0)
-        order = range(len(programs)) if number % 2 == 0 else reversed(range(len(programs)))
-        times = {i: timed_runs(programs[i], inputs[i], plan) for i in order}
+        times = {}
+        for i in range(len(programs)) if number % 2 == 0 else reversed(range(len(programs))):
+            warm_up(programs[i], inputs[i], plan)
+            before = before or read_here()  # at work: an idle machine lowers its clock
+            times[i] = [timed_run(programs[i], inputs[i], plan) for _ in range(plan.runs)]
+        after = read_here()
         write_message(replies, {"ms": [times[i] for i in range(len(programs))]})
+    write_message(replies, {"before": to_plain(before), "after": to_plain(after)})
 
 
 def trace_operators(request: dict[str, Any], replies: IO[bytes]) -> None:
@@ -74,21 +81,23 @@ def some_input(program: Program, generator: torch.Generator) -> torch.Tensor:
     return torch.randn(program.input_shape, generator=generator)
 
 
-def timed_runs(program: Program, x: torch.Tensor, plan: TimingPlan) -> list[float]:
-    """Milliseconds of each of `plan.runs` runs, after `plan.warmup` untimed ones.
+def warm_up(program: Program, x: torch.Tensor, plan: TimingPlan) -> None:
+    """Runs that do not count, until the program is warm."""
+    times: list[float] = []
+    while not is_warm(times, plan):
+        times.append(timed_run(program, x, plan))
+
+
+def timed_run(program: Program, x: torch.Tensor, plan: TimingPlan) -> float:
+    """Milliseconds of one run.
 
     Wall time; with one thread less the time in which another process had the core. A run that was not
     interrupted takes exactly as much CPU time as wall time.
     """
-    for _ in range(plan.warmup):
-        program(x)
-    times = []
-    for _ in range(plan.runs):
-        busy, start = time.thread_time_ns(), time.perf_counter_ns()
-        program(x)
-        wall, busy = time.perf_counter_ns() - start, time.thread_time_ns() - busy
-        times.append((min(wall, busy) if plan.threads == 1 else wall) / 1e6)
-    return times
+    busy, start = time.thread_time_ns(), time.perf_counter_ns()
+    program(x)
+    wall, busy = time.perf_counter_ns() - start, time.thread_time_ns() - busy
+    return (min(wall, busy) if plan.threads == 1 else wall) / 1e6
 
 
 def stay_on(cpus: Sequence[int]) -> None:

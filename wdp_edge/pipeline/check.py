@@ -158,7 +158,8 @@ def on_the_device(source: Source, asked: Asked, path: Path) -> list[Limit]:
     if latency:
         limit = latency.resolve(timings[-1].latency.p50)
         used = ratio(timings[0], timings[1]) * timings[1].latency.p50 if latency.share else timings[0].latency.p50
-        limits.append(Limit("latency", limit, used, "ms", used <= limit, asked.device.kind))
+        conditions = timings[0].latency.conditions
+        limits.append(Limit("latency", limit, used, "ms", used <= limit, asked.device.kind, conditions))
     if budget.peak_memory:
         if len(files) > 1:  # a process that holds two files tells nothing of one
             alone = replace(plan, rounds=1, runs=1, warmup=1)

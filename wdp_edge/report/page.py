@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wdp_edge.device import Kind
 from wdp_edge.report import units
+from wdp_edge.report.cautions import cautions
 from wdp_edge.report.parts import micro, part_rows
 from wdp_edge.report.pictures import pictures
 from wdp_edge.report.record import Record, Widths
@@ -54,6 +55,7 @@ def render(record: Record) -> str:
     return environment.get_template("report.html.j2").render(
         record=record,
         verdict=verdict(record),
+        cautions=cautions(record.result.shipped.latency_ms),
         rows=rows(record.result),
         pictures=pictures(record),
         operator_tables=part_rows(record.operators) if record.operators else [],

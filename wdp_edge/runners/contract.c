@@ -21,9 +21,13 @@
 #define MARK_START 1L
 #define MARK_END 2L
 #define SHOWN 16 /* output values in the last message */
+/* When a file is warm: wdp_edge/device.py has the same rule. */
+#define ALIKE 3
+#define ALIKE_RATIO 1.05
+#define WARM_MS 1000.0
 
 typedef struct {
-    int threads, rounds, runs, warmup;
+    int threads, rounds, runs, warmup, settle;
     const char *cpus;
     bool mark;
 } Options;
@@ -34,6 +38,7 @@ typedef struct {
     TensorType input;
     double load_ms;
     double *times; /* of the current round */
+    int untimed;   /* runs of the current round before the timed ones */
 } Entry;
 
 static FILE *out;
@@ -108,10 +113,10 @@ static Options read_options(int argc, char **argv) {
     static const struct option known[] = {
         {"threads", required_argument, NULL, 't'}, {"rounds", required_argument, NULL, 'r'},
         {"runs", required_argument, NULL, 'k'},    {"warmup", required_argument, NULL, 'w'},
-        {"cpus", required_argument, NULL, 'c'},    {"mark", no_argument, NULL, 'm'},
-        {NULL, 0, NULL, 0},
+        {"settle", required_argument, NULL, 's'},  {"cpus", required_argument, NULL, 'c'},
+        {"mark", no_argument, NULL, 'm'},          {NULL, 0, NULL, 0},
     };
-    Options options = {.threads = 1, .rounds = 12, .runs = 15, .warmup = 3};
+    Options options = {.threads = 1, .rounds = 12, .runs = 15, .warmup = 3, .settle = 20};
     opterr = 0;
     for (int letter; (letter = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (letter) {
@@ -119,13 +124,14 @@ static Options read_options(int argc, char **argv) {
         case 'r': options.rounds = number("rounds", optarg, 1); break;
         case 'k': options.runs = number("runs", optarg, 1); break;
         case 'w': options.warmup = number("warmup", optarg, 0); break;
+        case 's': options.settle = number("settle", optarg, 0); break;
         case 'c': options.cpus = optarg; break;
         case 'm': options.mark = true; break;
         default: fail("unknown option or missing value: %s", argv[optind - 1]);
         }
     }
     if (optind == argc)
-        fail("usage: runner --threads N --rounds R --runs K --warmup W [--cpus 0,1] [--mark] FILE...");
+        fail("usage: runner --threads N --rounds R --runs K --warmup W --settle S [--cpus 0,1] [--mark] FILE...");
     if (options.cpus != NULL && keep_to_cpus(options.cpus) != 0)
         fail("--cpus must list CPUs of this machine, such as 0,1, not '%s'", options.cpus);
     return options;
@@ -171,24 +177,47 @@ static void load(Entry *entry, const char *path, const Options *options) {
 /* --- timing --- */
 
 /* With one thread the smaller of wall and CPU time: a run that nobody interrupted has both alike. */
-static double timed_run(Program *program, const Options *options) {
+static double timed_run(Program *program, int threads, bool mark) {
     double wall = wall_ms(), busy = thread_ms();
-    if (options->mark)
+    if (mark)
         syscall(MARK, MARK_START);
     run_program(program);
-    if (options->mark)
+    if (mark)
         syscall(MARK, MARK_END);
     busy = thread_ms() - busy;
     wall = wall_ms() - wall;
-    return options->threads == 1 && busy < wall ? busy : wall;
+    return threads == 1 && busy < wall ? busy : wall;
 }
 
-static void time_round(Entry *entry, const Options *options) {
+/* last: of the runs so far, the newest first. total: milliseconds of all of them. */
+static bool is_warm(int done, const double last[ALIKE], double total, const Options *options) {
+    if (done < options->warmup)
+        return false;
+    if (done >= options->warmup + options->settle || total >= WARM_MS)
+        return true;
+    double shortest = last[0], longest = last[0];
+    for (int i = 1; i < ALIKE; i++) {
+        shortest = fmin(shortest, last[i]);
+        longest = fmax(longest, last[i]);
+    }
+    return done >= ALIKE && longest <= ALIKE_RATIO * shortest;
+}
+
+static void warm_up(Entry *entry, const Options *options) {
+    double last[ALIKE] = {0}, total = 0;
     busy_with = entry->path;
-    for (int i = 0; i < options->warmup; i++)
-        run_program(entry->program);
+    entry->untimed = 0;
+    while (!is_warm(entry->untimed, last, total, options)) {
+        memmove(last + 1, last, sizeof last - sizeof *last);
+        last[0] = timed_run(entry->program, options->threads, false);
+        total += last[0];
+        entry->untimed++;
+    }
+}
+
+static void time_runs(Entry *entry, const Options *options) {
     for (int i = 0; i < options->runs; i++)
-        entry->times[i] = timed_run(entry->program, options);
+        entry->times[i] = timed_run(entry->program, options->threads, options->mark);
 }
 
 /* --- messages --- */
@@ -219,6 +248,9 @@ static void tell_round(int number, const Entry *entries, int count, int runs) {
             fprintf(out, "%s%.6f", k ? "," : i ? ",[" : "[", entries[i].times[k]);
         fputc(']', out);
     }
+    fputs("],\"untimed\":[", out);
+    for (int i = 0; i < count; i++)
+        fprintf(out, "%s%d", i ? "," : "", entries[i].untimed);
     fputc(']', out);
     end_message();
 }
@@ -255,11 +287,18 @@ int main(int argc, char **argv) {
         load(&entries[i], argv[optind + i], &options);
     tell_loaded(entries, count, &options);
 
-    double degrees = temperature(), mhz = clock_mhz();
+    Reading before = {NAN, NAN}, after = {NAN, NAN};
     for (int round = 0; round < options.rounds; round++) {
-        /* Every second round goes backwards, so that drift within a round cancels. */
-        for (int i = 0; i < count; i++)
-            time_round(&entries[round % 2 ? count - 1 - i : i], &options);
+        for (int i = 0; i < count; i++) {
+            /* Every second round goes backwards, so that drift within a round cancels. */
+            Entry *entry = &entries[round % 2 ? count - 1 - i : i];
+            warm_up(entry, &options);
+            if (round == 0 && i == 0)
+                before = read_machine(); /* at work: an idle machine lowers its clock */
+            time_runs(entry, &options);
+        }
+        if (round == options.rounds - 1)
+            after = read_machine();
         tell_round(round, entries, count, options.runs);
     }
 
@@ -270,8 +309,8 @@ int main(int argc, char **argv) {
         tell_output(&entries[i]);
     }
     fprintf(out, "],\"peak_rss_bytes\":%lld", (long long)peak_rss());
-    tell_change("temperature", degrees, temperature());
-    tell_change("clock_mhz", mhz, clock_mhz());
+    tell_change("temperature", before.temperature, after.temperature);
+    tell_change("clock_mhz", before.clock_mhz, after.clock_mhz);
     end_message();
     /* Runtimes tear down threads and caches for long; nobody waits for that. */
     _exit(0);

@@ -50,7 +50,7 @@ static double read_number(const char *path) {
     return value;
 }
 
-double temperature(void) {
+static double temperature(void) {
     double hottest = NAN;
     char path[64];
     for (int zone = 0; zone < 128; zone++) {
@@ -62,10 +62,28 @@ double temperature(void) {
     return hottest;
 }
 
-double clock_mhz(void) {
+static double clock_mhz(void) {
+    /* Not that of the core which runs this thread: it may be another one when it is asked again. */
+    double fastest = NAN;
+    cpu_set_t cpus;
     char path[96];
-    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpufreq/scaling_cur_freq", sched_getcpu());
-    return read_number(path) / 1e3;
+    if (sched_getaffinity(0, sizeof cpus, &cpus) != 0)
+        return NAN;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET((size_t)cpu, &cpus))
+            continue;
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpufreq/scaling_cur_freq", cpu);
+        double mhz = read_number(path) / 1e3;
+        if (mhz > 0 && !(mhz <= fastest))
+            fastest = mhz;
+    }
+    return fastest;
+}
+
+Reading read_machine(void) {
+    /* The clock first: it falls as soon as there is nothing to do. */
+    double mhz = clock_mhz();
+    return (Reading){.temperature = temperature(), .clock_mhz = mhz};
 }
 
 int64_t peak_rss(void) {

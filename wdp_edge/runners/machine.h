@@ -11,11 +11,12 @@ double thread_ms(void);
 /* Keeps the process on the CPUs of a list such as "0,1". Returns 0, or -1 for a list that is wrong. */
 int keep_to_cpus(const char *list);
 
-/* Degrees Celsius of the hottest sensor; NAN where none can be read. */
-double temperature(void);
+/* Degrees Celsius of the hottest sensor, MHz of the fastest CPU that the process may use; NAN for what is hidden. */
+typedef struct {
+    double temperature, clock_mhz;
+} Reading;
 
-/* MHz of the CPU that runs this thread; NAN where it cannot be read. */
-double clock_mhz(void);
+Reading read_machine(void);
 
 /* The most memory that the process ever had, in bytes. */
 int64_t peak_rss(void);
