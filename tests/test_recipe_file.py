@@ -39,7 +39,7 @@ def values(dotted: str, kind: object) -> st.SearchStrategy:
         return st.sampled_from(["", "0", "4,5"])
     if dotted in ("budget.size", "budget.peak_memory"):
         return st.sampled_from(["", "6MB", "0.5 GiB", "1B", "12 kB"])
-    if tuple(dotted.split(".")) in PATHS:
+    if dotted in PATHS:
         return st.one_of(st.just(""), FILE_NAME.map(lambda name: f"/data/{name}"))
     if kind is bool:
         return st.booleans()
@@ -94,13 +94,16 @@ def test_relative_paths_start_at_the_folder_of_the_file(tmp_path: Path, monkeypa
     folder = tmp_path / "project"
     folder.mkdir()
     text = "[model]\ncheckpoint = 'dense.pt'\n[data]\ntrain = '/data/train'\nval = '~/val'\n"
-    (folder / "wdp-edge.toml").write_text(f"{text}[prune]\nout = 'mine'\n")
+    (folder / "wdp-edge.toml").write_text(
+        f"{text}[prune]\nout = 'mine'\n[prune.timing]\nrunner = 'tools/benchmark_model'\n"
+    )
     monkeypatch.setenv("HOME", "/home/somebody")
     loaded = load_recipe(folder / "wdp-edge.toml")
     assert loaded.model.checkpoint == str(folder / "dense.pt")
     assert loaded.data.train == "/data/train"
     assert loaded.data.val == "/home/somebody/val"
     assert loaded.prune.out == str(folder / "mine")
+    assert loaded.prune.timing.runner == str(folder / "tools/benchmark_model")
     monkeypatch.chdir(folder)
     here = load_recipe(Path("wdp-edge.toml"))
     assert here.model.checkpoint == "dense.pt"
@@ -201,7 +204,7 @@ def test_merge_calls_settings_by_the_names_given() -> None:
 
 def test_rules_are_about_settings_that_exist() -> None:
     known = {".".join(path) for path, _ in recipe_check.settings(Recipe)}
-    assert RANGES.keys() | CHOICES.keys() | FORMS.keys() | {".".join(p) for p in PATHS} <= known
+    assert RANGES.keys() | CHOICES.keys() | FORMS.keys() | set(PATHS) <= known
 
 
 def test_the_default_recipe_keeps_the_rules() -> None:

@@ -42,7 +42,8 @@ class Conditions:
 class Latency:
     """Milliseconds for one image.
 
-    conditions: of the whole timing that it is from; None when nothing is known.
+    conditions: of the whole timing that it is from; None when nothing is known. caveat: what has to be known to read
+    the figures, such as that nobody checked the outputs; None for a timing by wdp-edge's own means.
     """
 
     p50: float
@@ -50,6 +51,7 @@ class Latency:
     min: float
     kind: Kind = Kind.MEASURED
     conditions: Conditions | None = None
+    caveat: str | None = None
 
 
 @dataclass(frozen=True)

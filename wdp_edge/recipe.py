@@ -94,6 +94,9 @@ class TimingRecipe:
     warmup: int = setting("untimed runs before the timed ones of every round", 3)
     cpus: str = setting("cores that the runtime may use, such as 4,5; empty: any", "")
     cooldown_seconds: float = setting("rest between rounds, for a device that gets hot", 0.0)
+    runner: str = setting(
+        "your own benchmark_model or executor_runner for an ssh: or adb: device; empty: wdp-edge's", ""
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from wdp_edge.recipe import Recipe
 from wdp_edge.recipe_check import convert
 from wdp_edge.toml_lines import KeyPath, key_lines
 
-PATHS = (("model", "checkpoint"), ("data", "train"), ("data", "val"), ("prune", "out"))
+PATHS = ("model.checkpoint", "data.train", "data.val", "prune.out", "prune.timing.runner")
 
 
 def load_recipe(path: Path | str) -> Recipe:
@@ -72,11 +72,18 @@ def absolute_paths(recipe: Recipe) -> Recipe:
 
 
 def _with_paths(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
-    for table, key in PATHS:
-        part = getattr(recipe, table)
-        if value := getattr(part, key):
-            recipe = replace(recipe, **{table: replace(part, **{key: change(value)})})
+    for dotted in PATHS:
+        recipe = _with_path(recipe, dotted.split("."), change)
     return recipe
+
+
+def _with_path(part: Any, keys: list[str], change: Callable[[str], str]) -> Any:
+    """`part` of a recipe with one of its paths changed where it is set."""
+    key, *rest = keys
+    value = getattr(part, key)
+    if not value:
+        return part
+    return replace(part, **{key: _with_path(value, rest, change) if rest else change(value)})
 
 
 def _read(path: Path) -> str:

@@ -201,7 +201,10 @@ class OperatorProfiles:
 
 @dataclass(frozen=True)
 class ProfileResult:
-    """`wdp_edge.profile`: an artifact's latency, with the dense artifact's from the same run where there is one."""
+    """`wdp_edge.profile`: an artifact's latency, with the dense artifact's from the same run where there is one.
+
+    peak_memory: bytes of a process that ran only this file; None where the device did not tell.
+    """
 
     path: Path
     target: str
@@ -213,6 +216,7 @@ class ProfileResult:
     ratio: float | None = None
     budget: BudgetFigures | None = None
     operators: OperatorProfiles | None = None
+    peak_memory: int | None = None
     version: int = RESULT_VERSION
 
 

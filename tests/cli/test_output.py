@@ -288,7 +288,7 @@ def test_profile_judges_a_budget(cli: Cli, fake: Fake) -> None:
     )
     calls = fake("profile", result)
     said = cli("profile", "m.pte", "--threads", "1", "--latency-budget", "3ms")
-    assert calls == [(Path("m.pte"), None, 1, "3ms", None, False)]
+    assert calls == [(Path("m.pte"), None, 1, "3ms", None, False, None)]
     assert said.code == 1
     assert "47.5\u00a0% of the dense file's latency" in said.out
     fake("profile", replace(result, budget=None, dense_latency_ms=None, ratio=None))
@@ -299,13 +299,16 @@ def test_profile_judges_a_budget(cli: Cli, fake: Fake) -> None:
 
 def test_profile_shows_how_the_device_was(cli: Cli, fake: Fake) -> None:
     conditions = Conditions((41.04, 44.5), (2400.0, 1500.0), "its clock fell from 2400 to 1500 MHz")
-    latency = Latency(3.9, 4.0, 3.8, conditions=conditions)
-    result = ProfileResult(Path("m.tflite"), "tflite", "adb:X", 1, latency, 10_000_000)
-    fake("profile", result)
-    said = cli("profile", "m.tflite", "--device", "adb:X")
+    latency = Latency(3.9, 4.0, 3.8, conditions=conditions, caveat="timed by benchmark_model")
+    result = ProfileResult(Path("m.tflite"), "tflite", "adb:X", 1, latency, 10_000_000, peak_memory=60_000_000)
+    calls = fake("profile", result)
+    said = cli("profile", "m.tflite", "--device", "adb:X", "--runner", "tools/benchmark_model")
+    assert calls[0][-1] == Path("tools/benchmark_model")
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert "peak memory 60.0 MB" in lines
     assert "temperature 41.0 → 44.5 °C" in lines and "clock 2400 → 1500 MHz" in lines
     assert "Warning: the device slowed down: its clock fell from 2400 to 1500 MHz." in said.out
+    assert "Note: timed by benchmark_model." in lines
     data = cli("profile", "m.tflite", "--json").json["latency_ms"]
     assert data["conditions"]["temperature"] == [41.04, 44.5] and "2400" in data["conditions"]["throttled"]
     fake("profile", replace(result, latency_ms=Latency(3.9, 4.0, 3.8, conditions=Conditions((41.0, 41.0)))))

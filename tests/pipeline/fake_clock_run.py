@@ -70,5 +70,5 @@ def recipe_of(folder: Path, budget: str = "70%", images: int = 480) -> Recipe:
 
 
 if __name__ == "__main__":
-    context.get_device = lambda name: FakeClock()  # type: ignore[assignment]
+    context.get_device = lambda *name: FakeClock()  # type: ignore[assignment]
     print(prune(recipe_of(Path(sys.argv[1]))).shipped.exit)

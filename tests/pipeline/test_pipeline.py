@@ -15,6 +15,7 @@ from test_resume import small_project
 import wdp_edge
 import wdp_edge.pipeline.context as context_module
 from wdp_edge.device import Latency, Timing, TimingPlan
+from wdp_edge.devices.local_host import LocalHost
 from wdp_edge.errors import InputError
 from wdp_edge.models.vit import structure_of
 from wdp_edge.pipeline.evaluate import evaluate
@@ -88,6 +89,25 @@ def test_profile_times_the_file_beside_the_dense_one(result: PruneResult) -> Non
     assert found.budget.met == (found.ratio <= 1)
 
 
+def test_profile_with_a_program_of_the_users(
+    result: PruneResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """STAND-IN: a script for executor_runner, and this machine for the device."""
+    monkeypatch.setattr("wdp_edge.devices._host", lambda name: LocalHost(name, tmp_path / "device"))
+    path = tmp_path / "executor_runner"
+    path.write_text(
+        '#!/bin/sh\nn=${2#--num_executions=}\nms=$(wc -c <"${1#--model_path=}")\n'
+        'echo "Model executed successfully $n time(s) in $((n * ms)).000000 ms."\n'
+    )
+    found = profile(result.run, device="ssh:board", latency_budget="100%", runner=path)
+    assert (found.device, found.latency_ms.p50) == ("ssh:board", float(found.bytes))
+    assert found.ratio == result.shipped.bytes / result.dense.bytes
+    assert found.budget is not None and found.budget.met
+    assert found.latency_ms.caveat is not None and "nobody checked" in found.latency_ms.caveat
+    with pytest.raises(InputError, match="takes no runner of your own"):
+        profile(result.run, runner=path)
+
+
 def test_operators_are_timed_and_shown_in_the_report(result: PruneResult) -> None:
     found = profile(result.run, per_op=True).operators
     assert found is not None and found.dense is not None and found.file.parts and found.dense.parts
@@ -136,7 +156,7 @@ def test_changed_images_are_noticed(result: PruneResult, folder: Path) -> None:
 
 
 def test_an_unreachable_budget_says_what_can_be_reached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context_module, "get_device", lambda name: FakeClock())
+    monkeypatch.setattr(context_module, "get_device", lambda *name: FakeClock())
     recipe = recipe_of(folder, "1%")
     with pytest.raises(InputError, match=r"smallest structure reaches: about .* ms"):
         prune(replace(recipe, prune=replace(recipe.prune, out=str(folder / "unreachable"))))
@@ -157,7 +177,7 @@ class SlowFirstFile(FakeClock):
 
 
 def test_a_file_that_misses_is_cut_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context_module, "get_device", lambda name: SlowFirstFile())
+    monkeypatch.setattr(context_module, "get_device", lambda *name: SlowFirstFile())
     recipe = recipe_of(folder, "70%")
     result = prune(replace(recipe, prune=replace(recipe.prune, out=str(folder / "tightened"))))
     assert result.shipped.path is not None and result.shipped.path.name == "model-1.pte"
@@ -172,7 +192,7 @@ def test_a_file_that_misses_is_cut_again(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_without_training_no_labels_are_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context_module, "get_device", lambda name: FakeClock())
+    monkeypatch.setattr(context_module, "get_device", lambda *name: FakeClock())
     recipe = recipe_of(folder, "60%", images=0)
     monkeypatch.setattr("wdp_edge.pipeline.finish.recover", lambda *_: pytest.fail("no training with --images 0"))
     result = prune(replace(recipe, prune=replace(recipe.prune, out=str(folder / "untrained"))))

@@ -67,7 +67,7 @@ def test_the_run_folder_stays_sound_and_the_run_goes_on(
     monkeypatch.setenv("WDP_EDGE_CACHE", str(tmp_path / "cache"))
     recipe = recipe_of(small_project(tmp_path), "95%", images=0)
     doomed = Doomed(server)
-    monkeypatch.setattr(context_module, "get_device", lambda name: doomed)
+    monkeypatch.setattr(context_module, "get_device", lambda *name: doomed)
     assert _shared.perform(lambda: prune(recipe), lambda result: None, as_json=False) == 2
     said = capfd.readouterr().err
     assert "error: " in said and doomed.name in said and "Traceback" not in said
@@ -84,7 +84,7 @@ def test_the_run_folder_stays_sound_and_the_run_goes_on(
     again = start_sshd(tmp_path / "again")
     try:
         back = RemoteDevice(SshHost(again.address, again.config))
-        monkeypatch.setattr(context_module, "get_device", lambda name: back)
+        monkeypatch.setattr(context_module, "get_device", lambda *name: back)
         result = prune(recipe)
     finally:
         again.stop()

@@ -169,9 +169,12 @@ def test_a_time_that_is_not_measured_is_not_called_so(tmp_path: Path) -> None:
 def test_a_device_that_slowed_down_is_said_at_the_top(tmp_path: Path, finished: str) -> None:
     run = build_run(tmp_path / "run")
     slow = {"throttled": "its clock fell from 2400 to 1500 MHz"}
-    change(run / "result.json", lambda d: d["shipped"]["latency_ms"].update(conditions=slow))
+    change(
+        run / "result.json", lambda d: d["shipped"]["latency_ms"].update(conditions=slow, caveat="timed by <b>X</b>")
+    )
     text = flat(page_of(run).text)
     assert "Warning: the device slowed down: its clock fell from 2400 to 1500 MHz." in text
+    assert "Note: timed by <b>X</b>." in text
     assert "Warning" not in flat(Page(finished).text)
 
 

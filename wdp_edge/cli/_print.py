@@ -140,6 +140,7 @@ def show_profile(result: ProfileResult) -> None:
         ("latency p90", *(milliseconds(t.p90) for t in times)),
         ("fastest", *(milliseconds(t.min) for t in times)),
         ("file size", quantity(result.bytes, "B")),
+        *([("peak memory", quantity(result.peak_memory, "B"))] if result.peak_memory else []),
         *device_rows(result.latency_ms.conditions),
     ]
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"

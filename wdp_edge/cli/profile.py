@@ -25,6 +25,10 @@ def profile(
     latency_budget: LatencyBudget = None,
     accept: Accept = None,
     per_op: Annotated[bool, typer.Option("--per-op", help="Also time every operator.")] = False,
+    runner: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Your own benchmark_model or executor_runner, for ssh: and adb: devices."),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Time an exported file on a device."""
@@ -33,6 +37,6 @@ def profile(
         import wdp_edge
         from wdp_edge.project import find_run
 
-        return wdp_edge.profile(find_run(Path(), path), device, threads, latency_budget, accept, per_op)
+        return wdp_edge.profile(find_run(Path(), path), device, threads, latency_budget, accept, per_op, runner)
 
     return perform(call, show_profile, as_json)

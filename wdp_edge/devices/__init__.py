@@ -6,6 +6,7 @@ A further way to reach a device is a `Host` in a file of its own, named here.
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 from wdp_edge.device import Device
 from wdp_edge.devices.host import Host
@@ -22,13 +23,26 @@ def check_device(name: str) -> None:
         raise InputError(f"There is no device '{name}'.", f"Known devices: {', '.join(FORMS)}.")
 
 
-def get_device(name: str) -> Device:
+def get_device(name: str, runner: str = "") -> Device:
     """The device called `name`, in one of FORMS; nothing is connected yet, and one name is one device.
 
-    Raises InputError for a name of no device.
+    runner: the path of a program of the user's that times files there; "" for wdp-edge's own means.
+    Raises InputError for a name of no device, or one that can run no such program.
     """
     check_device(name)
+    if runner:
+        return _with_runner(name, runner)
     return LocalDevice() if name == LocalDevice.name else _remote(name)
+
+
+def _with_runner(name: str, runner: str) -> Device:
+    from wdp_edge.devices.own_runner import OwnRunner
+
+    if not name.startswith(("ssh:", "adb:")):
+        raise InputError(
+            f"Device '{name}' takes no runner of your own.", "Name a device ssh:… or adb:…, or leave it out."
+        )
+    return OwnRunner(_host(name), Path(runner))
 
 
 @functools.cache
@@ -38,6 +52,7 @@ def _remote(name: str) -> Device:
     return RemoteDevice(_host(name))
 
 
+@functools.cache
 def _host(name: str) -> Host:
     scheme, _, rest = name.partition(":")
     if scheme == "ssh":

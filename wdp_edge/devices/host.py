@@ -19,6 +19,9 @@ from wdp_edge.errors import SetupError
 
 ARCHES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
+# For `sh -c`, with a folder and a command: tells its process's number on the first line, then becomes the command.
+STARTED = 'cd "$0" && echo "$$" && exec "$@"'
+
 _PATH = re.compile(r"(/[A-Za-z0-9_+@=][A-Za-z0-9_.+@=-]*|/\.[A-Za-z0-9_][A-Za-z0-9_.+@=-]*)+")
 _POLL_SECONDS = 0.5
 _CHUNK = 1 << 16
@@ -42,7 +45,7 @@ class Host(Protocol):
     name: as on the command line, such as "ssh:pi@board". kind: what its times are.
     Every method raises SetupError, in one sentence, for a device that is lost, refuses, is full or hangs.
     Besides a bundle's own command, a device is asked for nothing but sh, test, mkdir, mv, rm, cat, wc, df, uname, nproc
-    and getprop.
+    and getprop; for a program of the user's, also for taskset and logcat.
     """
 
     name: str
@@ -104,7 +107,9 @@ def arch_of(machine: str, name: str) -> str:
 
 
 def called(argv: Sequence[str]) -> str:
-    """The name of the program that a command runs, also where it is started through its own loader."""
+    """The name of the program that a command runs, also where something else starts it."""
+    if list(argv[:3]) == ["sh", "-c", STARTED]:
+        return called(argv[6:] if argv[4] == "taskset" else argv[4:])
     loaded = argv[3] if len(argv) > 3 and argv[1] == "--library-path" else argv[0]
     return PurePosixPath(loaded).name
 

@@ -140,12 +140,12 @@ class RemoteDevice:
         for digest, reference in zip(new, references(target, list(new.values())) if new else [], strict=True):
             self._references[target, digest] = reference
         bundle = self._make_bundle(target, self._host.arch())
-        folder = self._carry(bundle.folder, bundle.digest)
-        remote = [self._carry(path, digest) for path, digest in zip(artifacts, digests, strict=True)]
+        folder = self.carry(bundle.folder, bundle.digest)
+        remote = [self.carry(path, digest) for path, digest in zip(artifacts, digests, strict=True)]
         expected = [self._references[target, digest] for digest in digests]
         return _Job(bundle.argv(folder), remote, [path.name for path in artifacts], expected, plan)
 
-    def _carry(self, local: Path, name: str) -> str:
+    def carry(self, local: Path, name: str) -> str:
         """The place of a file or folder on the device, where it is put unless it is there."""
         remote = f"{self._host.workdir()}/{name}"
         if remote in self._there:

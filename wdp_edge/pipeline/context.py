@@ -19,6 +19,7 @@ from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
 from wdp_edge.data.split import hold_out
 from wdp_edge.device import Device, TimingPlan
 from wdp_edge.devices import get_device
+from wdp_edge.devices.own_runner import program_for
 from wdp_edge.errors import InputError
 from wdp_edge.learn.teacher import autocast, bf16_pays
 from wdp_edge.models import vit
@@ -45,7 +46,7 @@ class Toolkit:
         return cls(
             target=target,
             precision=parse_precision(recipe.prune.precision, target),
-            device=get_device(recipe.prune.device),
+            device=get_device(recipe.prune.device, recipe.prune.timing.runner),
             spec=ModelSpec(recipe.model.name, recipe.model.num_classes, dict(recipe.model.args)),
         )
 
@@ -82,6 +83,8 @@ class Context:
         vit.check_supported(self.dense, self.tools.spec.name)
         check_timed(self.tools.target)
         check_accepted(self.tools.device.name, self.tools.device.kind, self.recipe.prune.accept)
+        if self.recipe.prune.timing.runner:
+            program_for(self.tools.target.name)
         self.budget  # noqa: B018  (parses it)
 
     @cached_property

@@ -32,11 +32,13 @@ def profile(
     latency_budget: str | None = None,
     accept: str | None = None,
     per_op: bool = False,
+    runner: Path | None = None,
 ) -> ProfileResult:
     """Times an artifact, or a run's shipped one, in turn with the dense artifact of the same target and precision.
 
     device, threads, accept: as in the run's recipe when None. accept: a kind of times that may pass the budget besides
-    measured ones. per_op: also time every operator, and keep that in the run for its report.
+    measured ones. per_op: also time every operator, and keep that in the run for its report. runner: a program of the
+    user's that times the files on the device; None for the recipe's, where the device is the recipe's too.
     Raises InputError when the file is no artifact, when the budget is a share and no dense artifact is there, when the
     device's times may not pass a budget, or the runtime tells no times of operators.
     """
@@ -47,7 +49,9 @@ def profile(
     sidecar = read_sidecar(path)
     run = path.parent.parent if (path.parent.parent / MANIFEST).exists() else None
     own = load_recipe(run / RECIPE).prune if run else PruneRecipe()
-    runs_on, threads = get_device(device or own.device), threads or own.threads
+    threads = threads or own.threads
+    named = str(runner) if runner else own.timing.runner if device in (None, own.device) else ""
+    runs_on = get_device(device or own.device, named)
     dense = dense_beside(path, sidecar, run)
     if budget:
         check_accepted(runs_on.name, runs_on.kind, accept or own.accept)
@@ -73,6 +77,7 @@ def profile(
         latency_ms=timings[0].latency,
         bytes=size_of(path),
         dense_latency_ms=timings[1].latency if dense else None,
+        peak_memory=timings[0].peak_memory if named or not dense else None,  # of a process with this file only
         ratio=ratio(timings[0], timings[1]) if dense else None,
         budget=against(budget, timings, runs_on.kind) if budget else None,
         operators=operators,

@@ -1,4 +1,4 @@
-"""What has to be read with a figure, in words: how the device was."""
+"""What has to be read with a figure, in words: how the device was, and what nobody checked."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def slowed_down(conditions: Conditions | None) -> str:
 
 
 def cautions(latency: Latency) -> list[str]:
-    """What has to be read with a figure: a device that slowed down."""
+    """What has to be read with a figure: a device that slowed down, and a program that is not wdp-edge's own."""
     slow = slowed_down(latency.conditions)
-    return [f"Warning: {slow}"] if slow else []
+    return ([f"Warning: {slow}"] if slow else []) + ([f"Note: {latency.caveat}."] if latency.caveat else [])

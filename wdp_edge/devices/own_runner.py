@@ -1,0 +1,177 @@
+"""A device whose files are timed by the user's own program: LiteRT's benchmark_model, ExecuTorch's executor_runner."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wdp_edge.device import DeviceInfo, Timing, TimingPlan
+from wdp_edge.devices.conditions import Reading, observed, read_there
+from wdp_edge.devices.host import STARTED, Completed, Host, demand
+from wdp_edge.devices.local import summarise
+from wdp_edge.devices.process import SILENCE_SECONDS
+from wdp_edge.devices.programs import PROGRAMS, Program, Told
+from wdp_edge.devices.remote import Interrupted, RemoteDevice
+from wdp_edge.errors import InputError, SetupError
+from wdp_edge.files import sha256
+
+_ANSWER_SECONDS = 60.0
+
+
+class OwnRunner:
+    """Times files on a host with the program `path`; the target of the files says which one that is.
+
+    Every round starts one process for each file, in turn. Nobody holds outputs against the file's runtime here, which
+    every latency carries as its caveat.
+    seconds: how long a process may take before it counts as hung.
+    """
+
+    def __init__(self, host: Host, path: Path, seconds: float = SILENCE_SECONDS) -> None:
+        self.name = host.name
+        self.kind = host.kind
+        self._host = host
+        self._path = path
+        self._seconds = seconds
+        self._device = RemoteDevice(host)
+
+    def probe(self) -> DeviceInfo:
+        """As without the program, which is one of the features: times of another one are others.
+
+        Raises InputError when there is no program, SetupError when the device cannot be reached.
+        """
+        info = self._device.probe()
+        return replace(info, features=(*info.features, f"{self._path.name} {self._digest()}"))
+
+    def time(
+        self,
+        target: str,
+        artifacts: Sequence[Path],
+        plan: TimingPlan,
+        on_round: Callable[[int, int], None] | None = None,
+    ) -> list[Timing]:
+        """Times the artifacts in interleaved rounds, each in processes of its own, in the given order.
+
+        on_round(done, total) is told of every finished round.
+        Raises InputError when there is no program or none for `target`, Interrupted (a SetupError) with what was timed
+        before when the device is lost or the program fails or tells no times.
+        """
+        program = program_for(target)
+        command = self._carried(program)
+        job = _Job(program, command, [self._device.carry(path, sha256(path)) for path in artifacts], plan)
+        rounds: list[list[Told]] = []
+        readings: list[Reading] = []
+        try:
+            for told in self._rounds(job):
+                rounds.append(told)
+                if len(rounds) in (1, plan.rounds):
+                    readings.append(read_there(self._host, plan.cpus))
+                if on_round is not None:
+                    on_round(len(rounds), plan.rounds)
+            peaks = [self._peak(job, file) for file in job.files]
+        except SetupError as error:
+            raise Interrupted(error, _timings(program, rounds)) from error
+        timings = [replace(t, peak_memory=p) for t, p in zip(_timings(program, rounds), peaks, strict=True)]
+        return observed(self.name, timings, readings[0], readings[-1], at_work=False)
+
+    def _rounds(self, job: _Job) -> Iterator[list[Told]]:
+        """What is told of each file, of each round. Every second one goes backwards, so that drift cancels."""
+        for number in range(job.plan.rounds):
+            time.sleep(job.plan.cooldown_seconds if number else 0)
+            files = job.files if number % 2 == 0 else job.files[::-1]
+            told = [self._told(job, file) for file in files]
+            yield told if number % 2 == 0 else told[::-1]
+
+    def _told(self, job: _Job, file: str) -> Told:
+        said = self._said(job, job.program.options(file, job.plan))
+        try:
+            return job.program.parse(said, job.plan)
+        except ValueError as error:
+            raise SetupError(f"{job.program.name} on {self.name} tells no times.", job.program.advice) from error
+
+    def _peak(self, job: _Job, file: str) -> int | None:
+        """Bytes that a process with this file had at most; None where the program does not tell."""
+        if job.program.memory is None:
+            return None
+        options, parse = job.program.memory
+        done = self._run(job, options(file, job.plan))
+        return parse(f"{done.out}\n{done.err}") if done.code == 0 else None
+
+    def _said(self, job: _Job, options: Sequence[str]) -> str:
+        """All that a process says. Raises SetupError when it fails."""
+        done = demand(self._run(job, options), self.name, job.program.name)
+        pid, _, said = done.out.partition("\n")
+        logged = self._logged(pid, job.program.log_tag) if job.program.log_tag else ""
+        return f"{said}\n{done.err}\n{logged}"
+
+    def _run(self, job: _Job, options: Sequence[str]) -> Completed:
+        words = ["sh", "-c", STARTED, self._host.workdir(), *_pinned(job.plan.cpus), job.command, *options]
+        return self._host.run(words, self._seconds)
+
+    def _logged(self, pid: str, tag: str) -> str:
+        """What a process wrote to Android's log; "" on a device without one."""
+        done = self._host.run(["logcat", "-d", "-v", "raw", f"--pid={pid}", "-s", tag], _ANSWER_SECONDS)
+        return done.out if done.code == 0 else ""
+
+    def _carried(self, program: Program) -> str:
+        """The place of the program on the device. What was downloaded is often not executable, so a copy is made so."""
+        name = f"{program.name}-{self._digest()}"
+        with tempfile.TemporaryDirectory(prefix="wdp-edge-") as temporary:
+            folder = Path(temporary) / name
+            folder.mkdir()
+            shutil.copyfile(self._path, folder / program.name)
+            (folder / program.name).chmod(0o755)
+            return f"{self._device.carry(folder, name)}/{program.name}"
+
+    def _digest(self) -> str:
+        """Raises InputError when the program is no file that can be read."""
+        if not self._path.is_file():
+            raise InputError(f"There is no program {self._path}.", "Give a benchmark_model or executor_runner.")
+        try:
+            return sha256(self._path)
+        except OSError as error:
+            raise InputError(f"{self._path} cannot be read: {error.strerror}.", "Check its permissions.") from error
+
+
+def program_for(target: str) -> Program:
+    """Raises InputError for files of a target that has no such program."""
+    if target not in PROGRAMS:
+        known = ", ".join(f"{p.name} for {name}" for name, p in PROGRAMS.items())
+        raise InputError(f"There is no program of others that times {target} files.", f"Known are: {known}.")
+    return PROGRAMS[target]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be run. command: the program on the device. files: there too."""
+
+    program: Program
+    command: str
+    files: list[str]
+    plan: TimingPlan
+
+
+def _pinned(cpus: Sequence[int]) -> list[str]:
+    """The words before a command that keep it to some cores: taskset's mask is what Android and Linux both know."""
+    return ["taskset", f"{sum(1 << cpu for cpu in set(cpus)):x}"] if cpus else []
+
+
+def _timings(program: Program, rounds: Sequence[Sequence[Told]]) -> list[Timing]:
+    """One for each file. rounds: what was told of each file, of each finished round."""
+    return [_summary(program, list(told)) for told in zip(*rounds, strict=True)]
+
+
+def _summary(program: Program, told: Sequence[Told]) -> Timing:
+    """Percentiles of all runs where the program tells them; of the rounds' middles, and said so, where it does not."""
+    caveat = f"timed by {program.name}, whose outputs nobody checked"
+    if all(t.runs for t in told):
+        timing = summarise([t.runs for t in told])
+    else:
+        timing = summarise([[t.middle] for t in told])
+        statistic = "median" if all(t.statistic == "median" for t in told) else "mean"
+        caveat += f"; p50 and p90 are of its {statistic}s of {len(told)} round{'s' if len(told) > 1 else ''}"
+    fastest = tuple(t.fastest for t in told)
+    return Timing(replace(timing.latency, min=min(fastest), caveat=caveat), fastest)
