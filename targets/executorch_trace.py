@@ -10,20 +10,15 @@ import torch
 
 from wdp_edge.device import usual
 from wdp_edge.errors import SetupError
-from wdp_edge.target import OperatorRole, OperatorTime
+from wdp_edge.target import OperatorTime
 from wdp_edge.targets.executorch_runtime import METHOD, PteProgram
 from wdp_edge.targets.hush import quiet, silent_stderr
+from wdp_edge.targets.xnnpack import role_of
 
 _WARMUP = 3
 _RUN = "Execute"
 _NATIVE = "native_call_"
 _AROUND = ("OPERATOR_CALL", "DELEGATE_CALL", "Method::execute")  # these contain the others
-_ROLES = {
-    "Convolution": OperatorRole.CONV,
-    "Fully Connected": OperatorRole.LINEAR,
-    "Batch Matrix Multiply": OperatorRole.MATMUL,
-    "Softmax": OperatorRole.SOFTMAX,
-}
 
 
 def trace(path: Path, threads: int, runs: int) -> list[OperatorTime]:
@@ -53,5 +48,4 @@ def trace(path: Path, threads: int, runs: int) -> list[OperatorTime]:
 def operator(event: Any) -> OperatorTime:
     """event: of the toolkit's Inspector; its times are in ms, one of each run."""
     name = event.name.removeprefix(_NATIVE).partition(" #")[0]
-    role = next((role for start, role in _ROLES.items() if name.startswith(start)), OperatorRole.OTHER)
-    return OperatorTime(name, role, usual(event.perf_data.raw[_WARMUP:]), bool(event.is_delegated_op))
+    return OperatorTime(name, role_of(name), usual(event.perf_data.raw[_WARMUP:]), bool(event.is_delegated_op))

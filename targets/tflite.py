@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from wdp_edge import progress
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import atomic_path
-from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, Precision, check_options
+from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, OperatorTime, Precision, check_options
 from wdp_edge.targets.hush import cheap_provenance, quiet, silent_stderr
 from wdp_edge.targets.reuse import LastConversion
 from wdp_edge.targets.tflite_run import PREFIX, TFLiteProgram, contents, runtime
@@ -115,6 +115,15 @@ class TFLiteTarget:
         (wdp_edge.devices).
         """
         return TFLiteProgram(path, threads)
+
+    def trace(self, path: Path, threads: int, runs: int) -> list[OperatorTime]:
+        """Times of the file's operators, those inside XNNPACK too.
+
+        Raises InputError like `load`, SetupError where there is only tflite_runtime, which has no profiler.
+        """
+        from wdp_edge.targets.tflite_trace import trace
+
+        return trace(path, threads, runs)
 
     def inspect(self, path: Path) -> Contents:
         """What is inside the artifact; delegated as the runtime here splits it.

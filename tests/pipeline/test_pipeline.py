@@ -118,7 +118,7 @@ def test_operators_are_timed_and_shown_in_the_report(result: PruneResult) -> Non
     with pytest.raises(InputError, match="on this machine only"):
         profile(result.run, device="adb:1", per_op=True)
     with pytest.raises(InputError, match="no times of operators"):
-        check_traced("tflite", "local")
+        check_traced("coreml", "local")
 
 
 def test_export_another_precision(result: PruneResult) -> None:

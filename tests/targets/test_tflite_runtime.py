@@ -110,3 +110,7 @@ def test_it_refuses_what_it_would_compute_wrongly(found: dict[str, Any], name: s
 
 def test_it_refuses_a_cut_file(found: dict[str, Any]) -> None:
     assert "cut short or damaged" in found["files"]["cut"]["error"]
+
+
+def test_it_has_no_times_of_operators(found: dict[str, Any]) -> None:
+    assert "need ai-edge-litert" in found["traced"]

@@ -16,7 +16,7 @@ from wdp_edge.target import ExportOptions, Precision, Tracing, get_target
 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8_DYNAMIC, Precision.INT8_STATIC])
-@pytest.mark.parametrize("name", ["executorch", "onnx"])
+@pytest.mark.parametrize("name", ["executorch", "tflite", "onnx"])
 def test_operators_of_a_file_are_timed_and_belong_to_parts(
     name: str, precision: Precision, tiny_model: Any, tmp_path: Path
 ) -> None:
@@ -34,7 +34,7 @@ def test_operators_of_a_file_are_timed_and_belong_to_parts(
     assert {block for part, block in parts if part is Part.MLP} == set(range(depth))
 
 
-@pytest.mark.parametrize("name", ["executorch", "onnx"])
+@pytest.mark.parametrize("name", ["executorch", "tflite", "onnx"])
 def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{get_target(name).suffix}"
     path.write_bytes(b"no artifact at all")

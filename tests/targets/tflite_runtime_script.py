@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from wdp_edge.errors import InputError
+from wdp_edge.errors import InputError, SetupError
 from wdp_edge.target import get_target
 
 
@@ -31,8 +31,13 @@ def main(folder: Path, images: np.ndarray) -> dict[str, Any]:
             }
         except InputError as error:
             files[path.stem] = {"error": str(error)}
+    try:
+        traced = f"{len(target.trace(folder / 'fp32.tflite', 1, 2))} operators"
+    except SetupError as error:
+        traced = str(error)
     packages = [n for n in ("torch", "litert_torch", "ai_edge_litert", "tflite_runtime") if find_spec(n)]
-    return {"packages": packages, "missing": target.missing(), "versions": target.versions(), "files": files}
+    about = {"packages": packages, "missing": target.missing(), "versions": target.versions()}
+    return {**about, "files": files, "traced": traced}
 
 
 if __name__ == "__main__":
