@@ -58,7 +58,7 @@ class Latency:
 class Timing:
     """Latency over all runs, and the fastest run of each interleaved round (in ms) for drift-free comparisons.
 
-    peak_memory: bytes of the process that ran the file (and those timed with it), where the device tells.
+    peak_memory: bytes of the process that ran the file (and those timed with it), where timing tells.
     """
 
     latency: Latency
@@ -131,6 +131,13 @@ class Device(Protocol):
         """Times the artifacts in interleaved rounds in one process (A B C A B C …), in the given order.
 
         on_round(done, total) is told of every finished round.
+        """
+        ...
+
+    def peak_memory(self, target: str, artifact: Path, threads: int) -> int:
+        """The most memory, in bytes, of a process that runs the artifact alone, with the target's native runner.
+
+        Raises InputError where nothing tells: for a target without a native runner, and on an emulator.
         """
         ...
 

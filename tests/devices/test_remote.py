@@ -105,6 +105,11 @@ def test_files_are_timed_in_the_order_given(host: Host, files: dict[int, Path]) 
     assert [f.input for f in report.files] == [(1, 3, 4, 4)] * 3
 
 
+def test_memory_grows_with_the_file(files: dict[int, Path]) -> None:
+    small, large = (LocalDevice().peak_memory(TARGET, files[width], 1) for width in (8, 5000))
+    assert large - small > 0.9 * (files[5000].stat().st_size - files[8].stat().st_size)
+
+
 @every_transport
 def test_what_is_there_is_not_carried_again(host: Host, files: dict[int, Path]) -> None:
     remote(host).time(TARGET, [files[8]], PLAN)

@@ -23,6 +23,9 @@ from wdp_edge.plain import read_as
 from wdp_edge.recipe import BudgetRecipe
 from wdp_edge.report.junit import write_junit
 from wdp_edge.results import BudgetFigures, CheckResult, ModelFigures, PruneResult
+from wdp_edge.runners.runtimes import RUNTIMES
+
+lacking = [name for name in ("cmake", "g++") if shutil.which(name) is None]
 
 EASY = BudgetRecipe(target="onnx", precision="fp32", latency="100s", size="100MB", accuracy_drop=50.0)
 
@@ -33,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Counting(LocalDevice):
-    """A fake: a device whose times are counts, and which tells how much memory it took."""
+    """A fake: a device whose times are counts."""
 
     kind = Kind.VIRTUAL
 
@@ -44,7 +47,7 @@ class Counting(LocalDevice):
         plan: TimingPlan,
         on_round: Callable[[int, int], None] | None = None,
     ) -> list[Timing]:
-        return [Timing(Latency(2.0, 2.0, 2.0, Kind.VIRTUAL), (2.0,) * plan.rounds, 5_000_000) for _ in artifacts]
+        return [Timing(Latency(2.0, 2.0, 2.0, Kind.VIRTUAL), (2.0,) * plan.rounds) for _ in artifacts]
 
 
 def test_what_is_missing_is_exported_and_every_limit_is_measured(run: Path, tmp_path: Path) -> None:
@@ -74,12 +77,32 @@ def test_what_is_missing_is_exported_and_every_limit_is_measured(run: Path, tmp_
 
 def test_virtual_times_pass_only_where_they_are_accepted(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_module, "get_device", lambda name: Counting())
-    budget = BudgetRecipe(target="onnx", precision="fp32", latency="3ms", peak_memory="4MB")
+    budget = BudgetRecipe(target="onnx", precision="fp32", latency="3ms")
     with pytest.raises(InputError, match="virtual, not measured"):
         check(run, [budget])
-    latency, memory = check(run, [replace(budget, accept="virtual")]).budgets[0].limits
+    (latency,) = check(run, [replace(budget, accept="virtual")]).budgets[0].limits
     assert latency.met and latency.kind is Kind.VIRTUAL
-    assert (memory.measured, memory.limit, memory.met) == (5_000_000, 4_000_000, False)
+    with pytest.raises(InputError, match="emulated and does not tell how much memory"):
+        check(run, [replace(budget, accept="virtual", peak_memory="4MB")])
+
+
+@pytest.mark.skipif(bool(lacking), reason=f"{', '.join(lacking)} not installed: no runner can be built")
+def test_memory_is_that_of_the_native_runner_here(run: Path) -> None:
+    budgets = [BudgetRecipe(target=name, precision="fp32", peak_memory="200MB") for name in RUNTIMES]
+    budgets.append(BudgetRecipe(target="onnx", precision="fp32", latency="100%", peak_memory="1MB"))
+    *each, missed = check(run, budgets).budgets
+    for checked in each:
+        (memory,) = checked.limits
+        # A Python process with torch takes more.
+        assert memory.met and checked.met and 1_000_000 < memory.measured < memory.limit == 200_000_000
+    assert not missed.met and not missed.limits[1].met and missed.limits[1].name == "peak_memory"
+
+
+def test_memory_needs_what_builds_a_runner(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WDP_EDGE_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SetupError, match=r"g\+\+ is not installed.*sudo apt-get install g\+\+"):
+        check(run, [BudgetRecipe(target="onnx", precision="fp32", peak_memory="200MB")])
 
 
 def test_a_device_that_vanishes_takes_nothing_along(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +126,8 @@ def test_words_that_mean_nothing(run: Path) -> None:
         check(run)
     with pytest.raises(InputError, match="no precision 'palette4'"):
         check(run, [BudgetRecipe(target="onnx", precision="palette4")])
-    with pytest.raises(InputError, match="how much memory"):
-        check(run, [BudgetRecipe(target="onnx", precision="fp32", peak_memory="1GB")])
+    with pytest.raises(InputError, match="how much memory a file of target 'coreml' takes"):
+        check(run, [BudgetRecipe(target="coreml", precision="fp32", peak_memory="1GB")])
 
 
 def test_a_run_folder_that_was_moved(run: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -73,6 +74,20 @@ class LocalDevice:
             seen = worker.receive()[0]
         timings = [summarise([r[i] for r in runs]) for i in range(len(artifacts))]
         return observed(self.name, timings, *(from_plain(Reading, seen[when]) for when in ("before", "after")))
+
+    def peak_memory(self, target: str, artifact: Path, threads: int) -> int:
+        """Bytes of a process of the target's native runner, which is built when it is first needed.
+
+        A Python process would count the interpreter and torch too.
+        Raises InputError for a target without a native runner or a file whose outputs are wrong in it, SetupError
+        when it cannot be built here or fails.
+        """
+        from wdp_edge.devices.local_host import LocalHost
+        from wdp_edge.devices.remote import RemoteDevice
+
+        with tempfile.TemporaryDirectory(dir=LocalHost().workdir()) as folder:
+            runner = RemoteDevice(LocalHost(self.name, Path(folder)), self.silence_seconds)
+            return runner.peak_memory(target, artifact, threads)
 
     def trace(self, target: str, path: Path, threads: int, runs: int) -> list[OperatorTime]:
         """Times of the artifact's operators, by a target that is `Tracing`, in a worker process.

@@ -77,6 +77,13 @@ class OwnRunner:
         timings = [replace(t, peak_memory=p) for t, p in zip(_timings(program, rounds), peaks, strict=True)]
         return observed(self.name, timings, readings[0], readings[-1], at_work=False)
 
+    def peak_memory(self, target: str, artifact: Path, threads: int) -> int:
+        """Raises InputError when the program does not tell, and like `time`."""
+        plan = TimingPlan(rounds=1, runs=1, warmup=1, threads=threads)
+        if (peak := self.time(target, [artifact], plan)[0].peak_memory) is None:
+            raise InputError(f"{self._path.name} does not tell how much memory a file takes.", "Leave --runner out.")
+        return peak
+
     def _rounds(self, job: _Job) -> Iterator[list[Told]]:
         """What is told of each file, of each round. Every second one goes backwards, so that drift cancels."""
         for number in range(job.plan.rounds):

@@ -19,6 +19,7 @@ from wdp_edge.devices.process import SILENCE_SECONDS
 from wdp_edge.devices.reference import Reference, difference, references
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import sha256
+from wdp_edge.runners.runtimes import RUNTIMES
 from wdp_edge.target import get_target
 
 if TYPE_CHECKING:
@@ -129,6 +130,16 @@ class RemoteDevice:
         peak = report.peak_rss_bytes if self.kind is Kind.MEASURED else None
         timings = [replace(timing, peak_memory=peak) for timing in self._timings(rounds)]
         return observed(self.name, timings, report.before, report.after)
+
+    def peak_memory(self, target: str, artifact: Path, threads: int) -> int:
+        """Bytes of the runner's process with this one file, the runtime and all libraries; its output is checked too.
+
+        Raises like `time`, and InputError where nothing tells.
+        """
+        check_memory(self.name, self.kind, target)
+        self.time(target, [artifact], TimingPlan(rounds=1, runs=1, warmup=1, threads=threads))
+        assert self.report is not None, "a timing that is done has a report"
+        return self.report.peak_rss_bytes
 
     def _timings(self, rounds: Sequence[tuple[tuple[float, ...], ...]]) -> list[Timing]:
         return [summarise(list(times), self._host.kind) for times in zip(*rounds, strict=True)]
@@ -259,6 +270,20 @@ class _Job:
     def holds(self, event: Round) -> bool:
         """Whether a round has all times that were asked for."""
         return len(event.ms) == len(self.files) and all(len(times) == self.plan.runs for times in event.ms)
+
+
+def check_memory(device: str, kind: Kind, target: str) -> None:
+    """Raises InputError where nothing tells how much memory a file takes. kind: of the device's times."""
+    if kind is not Kind.MEASURED:
+        raise InputError(
+            f"Device '{device}' is emulated and does not tell how much memory a file takes.",
+            "Leave peak_memory out of this [[budget]], or name another device.",
+        )
+    if target not in RUNTIMES:
+        raise InputError(
+            f"No native runner tells how much memory a file of target '{target}' takes.",
+            f"Leave peak_memory out of this [[budget]]; there is a runner for {', '.join(RUNTIMES)}.",
+        )
 
 
 def _build(target: str, arch: str) -> Bundle:

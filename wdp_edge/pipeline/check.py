@@ -8,8 +8,9 @@ from pathlib import Path
 
 from wdp_edge import progress
 from wdp_edge.budget import check_accepted, parse_budget, parse_bytes
-from wdp_edge.device import Device, Timing, ratio
+from wdp_edge.device import Device, ratio
 from wdp_edge.devices import get_device
+from wdp_edge.devices.remote import check_memory
 from wdp_edge.errors import InputError
 from wdp_edge.files import remove, write_json
 from wdp_edge.models.files import save
@@ -42,11 +43,15 @@ class Asked:
 
     @classmethod
     def of(cls, budget: BudgetRecipe) -> Asked:
-        """Raises InputError for a precision that the target lacks, an unknown device, or times that may not pass."""
+        """Raises InputError for a precision that the target lacks, an unknown device, times that may not pass, or
+        memory that nothing tells.
+        """
         precision = parse_precision(budget.precision, get_target(budget.target))
         device = get_device(budget.device)
         if budget.latency:
             check_accepted(budget.device, device.kind, budget.accept)
+        if budget.peak_memory:
+            check_memory(budget.device, device.kind, budget.target)
         return cls(budget, precision, device)
 
 
@@ -125,8 +130,10 @@ def judge(source: Source, asked: Asked, path: Path, verified: bool) -> CheckedBu
     """One budget's limits, measured."""
     budget = asked.budget
     limits: list[Limit] = []
-    if budget.latency or budget.peak_memory:
-        limits += on_the_device(source, asked, path)
+    if budget.latency:
+        limits.append(latency(source, asked, path))
+    if budget.peak_memory:
+        limits.append(memory(asked, path))
     if budget.size:
         size, most = Artifact.of(path, budget.target, asked.precision).bytes, parse_bytes(budget.size)
         limits.append(Limit("size", most, size, "bytes", size <= most))
@@ -145,38 +152,29 @@ def judge(source: Source, asked: Asked, path: Path, verified: bool) -> CheckedBu
     )
 
 
-def on_the_device(source: Source, asked: Asked, path: Path) -> list[Limit]:
-    """Latency and memory. A share of the dense latency is judged by the interleaved ratio, as in a run."""
+def latency(source: Source, asked: Asked, path: Path) -> Limit:
+    """A share of the dense latency is judged by the interleaved ratio, as in a run."""
     budget = asked.budget
-    latency = parse_budget(budget.latency) if budget.latency else None
-    files = [path, dense_file(source, asked)] if latency and latency.share else [path]
+    wanted = parse_budget(budget.latency)
+    files = [path, dense_file(source, asked)] if wanted.share else [path]
     own = source.recipe.prune
     plan = replace(timing_plan(own), rounds=2 * own.table.rounds, threads=budget.threads)
     with progress.task(f"time {path.name} on {budget.device}", plan.rounds) as advance:
         timings = asked.device.time(budget.target, files, plan, lambda done, total: advance(1))
-    limits = []
-    if latency:
-        limit = latency.resolve(timings[-1].latency.p50)
-        used = ratio(timings[0], timings[1]) * timings[1].latency.p50 if latency.share else timings[0].latency.p50
-        conditions = timings[0].latency.conditions
-        limits.append(Limit("latency", limit, used, "ms", used <= limit, asked.device.kind, conditions))
-    if budget.peak_memory:
-        if len(files) > 1:  # a process that holds two files tells nothing of one
-            alone = replace(plan, rounds=1, runs=1, warmup=1)
-            timings = asked.device.time(budget.target, [path], alone)
-        limits.append(memory(budget, timings[0]))
-    return limits
+    limit = wanted.resolve(timings[-1].latency.p50)
+    used = ratio(timings[0], timings[1]) * timings[1].latency.p50 if wanted.share else timings[0].latency.p50
+    conditions = timings[0].latency.conditions
+    return Limit("latency", limit, used, "ms", used <= limit, asked.device.kind, conditions)
 
 
-def memory(budget: BudgetRecipe, timing: Timing) -> Limit:
-    """Raises InputError where the device does not tell."""
-    if timing.peak_memory is None:
-        raise InputError(
-            f"Device '{budget.device}' does not tell how much memory a file takes.",
-            "Leave peak_memory out of this [[budget]], or name a device with a native runner.",
-        )
+def memory(asked: Asked, path: Path) -> Limit:
+    """Of a process with this file alone: one that holds two tells nothing of either."""
+    budget = asked.budget
+    with progress.task(f"memory of {path.name} on {budget.device}", 1) as advance:
+        used = asked.device.peak_memory(budget.target, path, budget.threads)
+        advance(1)
     most = parse_bytes(budget.peak_memory)
-    return Limit("peak_memory", most, timing.peak_memory, "bytes", timing.peak_memory <= most)
+    return Limit("peak_memory", most, used, "bytes", used <= most)
 
 
 def dense_file(source: Source, asked: Asked) -> Path:
