@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self._said,
             env={**os.environ, **limits},
+            start_new_session=True,
         )
         self._replies: queue.Queue[tuple[dict[str, Any], bytes] | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -90,8 +92,10 @@ class WorkerProcess:
         )
 
     def close(self) -> None:
-        """Ends the worker, whatever it is doing."""
-        self._process.kill()
+        """Ends the worker, whatever it is doing, and what it has started."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # ended meanwhile
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._said):
             if pipe is not None:
