@@ -30,6 +30,7 @@ class LocalDevice:
 
     name = "local"
     kind = Kind.MEASURED
+    operator_kind = Kind.MEASURED
 
     def __init__(self, silence_seconds: float = SILENCE_SECONDS) -> None:
         self.silence_seconds = silence_seconds
@@ -65,14 +66,9 @@ class LocalDevice:
             "artifacts": [str(p) for p in artifacts],
             "plan": asdict(plan),
         }
-        runs: list[list[list[float]]] = []
         with WorkerProcess(WORKER, request, plan.threads, self.silence_seconds) as worker:
-            for number in range(plan.rounds):
-                runs.append(worker.receive()[0]["ms"])
-                if on_round is not None:
-                    on_round(number + 1, plan.rounds)
+            timings = receive_rounds(worker, plan.rounds, on_round)
             seen = worker.receive()[0]
-        timings = [summarise([r[i] for r in runs]) for i in range(len(artifacts))]
         return observed(self.name, timings, *(from_plain(Reading, seen[when]) for when in ("before", "after")))
 
     def peak_memory(self, target: str, artifact: Path, threads: int) -> int:
@@ -104,6 +100,18 @@ class LocalDevice:
         }
         with WorkerProcess(WORKER, request, threads, self.silence_seconds) as worker:
             return [from_plain(OperatorTime, one) for one in worker.receive()[0]["operators"]]
+
+
+def receive_rounds(
+    worker: WorkerProcess, rounds: int, on_round: Callable[[int, int], None] | None = None
+) -> list[Timing]:
+    """Timings of a worker's artifacts, which it sends round by round."""
+    runs: list[list[list[float]]] = []
+    for number in range(rounds):
+        runs.append(worker.receive()[0]["ms"])
+        if on_round is not None:
+            on_round(number + 1, rounds)
+    return [summarise(times) for times in zip(*runs, strict=True)]
 
 
 def summarise(rounds: Sequence[Sequence[float]], kind: Kind = Kind.MEASURED) -> Timing:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
 from wdp_edge.device import TimingPlan, is_warm
-from wdp_edge.devices.conditions import Reading, read_here
+from wdp_edge.devices.conditions import read_here
 from wdp_edge.devices.local import usable_cores
 from wdp_edge.devices.messages import read_message, write_message
 from wdp_edge.devices.serve import serve
@@ -41,29 +43,31 @@ def handle(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> 
 
 
 def time_artifacts(request: dict[str, Any], replies: IO[bytes]) -> None:
-    """One message per round: milliseconds of every run of every artifact. A last one: how the machine was meanwhile.
-
-    Every second round goes backwards through the artifacts, so that drift within a round cancels.
-    """
+    """Times every artifact in the target's own runtime; a last message says how the machine was meanwhile."""
     plan = TimingPlan(**request["plan"])
     stay_on(plan.cpus)
     keep_the_core(plan.threads)
     target = get_target(request["target"])
     programs = [target.load(Path(p), plan.threads) for p in request["artifacts"]]
     generator = torch.Generator().manual_seed(0)
-    inputs = [some_input(p, generator) for p in programs]
+    inputs = [some_input(p.input_shape, p.input_dtype, generator) for p in programs]
+    warm_up(programs[0], inputs[0], plan)
+    before = read_here()  # at work: an idle machine lowers its clock
+    write_rounds([partial(timed_runs, p, x, plan) for p, x in zip(programs, inputs, strict=True)], plan, replies)
+    write_message(replies, {"before": to_plain(before), "after": to_plain(read_here())})
+
+
+def write_rounds(timers: Sequence[Callable[[], list[float]]], plan: TimingPlan, replies: IO[bytes]) -> None:
+    """One message per round: milliseconds of every run of every artifact. timers: one of each artifact's.
+
+    Every second round goes backwards through the artifacts, so that drift within a round cancels.
+    """
     gc.disable()  # a collection in the middle of a run would be timed
-    before: Reading | None = None
     for number in range(plan.rounds):
         time.sleep(plan.cooldown_seconds if number else 0)
-        times = {}
-        for i in range(len(programs)) if number % 2 == 0 else reversed(range(len(programs))):
-            warm_up(programs[i], inputs[i], plan)
-            before = before or read_here()  # at work: an idle machine lowers its clock
-            times[i] = [timed_run(programs[i], inputs[i], plan) for _ in range(plan.runs)]
-        after = read_here()
-        write_message(replies, {"ms": [times[i] for i in range(len(programs))]})
-    write_message(replies, {"before": to_plain(before), "after": to_plain(after)})
+        order = range(len(timers)) if number % 2 == 0 else reversed(range(len(timers)))
+        times = {i: timers[i]() for i in order}
+        write_message(replies, {"ms": [times[i] for i in range(len(timers))]})
 
 
 def trace_operators(request: dict[str, Any], replies: IO[bytes]) -> None:
@@ -74,11 +78,17 @@ def trace_operators(request: dict[str, Any], replies: IO[bytes]) -> None:
     write_message(replies, {"operators": to_plain(found)})
 
 
-def some_input(program: Program, generator: torch.Generator) -> torch.Tensor:
-    """Noise of the program's input type; latency does not depend on the values."""
-    if program.input_dtype == "uint8":
-        return torch.randint(0, 256, program.input_shape, dtype=torch.uint8, generator=generator)
-    return torch.randn(program.input_shape, generator=generator)
+def some_input(shape: tuple[int, ...], dtype: str, generator: torch.Generator) -> torch.Tensor:
+    """Noise of a program's input type, "float32" or "uint8"; latency does not depend on the values."""
+    if dtype == "uint8":
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return torch.randn(shape, generator=generator)
+
+
+def timed_runs(program: Program, x: torch.Tensor, plan: TimingPlan) -> list[float]:
+    """Milliseconds of each of `plan.runs` runs, once the program is warm."""
+    warm_up(program, x, plan)
+    return [timed_run(program, x, plan) for _ in range(plan.runs)]
 
 
 def warm_up(program: Program, x: torch.Tensor, plan: TimingPlan) -> None:
@@ -92,12 +102,14 @@ def timed_run(program: Program, x: torch.Tensor, plan: TimingPlan) -> float:
     """Milliseconds of one run.
 
     Wall time; with one thread less the time in which another process had the core. A run that was not
-    interrupted takes exactly as much CPU time as wall time.
+    interrupted takes exactly as much CPU time as wall time. On macOS it is wall time alone: Core ML works on threads
+    and engines of its own, while the thread that called it waits.
     """
     busy, start = time.thread_time_ns(), time.perf_counter_ns()
     program(x)
     wall, busy = time.perf_counter_ns() - start, time.thread_time_ns() - busy
-    return (min(wall, busy) if plan.threads == 1 else wall) / 1e6
+    alone = plan.threads == 1 and sys.platform != "darwin"
+    return (min(wall, busy) if alone else wall) / 1e6
 
 
 def stay_on(cpus: Sequence[int]) -> None:
