@@ -34,7 +34,7 @@ def values(dotted: str, kind: object) -> st.SearchStrategy:
     if dotted in ("prune.latency_budget", "budget.latency"):
         return st.sampled_from(["", "20ms", "50%", "0.02 s", "1.5ms"])
     if dotted in ("prune.device", "budget.device"):
-        return st.sampled_from(["local", "ssh:pi@board:22", "adb:0123", "qemu:cortex-a76"])
+        return st.sampled_from(["local", "ssh:pi@board:22", "adb:0123", "qemu:cortex-a76", "apple", "apple:cpu+ne"])
     if dotted == "prune.timing.cpus":
         return st.sampled_from(["", "0", "4,5"])
     if dotted in ("budget.size", "budget.peak_memory"):

@@ -106,7 +106,7 @@ class PruneRecipe:
     latency_budget: str = setting("20ms, or 50% of the dense model", "")
     target: str = setting("file format: executorch, tflite, onnx, or coreml on macOS", "executorch")
     precision: str = setting("number format of the shipped file; default lets the target choose", "default")
-    device: str = setting("where the file is timed: local, ssh:user@host, adb:SERIAL or qemu:CPU", "local")
+    device: str = setting("where the file is timed: local, ssh:user@host, adb:SERIAL, qemu:CPU or apple", "local")
     accept: str = setting("times that may pass a budget: measured, or also virtual or estimated ones", "measured")
     threads: int = setting("threads of the runtime on the device", 1)
     seed: int = setting("seed of everything random", 0)
@@ -126,7 +126,7 @@ class BudgetRecipe:
 
     target: str = setting("file format", "executorch")
     precision: str = setting("number format; default lets the target choose", "default")
-    device: str = setting("where the file is timed: local, ssh:user@host, adb:SERIAL or qemu:CPU", "local")
+    device: str = setting("where the file is timed: local, ssh:user@host, adb:SERIAL, qemu:CPU or apple", "local")
     threads: int = setting("threads of the runtime on the device", 1)
     accept: str = setting("times that may pass: measured, or also virtual or estimated ones", "measured")
     latency: str = setting("at most: 20ms, or 50% of the dense model; empty: any", "")

@@ -181,7 +181,8 @@ class OperatorProfile:
     """Where an artifact's time goes, by the runtime's own profiler, which makes it a little slower.
 
     ms: of all operators. outside_ms: of those outside of delegates. kinds: slowest first. parts: None where the
-    runtime's operators could not be told apart.
+    runtime's operators could not be told apart. kind: "estimated" for Core ML, which estimates the operators' shares of
+    timed predictions; what is off the CPU counts as delegated there.
     """
 
     path: Path
@@ -189,6 +190,7 @@ class OperatorProfile:
     outside_ms: float
     kinds: list[KindTime]
     parts: list[PartTime] | None
+    kind: Kind = Kind.MEASURED
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -277,4 +278,16 @@ def test_files_that_only_evaluate_here_are_not_timed(cli: Cli, project: Path, mo
     for words in (("prune", "--latency-budget", "50%", "--target", "coreml"), ("table", "--target", "coreml")):
         said = cli(*words)
         assert said.code == 2 and "'coreml' cannot be timed on this machine" in said.err
+    assert not (project / "runs").exists()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac has this device")
+def test_a_mac_is_needed_for_apples_devices(cli: Cli, project: Path) -> None:
+    (project / "wdp-edge.toml").write_text(RECIPE)
+    words = ("--target", "coreml", "--device", "apple:cpu+ne")
+    for command in (("prune", "--latency-budget", "50%", *words), ("table", *words)):
+        said = cli(*command, "--json")
+        assert said.code == 2
+        assert said.json["error"]["message"].startswith("The device 'apple:cpu+ne' needs a Mac")
+        assert "another --device" in said.json["error"]["hint"]
     assert not (project / "runs").exists()

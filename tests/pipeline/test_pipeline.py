@@ -15,12 +15,13 @@ from test_resume import small_project
 import wdp_edge
 import wdp_edge.pipeline.context as context_module
 from wdp_edge.device import Latency, Timing, TimingPlan
+from wdp_edge.devices import get_device
 from wdp_edge.devices.local_host import LocalHost
 from wdp_edge.errors import InputError
 from wdp_edge.models.vit import structure_of
 from wdp_edge.pipeline.evaluate import evaluate
 from wdp_edge.pipeline.export import export
-from wdp_edge.pipeline.operators import check_traced
+from wdp_edge.pipeline.operators import traced_on
 from wdp_edge.pipeline.profile import profile
 from wdp_edge.pipeline.prune import prune
 from wdp_edge.plain import read_as
@@ -115,10 +116,10 @@ def test_operators_are_timed_and_shown_in_the_report(result: PruneResult) -> Non
     assert sum(part.ms for part in found.file.parts) == pytest.approx(found.file.ms)
     page = report(result.run).path.read_text()
     assert "Where the time goes" in page and 'id="wdp-waterfall' in page
-    with pytest.raises(InputError, match="on this machine only"):
+    with pytest.raises(InputError, match="on this machine and on Apple's devices only"):
         profile(result.run, device="adb:1", per_op=True)
     with pytest.raises(InputError, match="no times of operators"):
-        check_traced("coreml", "local")
+        traced_on(get_device("local"), "coreml")
 
 
 def test_export_another_precision(result: PruneResult) -> None:

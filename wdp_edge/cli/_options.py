@@ -33,7 +33,7 @@ Precision = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", help="Where files are timed: local, ssh:…, adb:…, qemu:…."),
+    typer.Option("--device", metavar="NAME", help="Where files are timed: local, ssh:…, adb:…, qemu:…, apple."),
 ]
 Accept = Annotated[
     str | None,

@@ -157,11 +157,11 @@ def show_profile(result: ProfileResult) -> None:
 
 
 def _operators(profiles: OperatorProfiles) -> None:
-    from wdp_edge.report.parts import micro, part_rows
+    from wdp_edge.report.parts import outside, part_rows
 
     for title, head, rows in part_rows(profiles):
         print_table(title, head, rows)
-    print_line(f"{micro(profiles.file.outside_ms)} of {micro(profiles.file.ms)} outside of delegates.")
+    print_line(outside(profiles.file))
 
 
 def show_evaluate(result: EvaluateResult) -> None:

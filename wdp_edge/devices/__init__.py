@@ -9,17 +9,20 @@ import functools
 from pathlib import Path
 
 from wdp_edge.device import Device
+from wdp_edge.devices.apple import AppleDevice
 from wdp_edge.devices.host import Host
 from wdp_edge.devices.local import LocalDevice
 from wdp_edge.errors import InputError
 
-FORMS = (LocalDevice.name, "ssh:user@host[:port]", "adb:SERIAL", "qemu:CPU")
+_APPLE = (AppleDevice.scheme, "apple:UNITS", "apple:UDID[:UNITS]")
+FORMS = (LocalDevice.name, "ssh:user@host[:port]", "adb:SERIAL", "qemu:CPU", *_APPLE)
 
 
 def check_device(name: str) -> None:
     """Raises InputError for a name that has none of FORMS; nothing is connected."""
     scheme, colon, rest = name.partition(":")
-    if name != LocalDevice.name and not (colon and rest and any(form.startswith(f"{scheme}:") for form in FORMS)):
+    alone = name in (LocalDevice.name, AppleDevice.scheme)
+    if not alone and not (colon and rest and any(form.startswith(f"{scheme}:") for form in FORMS)):
         raise InputError(f"There is no device '{name}'.", f"Known devices: {', '.join(FORMS)}.")
 
 
@@ -27,12 +30,29 @@ def get_device(name: str, runner: str = "") -> Device:
     """The device called `name`, in one of FORMS; nothing is connected yet, and one name is one device.
 
     runner: the path of a program of the user's that times files there; "" for wdp-edge's own means.
-    Raises InputError for a name of no device, or one that can run no such program.
+    Raises InputError for a name of no device, or one that can run no such program, SetupError for Apple's anywhere but
+    on a Mac.
     """
     check_device(name)
     if runner:
         return _with_runner(name, runner)
+    if name.partition(":")[0] == AppleDevice.scheme:
+        return AppleDevice(name)
     return LocalDevice() if name == LocalDevice.name else _remote(name)
+
+
+def check_pair(device: Device, target: str) -> None:
+    """Raises InputError for files that the device does not run."""
+    if not runs_on(device, target):
+        raise InputError(
+            f"The device '{device.name}' times files of target '{AppleDevice.target}' only, not of '{target}'.",
+            f"Take --target {AppleDevice.target}, or --device {LocalDevice.name}.",
+        )
+
+
+def runs_on(device: Device, target: str) -> bool:
+    """Apple's devices run Core ML packages only; what another device lacks, its host says."""
+    return not isinstance(device, AppleDevice) or target == AppleDevice.target
 
 
 def _with_runner(name: str, runner: str) -> Device:

@@ -69,7 +69,8 @@ class LocalDevice:
         with WorkerProcess(WORKER, request, plan.threads, self.silence_seconds) as worker:
             timings = receive_rounds(worker, plan.rounds, on_round)
             seen = worker.receive()[0]
-        return observed(self.name, timings, *(from_plain(Reading, seen[when]) for when in ("before", "after")))
+        before, after = (from_plain(Reading, seen[when]) for when in ("before", "after"))
+        return observed(self.name, timings, before, after)
 
     def peak_memory(self, target: str, artifact: Path, threads: int) -> int:
         """Bytes of a process of the target's native runner, which is built when it is first needed.

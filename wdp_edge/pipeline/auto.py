@@ -13,7 +13,7 @@ from wdp_edge.calibration.fake_quant import DYNAMIC, STATIC
 from wdp_edge.calibration.sensitivity import LayerSensitivity, sensitivity
 from wdp_edge.data.preprocess import normalise
 from wdp_edge.device import Latency, ratio
-from wdp_edge.devices import get_device
+from wdp_edge.devices import check_pair, get_device
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.files import remove, size_of
 from wdp_edge.parity import accuracy
@@ -45,6 +45,7 @@ def export_auto(run: Path, target: str | None, accuracy_drop: float, pixels: boo
     source = Source.of(run)
     adapter = get_target(target or source.recipe.prune.target)
     check_timed(adapter)
+    check_pair(get_device(source.recipe.prune.device), adapter.name)
     with Run(run, source.recipe) as held, Exporter(adapter.name, source.folder) as exporter:
         search = Search(source, adapter, exporter, pixels)
         ranked = search.ranking()

@@ -9,7 +9,7 @@ from pathlib import Path
 from wdp_edge import progress
 from wdp_edge.budget import check_accepted, parse_budget, parse_bytes
 from wdp_edge.device import Device, ratio
-from wdp_edge.devices import get_device
+from wdp_edge.devices import check_pair, get_device
 from wdp_edge.devices.remote import check_memory
 from wdp_edge.errors import InputError
 from wdp_edge.files import remove, write_json
@@ -43,11 +43,12 @@ class Asked:
 
     @classmethod
     def of(cls, budget: BudgetRecipe) -> Asked:
-        """Raises InputError for a precision that the target lacks, an unknown device, times that may not pass, or
-        memory that nothing tells.
+        """Raises InputError for a precision that the target lacks, a device that is unknown or runs no such files,
+        times that may not pass, or memory that nothing tells.
         """
         precision = parse_precision(budget.precision, get_target(budget.target))
         device = get_device(budget.device)
+        check_pair(device, budget.target)
         if budget.latency:
             check_accepted(budget.device, device.kind, budget.accept)
         if budget.peak_memory:

@@ -18,7 +18,7 @@ from wdp_edge.data.loading import eval_batches, load_images
 from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
 from wdp_edge.data.split import hold_out
 from wdp_edge.device import Device, TimingPlan
-from wdp_edge.devices import get_device
+from wdp_edge.devices import check_pair, get_device
 from wdp_edge.devices.own_runner import program_for
 from wdp_edge.errors import InputError
 from wdp_edge.learn.teacher import autocast, bf16_pays
@@ -43,10 +43,12 @@ class Toolkit:
     @classmethod
     def of(cls, recipe: Recipe) -> Toolkit:
         target = get_target(recipe.prune.target)
+        device = get_device(recipe.prune.device, recipe.prune.timing.runner)
+        check_pair(device, target.name)
         return cls(
             target=target,
             precision=parse_precision(recipe.prune.precision, target),
-            device=get_device(recipe.prune.device, recipe.prune.timing.runner),
+            device=device,
             spec=ModelSpec(recipe.model.name, recipe.model.num_classes, dict(recipe.model.args)),
         )
 

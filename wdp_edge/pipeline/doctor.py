@@ -106,6 +106,8 @@ REACH = (
         {"apt-get": "qemu-user", "dnf": "qemu-user", "pacman": "qemu-user"},
     ),
 )
+# Part of Xcode, which no installer has. The device `apple` needs a Mac with the target coreml, no more.
+XCODE = Tool("xcrun", "devices named apple:UDID, by Xcode", ("devicectl", "--version"), {})
 
 
 def doctor() -> DoctorResult:
@@ -114,7 +116,7 @@ def doctor() -> DoctorResult:
     return DoctorResult(
         toolkits=tuple(check_toolkit(name) for name in target_names()),
         compilers=tuple(check_tool(tool) for tool in compilers),
-        devices=tuple(check_tool(tool) for tool in REACH),
+        devices=tuple(check_tool(tool) for tool in (*REACH, *([XCODE] if platform.system() == "Darwin" else []))),
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wdp_edge.cost.parts import Part, parts_of
+from wdp_edge.device import Device
+from wdp_edge.devices.apple import AppleDevice
 from wdp_edge.devices.local import LocalDevice
 from wdp_edge.errors import InputError
 from wdp_edge.pipeline.sidecar import read_sidecar
@@ -16,31 +18,36 @@ from wdp_edge.target import OperatorTime, Tracing, get_target
 _RUNS = 60
 
 
-def check_traced(target: str, device: str) -> None:
-    """Raises InputError for a device or a target whose runtime tells no times of operators."""
-    if device != LocalDevice.name:
+TracingDevice = LocalDevice | AppleDevice
+
+
+def traced_on(device: Device, target: str) -> TracingDevice:
+    """`device`, when it tells times of operators. Raises InputError for a device or a target that does not."""
+    if not isinstance(device, TracingDevice):
         raise InputError(
-            f"Operators are timed on this machine only, not on '{device}'.",
+            f"Operators are timed on this machine and on Apple's devices only, not on '{device.name}'.",
             "Leave --per-op out, or time it on local.",
         )
-    if not isinstance(get_target(target), Tracing):
+    if isinstance(device, LocalDevice) and not isinstance(get_target(target), Tracing):
         raise InputError(f"The runtime of '{target}' tells no times of operators.", "Leave --per-op out.")
+    return device
 
 
-def profile_operators(path: Path, dense: Path | None, threads: int) -> OperatorProfiles:
-    """The artifact's operators, and those of the dense one beside it, on this machine."""
-    return OperatorProfiles(one(path, threads), one(dense, threads) if dense else None)
+def profile_operators(device: TracingDevice, path: Path, dense: Path | None, threads: int) -> OperatorProfiles:
+    """The artifact's operators, and those of the dense one beside it."""
+    return OperatorProfiles(one(device, path, threads), one(device, dense, threads) if dense else None)
 
 
-def one(path: Path, threads: int) -> OperatorProfile:
+def one(device: TracingDevice, path: Path, threads: int) -> OperatorProfile:
     sidecar = read_sidecar(path)
-    times = LocalDevice().trace(sidecar.target, path, threads, _RUNS)
+    times = device.trace(sidecar.target, path, threads, _RUNS)
     return OperatorProfile(
         path=path,
         ms=sum(t.ms for t in times),
         outside_ms=sum(t.ms for t in times if not t.delegated),
         kinds=by_kind(times),
         parts=by_part(times, sidecar.structure.depth),
+        kind=device.operator_kind,
     )
 
 

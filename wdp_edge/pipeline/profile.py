@@ -9,10 +9,10 @@ from pathlib import Path
 from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget, check_accepted, parse_budget
 from wdp_edge.device import Kind, Timing, ratio
-from wdp_edge.devices import get_device
+from wdp_edge.devices import check_pair, get_device
 from wdp_edge.errors import InputError
 from wdp_edge.files import size_of, write_json
-from wdp_edge.pipeline.operators import check_traced, profile_operators
+from wdp_edge.pipeline.operators import profile_operators, traced_on
 from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.pipeline.sidecar import Sidecar, read_sidecar, sidecar_path
 from wdp_edge.plain import read_as
@@ -52,6 +52,7 @@ def profile(
     threads = threads or own.threads
     named = str(runner) if runner else own.timing.runner if device in (None, own.device) else ""
     runs_on = get_device(device or own.device, named)
+    check_pair(runs_on, sidecar.target)
     dense = dense_beside(path, sidecar, run)
     if budget:
         check_accepted(runs_on.name, runs_on.kind, accept or own.accept)
@@ -60,13 +61,12 @@ def profile(
             f"A budget in % needs the dense artifact of the same precision beside {path}.",
             "Give the budget in milliseconds (20ms).",
         )
-    if per_op:
-        check_traced(sidecar.target, runs_on.name)
+    traced = traced_on(runs_on, sidecar.target) if per_op else None
     plan = replace(timing_plan(own), rounds=ROUNDS, threads=threads)
     with progress.task("time on the device", plan.rounds) as advance:
         files = [path, dense] if dense else [path]
         timings = runs_on.time(sidecar.target, files, plan, lambda done, total: advance(1))
-    operators = profile_operators(path, dense, threads) if per_op else None
+    operators = profile_operators(traced, path, dense, threads) if traced else None
     if operators and run:
         write_json(run / OPERATORS, operators)
     return ProfileResult(

@@ -9,7 +9,7 @@ from pathlib import Path
 from wdp_edge import progress
 from wdp_edge.data.preprocess import normalise
 from wdp_edge.device import Device, Latency, TimingPlan
-from wdp_edge.devices import get_device
+from wdp_edge.devices import get_device, runs_on
 from wdp_edge.errors import InputError
 from wdp_edge.files import remove
 from wdp_edge.models import vit
@@ -82,9 +82,13 @@ def examined(source: Source, artifact: Artifact, sidecar: Sidecar) -> ArtifactFi
 
 
 def timed(figures: Sequence[ArtifactFigures], device: Device, plan: TimingPlan) -> list[ArtifactFigures]:
-    """With latencies: artifacts of one target in turn in one process; those that only evaluate here get none."""
+    """With latencies: artifacts of one target in turn in one process.
+
+    Those that the device does not run, or that only evaluate here, get none.
+    """
     latencies: dict[Path, Latency] = {}
-    targets = [name for name in dict.fromkeys(f.target for f in figures) if get_target(name).timed_here()]
+    names = dict.fromkeys(f.target for f in figures)
+    targets = [name for name in names if get_target(name).timed_here() and runs_on(device, name)]
     with progress.task("time on the device", max(1, len(targets) * plan.rounds)) as advance:
         for name in targets:
             paths = [f.path for f in figures if f.target == name]

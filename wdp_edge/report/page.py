@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from wdp_edge.device import Kind
 from wdp_edge.report import units
 from wdp_edge.report.cautions import cautions
-from wdp_edge.report.parts import micro, part_rows
+from wdp_edge.report.parts import outside, part_rows
 from wdp_edge.report.pictures import pictures
 from wdp_edge.report.record import Record, Widths
 from wdp_edge.results import PruneResult
@@ -44,7 +44,7 @@ def render(record: Record) -> str:
         quantity=units.quantity,
         duration=units.duration,
         moment=units.moment,
-        micro=micro,
+        outside=outside,
         joined=units.joined,
         significant=units.significant,
         error=units.error,

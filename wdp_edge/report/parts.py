@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from wdp_edge.cost.parts import Part
+from wdp_edge.device import Kind
 from wdp_edge.report.units import NONE, SPACE, change, share
 from wdp_edge.results import OperatorProfile, OperatorProfiles
 
@@ -38,7 +39,7 @@ def parts_table(profiles: OperatorProfiles) -> Table:
     if rows:
         rows.append(("all operators", *total(profiles)))
     head = ("part", "file", "share", "dense", "change") if dense else ("part", "file", "share")
-    return "Where the time goes", head, [row[: len(head)] for row in rows]
+    return f"Where the time goes{by_estimate(profiles.file)}", head, [row[: len(head)] for row in rows]
 
 
 def columns(part: str, file: dict[str, float], dense: dict[str, float]) -> Sequence[str]:
@@ -56,4 +57,18 @@ def kinds_table(profile: OperatorProfile) -> Table:
     """The slowest kinds of operators."""
     slowest = [k for k in profile.kinds[:_KINDS_SHOWN] if k.ms > _LEAST]
     rows: list[tuple[str, ...]] = [(k.kind, str(k.count), str(k.delegated), micro(k.ms)) for k in slowest]
-    return "Slowest operators of the file", ("operator", "count", "in a delegate", "together"), rows
+    place = "off the CPU" if profile.kind is Kind.ESTIMATED else "in a delegate"
+    return f"Slowest operators of the file{by_estimate(profile)}", ("operator", "count", place, "together"), rows
+
+
+def by_estimate(profile: OperatorProfile) -> str:
+    """For the end of a title."""
+    return ", by Core ML’s estimate" if profile.kind is Kind.ESTIMATED else ""
+
+
+def outside(profile: OperatorProfile) -> str:
+    """What the runtime's delegates, or Core ML's other compute units, leave."""
+    figures = f"{micro(profile.outside_ms)} of {micro(profile.ms)}"
+    if profile.kind is Kind.ESTIMATED:
+        return f"{figures} on the CPU. Predictions were timed; the operators’ shares of them are estimated."
+    return f"{figures} outside of delegates."
