@@ -132,6 +132,9 @@ def test_times_are_found_in_androids_log(files: list[Path], tmp_path: Path) -> N
     assert timing.latency.p50 == 2.5
     pid = (tmp_path / "device/pid").read_text().strip()
     assert host.asked == [["logcat", "-d", "-v", "raw", f"--pid={pid}", "-s", "ExecuTorch"]]
+    failing = OwnRunner(host, program(tmp_path, "#!/bin/sh\nkill -6 $$\n"))
+    with pytest.raises(Interrupted, match=r"executor_runner failed on adb:phone \(signal 6, last words: Model"):
+        failing.time("executorch", files[:1], PLAN)
 
 
 @pytest.mark.parametrize("host", ["local"], indirect=True)

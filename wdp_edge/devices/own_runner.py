@@ -108,18 +108,21 @@ class OwnRunner:
         return parse(f"{done.out}\n{done.err}") if done.code == 0 else None
 
     def _said(self, job: _Job, options: Sequence[str]) -> str:
-        """All that a process says. Raises SetupError when it fails."""
-        done = demand(self._run(job, options), self.name, job.program.name)
+        """All that a process says. Raises SetupError, with its last words, when it fails."""
+        done = self._run(job, options)
         pid, _, said = done.out.partition("\n")
-        logged = self._logged(pid, job.program.log_tag) if job.program.log_tag else ""
-        return f"{said}\n{done.err}\n{logged}"
+        said_too = done.err + self._logged(pid, job.program.log_tag)
+        demand(Completed(done.code, said, said_too), self.name, job.program.name)
+        return f"{said}\n{said_too}"
 
     def _run(self, job: _Job, options: Sequence[str]) -> Completed:
         words = ["sh", "-c", STARTED, self._host.workdir(), *_pinned(job.plan.cpus), job.command, *options]
         return self._host.run(words, self._seconds)
 
     def _logged(self, pid: str, tag: str) -> str:
-        """What a process wrote to Android's log; "" on a device without one."""
+        """What a process wrote to Android's log; "" for a program that does not, or a device without one."""
+        if not tag or not pid.isdecimal():
+            return ""
         done = self._host.run(["logcat", "-d", "-v", "raw", f"--pid={pid}", "-s", tag], _ANSWER_SECONDS)
         return done.out if done.code == 0 else ""
 
