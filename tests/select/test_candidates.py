@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from wdp_edge.select.candidates import (
     smallest,
     solve,
     solve_uniform,
+    tilted_ranking,
     width_options,
 )
 from wdp_edge.shrink.saliency import Removal, Saliency
@@ -72,6 +74,18 @@ def test_important_blocks_keep_more() -> None:
     assert kept is not None
     hidden = [len(n) for n in kept.hidden]
     assert hidden == sorted(hidden) and hidden[0] < hidden[-1]
+
+
+@pytest.mark.parametrize("tilt", [0.7, 1.5])
+def test_a_tilt_keeps_more_of_later_blocks(tilt: float) -> None:
+    plain = saliency_ranking(made_up())
+    tilted = tilted_ranking(plain, tilt)
+    a, b = (solve(r, DENSE, DEPTH, TABLE, 7.0, 8) for r in (plain, tilted))
+    assert a is not None and b is not None
+    early, late = ([sum(len(n) for n in k.hidden[part]) for k in (a, b)] for part in (slice(0, 2), slice(2, 4)))
+    assert early[1] < early[0] and late[1] > late[0]
+    assert tilted.hidden[-1].cost[-1] / tilted.hidden[0].cost[-1] == pytest.approx(DEPTH * math.exp(tilt))
+    assert [r.order for r in tilted.hidden] == [r.order for r in plain.hidden], "only what widths are worth changes"
 
 
 def test_learned_widths_come_back_under_their_own_budget() -> None:

@@ -30,6 +30,7 @@ from wdp_edge.select.candidates import (
     smallest,
     solve,
     solve_uniform,
+    tilted_ranking,
 )
 from wdp_edge.shrink.compensation import compensate
 from wdp_edge.shrink.saliency import Removal, Saliency, saliency
@@ -146,13 +147,19 @@ class Selection:
         return solver(ranking, self.context.structure, depth, table, limit, self.multiple)
 
     def try_candidates(self, table: LatencyTable, limit_ms: float) -> list[Trial]:
-        """All rankings at full depth, then the best of them at every earlier exit."""
+        """All rankings at full depth, the best of them tilted, then the best of these at every earlier exit."""
         depths = depths_of(self.context)
         plans = [(r, False, depths[0]) for r in self.rankings] + [(self.rankings[0], True, depths[0])]
-        with progress.task("compare candidates", len(plans) + len(depths) - 1) as advance:
+        tilt = self.context.recipe.prune.select.tilt
+        tilts = [tilt / 2, tilt] if tilt else []
+        with progress.task("compare candidates", len(plans) + len(tilts) + len(depths) - 1) as advance:
             trials = []
             for plan in plans:
                 trials += self.judge(*plan, table, limit_ms)
+                advance(1)
+            start = min(trials, key=lambda t: t.divergence).ranking if trials else self.rankings[0]
+            for by in tilts:
+                trials += self.judge(tilted_ranking(start, by), False, depths[0], table, limit_ms)
                 advance(1)
             for depth in depths[1:]:
                 best = min(trials, key=lambda t: t.divergence) if trials else None

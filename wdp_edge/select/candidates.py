@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import exp
 from statistics import median
 
 from wdp_edge.cost.table import LatencyTable
@@ -53,6 +54,20 @@ def learned_ranking(saliency: Saliency, learned: Learned, table: LatencyTable) -
 def blended_ranking(saliency: Saliency, learned: Learned, table: LatencyTable) -> Ranking:
     """The saliency's order of units; layers valued halfway (geometrically) between saliency and learned ratios."""
     return _scaled_ranking("blend", saliency, learned, table, 0.5)
+
+
+def tilted_ranking(ranking: Ranking, tilt: float) -> Ranking:
+    """The ranking with losses of early blocks counted for less: they rise by e^tilt from the first block to the last.
+
+    A removal curve knows one layer alone; when all are cut, later blocks are refitted to repair what earlier ones lost.
+    """
+    last = max(1, len(ranking.heads) - 1)
+    scales = [exp(tilt * (i / last - 0.5)) for i in range(len(ranking.heads))]
+    return Ranking(
+        f"{ranking.name}, tilt {tilt:g}",
+        tuple(_scaled(r, s) for r, s in zip(ranking.heads, scales, strict=True)),
+        tuple(_scaled(r, s) for r, s in zip(ranking.hidden, scales, strict=True)),
+    )
 
 
 def _scaled_ranking(name: str, curves: Saliency, learned: Learned, table: LatencyTable, strength: float) -> Ranking:
