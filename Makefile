@@ -15,10 +15,10 @@ OMP_WAIT_POLICY ?= PASSIVE
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint bench-step bench-table bench-export bench-devices clean
+.PHONY: help install demo test test-all lint bench-step bench-table bench-export bench-devices bench-pruners bench-budgets bench-depth-width bench-speedup clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv and install wdp-edge into it, once and again when pyproject.toml changes
 
@@ -56,6 +56,18 @@ bench-devices: $(STAMP) ## instruction counts of an emulator against measured ti
 
 bench-export: $(STAMP) ## export ViT-S/16 at 224 px to all targets and prove every file
 	$(BIN)/python benchmarks/bench_export.py $(BENCH_ARGS)
+
+bench-pruners: $(STAMP) ## wdp-edge against other pruners at the same latency; BENCH_ARGS=--quick for digits
+	$(BIN)/python benchmarks/bench_pruners.py $(BENCH_ARGS)
+
+bench-budgets: $(STAMP) ## ten budgets, and what each file takes of its own
+	$(BIN)/python benchmarks/bench_budgets.py $(BENCH_ARGS)
+
+bench-depth-width: $(STAMP) ## accuracy against latency: fewer blocks, narrower blocks, both
+	$(BIN)/python benchmarks/bench_depth_width.py $(BENCH_ARGS)
+
+bench-speedup: $(STAMP) ## how much of the saved work is saved time, for ViT-S/16 at 224 px
+	$(BIN)/python benchmarks/bench_speedup.py $(BENCH_ARGS)
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

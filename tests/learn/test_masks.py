@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from wdp_edge.learn.budget_term import AugmentedLagrangian, CostModel, interpolate, structure_cost
 from wdp_edge.learn.exits import exit_depths
 from wdp_edge.learn.masks import Alignment, MaskedForward, Masks, TopK, kept_count
-from wdp_edge.learn.recovery import Recovery, parameter_groups
+from wdp_edge.learn.recovery import Recovery, RecoveryPlan, parameter_groups
 from wdp_edge.learn.search import Search, SearchGoal
 from wdp_edge.models.vit import structure_of
 from wdp_edge.recipe import LearnRecipe, RecoverRecipe
@@ -162,6 +162,6 @@ def test_recovery_brings_a_damaged_model_closer(tiny_model: Any) -> None:
     with torch.no_grad():
         for p in damaged.parameters():
             p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(3)))
-    recovery = Recovery(tiny_model, damaged, 60, RecoverRecipe(lr=2e-3, distillation=1.0))
+    recovery = Recovery(tiny_model, damaged, RecoveryPlan(60), RecoverRecipe(lr=2e-3, distillation=1.0))
     losses = [recovery.step(*batch(number % 4))["distillation"] for number in range(60)]
     assert losses[-1] < 0.5 * losses[0]

@@ -59,11 +59,7 @@ def demo(folder: Path, short: bool = False, budget: str = "50%") -> DemoResult:
     # A waiting OpenMP thread sleeps instead of spinning. Read once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     length = SHORT if short else FULL
-    folder.mkdir(parents=True, exist_ok=True)
-    make_model(folder, length)
-    if not (folder / RECIPE_FILE).exists():
-        _command(folder, *_init_arguments())
-        _set_data(folder / RECIPE_FILE)
+    demo_project(folder, length)
     _command(folder, "prune", "--latency-budget", budget, "--images", str(length.images))
     run = find(folder, budget, length.images)
     chosen = [] if run == latest_run(folder) else [str(run.relative_to(folder))]
@@ -74,6 +70,15 @@ def demo(folder: Path, short: bool = False, budget: str = "50%") -> DemoResult:
     values |= {"run": run, "dense": _seen_from(folder, result.dense)}
     values |= {"shipped": _seen_from(folder, result.shipped)}
     return DemoResult(**values, report=run / REPORT, seconds=time.monotonic() - start)
+
+
+def demo_project(folder: Path, length: Length) -> None:
+    """Images, a trained model and a wdp-edge.toml in `folder`, as far as they are not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    make_model(folder, length)
+    if not (folder / RECIPE_FILE).exists():
+        _command(folder, *_init_arguments())
+        _set_data(folder / RECIPE_FILE)
 
 
 def _seen_from(folder: Path, figures: ModelFigures) -> ModelFigures:

@@ -28,10 +28,14 @@ JUDGEMENTS = 6
 
 @dataclass(frozen=True)
 class RecoveryPlan:
-    """steps: optimiser steps in all. judge: held-back training images' accuracy of a model, for the curve."""
+    """steps: optimiser steps in all. judge: held-back training images' accuracy of a model, for the curve.
+
+    channels: residual channels of the dense model that the small one still has, ascending; None: all.
+    """
 
     steps: int
     judge: Callable[[nn.Module], float] | None = None
+    channels: tuple[int, ...] | None = None
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -48,8 +52,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 class Recovery:
     """State and step of the recovery of `small`, a cut copy of `dense`."""
 
-    def __init__(self, dense: Any, small: Any, steps: int, options: RecoverRecipe) -> None:
-        self.options, self.steps = options, steps
+    def __init__(self, dense: Any, small: Any, plan: RecoveryPlan, options: RecoverRecipe) -> None:
+        self.options, self.steps = options, plan.steps
+        self.channels = None if plan.channels is None else torch.tensor(plan.channels)
         self.bf16 = bf16_pays(dense)
         self.teacher = Teacher(dense, self.bf16)
         self.student: Any = small.train()
@@ -79,7 +84,9 @@ class Recovery:
             logits = self.student(images)
         share, temperature = self.options.distillation, self.options.temperature
         loss, distilled = training_loss(logits, teacher, labels, share, temperature)
-        parts = [feature_loss(got.values[d], wanted.values[d], d == self.class_token_only) for d in self.depths]
+        parts = [
+            feature_loss(got.values[d], self._shared(wanted.values[d]), d == self.class_token_only) for d in self.depths
+        ]
         features = torch.stack(parts).mean()
         (loss + self.options.features * features).backward()
         self.optimiser.step()
@@ -92,6 +99,10 @@ class Recovery:
             "features": float(features.detach()),
             "lr": rate,
         }
+
+    def _shared(self, wanted: Tensor) -> Tensor:
+        """The dense model's stream on the channels that the small one has: [B, N, D] -> [B, N, d]."""
+        return wanted if self.channels is None else wanted.index_select(-1, self.channels)
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -126,7 +137,7 @@ def recover(
 ) -> tuple[nn.Module, Recovered]:
     """Fine-tunes `small` (or resumes from `checkpoint`); returns the model to ship and the curve."""
     start = time.monotonic()
-    recovery = Recovery(dense, small, plan.steps, options)
+    recovery = Recovery(dense, small, plan, options)
     if (state := load_state(checkpoint)) is not None:
         recovery.restore(state)
     save = Checkpointer(checkpoint, options.checkpoint_seconds, recovery.state)

@@ -1,0 +1,202 @@
+"""Runs a method in a setting: its structure once, then every variant of it that is asked for."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from arena.cells import Cell, Key, Store
+from arena.methods import CONTROL, DENSE, OURS, control, propose
+from arena.setting import Proposal, Setting
+from wdp_edge import progress
+from wdp_edge.device import Device, ratio
+from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.models.vit import structure_of
+from wdp_edge.pipeline.prune import prune
+from wdp_edge.plain import read_as
+from wdp_edge.recipe import PruneRecipe
+from wdp_edge.results import PruneResult
+from wdp_edge.shrink.compensation import compensate
+from wdp_edge.stages import Measured, Selected
+from wdp_edge.structure import count
+
+Changes = tuple[tuple[str, Any], ...]
+# Ours without one part.
+ABLATIONS: dict[str, Changes] = {
+    "ours, widths not learned": (("learn.share", 0.0),),
+    "ours, no exits": (("learn.exits", 0),),
+    "ours, no block outputs in recovery": (("recover.features", 0.0),),
+    "ours, labels only in recovery": (("recover.features", 0.0), ("recover.distillation", 0.0)),
+}
+NO_COMPENSATION = "ours, no compensation before recovery"
+
+
+def ours_with(setting: Setting, store: Store, key: Key, changes: Changes = ()) -> Cell:
+    """The product itself, as a user would run it; what it looks at for compensation comes off the images.
+
+    changes: settings of [prune] that differ, as "section.name".
+    """
+    began = time.monotonic()
+    calibration = setting.recipe.data.calibration_images
+    own = setting.at(key.share).prune
+    own = replace(own, images=max(0, key.images - calibration), out=str((store.folder / "runs" / key.name).resolve()))
+    for name, value in changes:
+        own = changed(own, name, value)
+    result: PruneResult = prune(replace(setting.recipe, prune=own))
+    assert result.shipped.accuracy is not None and result.shipped.path is not None
+    measured = read_as(result.run / "stages" / latest_measure(result.run), Measured)
+    structure = json.loads((result.run / "model" / "structure.json").read_text())["structure"]
+    return Cell(
+        **key.__dict__,
+        accuracy=result.shipped.accuracy,
+        made=measured.ratio,
+        macs=result.shipped.macs,
+        parameters=result.shipped.parameters,
+        seconds=time.monotonic() - began,
+        path=result.shipped.path,
+        structure=structure,
+    )
+
+
+def latest_measure(run: Path) -> str:
+    return max((run / "stages").glob("measure*.json"), key=lambda p: p.stat().st_mtime).name
+
+
+def changed(own: PruneRecipe, name: str, value: Any) -> PruneRecipe:
+    section, _, field = name.partition(".")
+    return replace(own, **{section: replace(getattr(own, section), **{field: value})})
+
+
+def structure_of_ours(setting: Setting, store: Store, key: Key) -> Proposal:
+    """What `ours` has cut, without the refit: the run must be there."""
+    selected = read_as(
+        store.folder / "runs" / replace(key, method=OURS, compensated=True).name / "stages" / "select.json", Selected
+    )
+    kept = Kept(tuple(map(tuple, selected.kept_heads)), tuple(map(tuple, selected.kept_hidden)))
+    learned = round(setting.recipe.prune.learn.share * key.images)
+    return Proposal(cut(setting.dense, kept), None, learned)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """methods: by name. images: training images in all for cells that train. variants: (trained, compensated)."""
+
+    methods: tuple[str, ...]
+    shares: tuple[float, ...]
+    seeds: tuple[int, ...]
+    images: int
+    variants: tuple[tuple[bool, bool], ...]
+
+    def keys(self, method: str, share: float, seed: int) -> Iterator[Key]:
+        """Cells of one structure, in the order in which they are made."""
+        for trained, compensated in self.variants:
+            if method in (CONTROL, OURS) and compensated != (method == OURS):
+                continue  # ours is compensated, always; there is nothing to refit in the control
+            if method == CONTROL and not trained:
+                continue
+            if compensated and method == "TP random, uniform":
+                continue
+            yield Key(method, share, seed, self.images if trained else 0, compensated)
+
+
+def play(setting: Setting, store: Store, plan: Plan, method: str, share: float, seed: int) -> None:
+    """Every cell of the method that is not in the store."""
+    missing = [key for key in plan.keys(method, share, seed) if store.find(key) is None]
+    if not missing:
+        return
+    progress.say(f"== {method}, {share:.0%} of the dense latency, seed {seed}")
+    if method == OURS:
+        for key in missing:
+            store.put(ours_with(setting, store, key))
+        return
+    began = time.monotonic()
+    proposal, made = (control(setting), 1.0) if method == CONTROL else propose(method, setting, share, plan.images)
+    finding = time.monotonic() - began
+    for key in missing:
+        if cell := finish(setting, store, key, proposal, made, finding):
+            store.put(cell)
+
+
+def finish(setting: Setting, store: Store, key: Key, proposal: Proposal, made: float, finding: float) -> Cell | None:
+    """Refit, recovery, export and the test images' verdict; None where there is no refit for the structure."""
+    began = time.monotonic()
+    if key.compensated:
+        if proposal.channels is not None:
+            return None
+        context = setting.context
+        refitted = copy.deepcopy(proposal.model)
+        compensate(setting.dense, refitted, context.calibration, context.prepare, store.folder / "scratch")
+        proposal = replace(proposal, model=refitted, images=proposal.images + len(context.calibration))
+    model = setting.recovered(proposal, key.images, key.name) if key.images else proposal.model
+    path = setting.export(model, store.file(key, setting.context.tools.target.suffix))
+    structure = structure_of(model)
+    counts = count(structure, setting.context.geometry)
+    return Cell(
+        **key.__dict__,
+        accuracy=setting.accuracy_of(path),
+        made=made,
+        macs=counts.macs,
+        parameters=sum(p.numel() for p in model.parameters()),
+        seconds=finding + time.monotonic() - began,
+        path=path,
+        structure=structure.to_json(),
+    )
+
+
+def time_together(setting: Setting, store: Store, cells: Iterable[Cell], sessions: int = 2) -> None:
+    """One interleaved run over the dense file and the cells' files; what each takes is written into its cell."""
+    chosen = [cell for cell in cells if cell.method not in (DENSE,) and cell.path.exists()]
+    tools = setting.context.tools
+    device: Device = tools.device
+    plan = replace(tools.plan(setting.recipe), rounds=2 * setting.recipe.prune.table.rounds)
+    files = [setting.dense_file, *(cell.path for cell in chosen)]
+    shares: list[list[float]] = []
+    with progress.task(f"time {len(chosen)} files in turn", sessions * plan.rounds) as advance:
+        for _ in range(sessions):
+            timings = device.time(tools.target.name, files, plan, lambda done, total: advance(1))
+            shares.append([ratio(t, timings[0]) for t in timings[1:]])
+    for i, cell in enumerate(chosen):
+        store.put(replace(cell, timed=sum(s[i] for s in shares) / sessions))
+
+
+def dense_cell(setting: Setting, store: Store) -> Cell:
+    """The dense file: what losses are counted from, unless the control is better."""
+    key = Key(DENSE, 1.0, 0, 0, False)
+    if found := store.find(key):
+        return found
+    structure = setting.context.structure
+    counts = count(structure, setting.context.geometry)
+    accuracy = setting.accuracy_of(setting.dense_file)
+    cell = Cell(
+        **key.__dict__,
+        accuracy=accuracy,
+        made=1.0,
+        macs=counts.macs,
+        parameters=counts.parameters,
+        seconds=0.0,
+        path=setting.dense_file,
+        structure=structure.to_json(),
+        timed=1.0,
+    )
+    store.put(cell)
+    return cell
+
+
+def ablate(setting: Setting, store: Store, key: Key) -> None:
+    """Cells of ours at `key` with one part off each; `key`'s own cell must be there."""
+    for name, changes in ABLATIONS.items():
+        wanted = replace(key, method=name)
+        if store.find(wanted) is None:
+            progress.say(f"== {name}")
+            store.put(ours_with(setting, store, wanted, changes))
+    wanted = replace(key, method=NO_COMPENSATION, compensated=False)
+    if store.find(wanted) is None:
+        progress.say(f"== {NO_COMPENSATION}")
+        proposal = structure_of_ours(setting, store, key)
+        if cell := finish(setting, store, wanted, proposal, setting.share_of(proposal.model), 0.0):
+            store.put(cell)

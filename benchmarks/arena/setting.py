@@ -1,0 +1,109 @@
+"""What every method is given alike: the dense model, images, recovery, export, clock, and the test images' verdict."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wdp_edge.data.loading import load_images
+from wdp_edge.device import ratio
+from wdp_edge.devices.evaluate import run_artifact
+from wdp_edge.learn.recovery import RecoveryPlan, recover
+from wdp_edge.parity import accuracy
+from wdp_edge.pipeline.context import Context
+from wdp_edge.pipeline.streams import train_stream
+from wdp_edge.pipeline.timing import export_model
+from wdp_edge.recipe import Recipe
+
+_EVAL_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A cut model, not yet recovered.
+
+    channels: residual channels of the dense model that it still has, ascending; None: all.
+    images: training images that were looked at to make it.
+    """
+
+    model: Any
+    channels: tuple[int, ...] | None = None
+    images: int = 0
+
+
+class Setting:
+    """One pair of model and data at one precision on one device, for one seed; `folder` holds the files made."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.recipe, self.folder = recipe, folder
+        self.context = Context(recipe)
+        self.dense: Any = self.context.dense
+
+    def at(self, share: float) -> Recipe:
+        """The recipe with a budget of `share` of the dense latency."""
+        return replace(self.recipe, prune=replace(self.recipe.prune, latency_budget=f"{100 * share:g}%"))
+
+    @cached_property
+    def dense_file(self) -> Path:
+        path = self.folder / f"dense{self.context.tools.target.suffix}"
+        if not path.exists():
+            self.export(self.dense, path)
+        return path
+
+    def export(self, model: Any, path: Path) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        export_model(self.context, copy.deepcopy(model).eval(), path)
+        return path
+
+    def share_of(self, model: Any) -> float:
+        """The model's latency over the dense one's: exported, and timed in turn with it."""
+        tools = self.context.tools
+        path = self.export(model, self.folder / f"trial{tools.target.suffix}")
+        try:
+            dense, trial = tools.device.time(tools.target.name, [self.dense_file, path], tools.plan(self.recipe))
+        finally:
+            path.unlink()
+        return ratio(trial, dense)
+
+    @cache  # noqa: B019 (one setting per seed)
+    def gradients(self, batches: int, batch_size: int) -> dict[str, Tensor]:
+        """The loss's gradient in every parameter of the dense model, summed over some training batches."""
+        model = copy.deepcopy(self.dense)
+        for images, labels in train_stream(self.context, batch_size, first=0).batches(0, batches):
+            nn.functional.cross_entropy(model(images), labels).backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    @cached_property
+    def test(self) -> tuple[Tensor, Tensor]:
+        """All test images [n, 3, H, W] uint8 and labels [n] int64."""
+        context = self.context
+        workers = context.recipe.data.workers
+        images = load_images(context.val, range(len(context.val)), context.preprocessing, workers, "read test images")
+        return images, torch.tensor(context.val.labels)
+
+    def accuracy_of(self, path: Path) -> float:
+        """Of a file through its own runtime on all test images, in [0, 1]."""
+        images, labels = self.test
+        batches = (self.context.prepare(part) for part in images.split(_EVAL_BATCH))
+        logits = run_artifact(self.context.tools.target.name, path, batches, len(images), f"evaluate {path.name}")
+        return accuracy(logits, labels)
+
+    def recovered(self, proposal: Proposal, images: int, name: str) -> Any:
+        """The proposal after the common recovery; what it took to make it comes off the images."""
+        options = self.recipe.prune.recover
+        steps = max(0, images - proposal.images) // options.batch_size
+        plan = RecoveryPlan(steps, channels=proposal.channels)
+        stream = train_stream(self.context, options.batch_size, first=1)
+        # A killed cell starts anew: its structure was fitted to latencies that no run measures twice alike.
+        checkpoint = self.folder / f"{name}.checkpoint"
+        checkpoint.unlink(missing_ok=True)
+        model, _ = recover(self.dense, copy.deepcopy(proposal.model), plan, options, stream, checkpoint)
+        checkpoint.unlink(missing_ok=True)
+        return model

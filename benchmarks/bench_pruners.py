@@ -1,0 +1,93 @@
+"""Pruning methods side by side at the same measured latency.
+
+    wdp-edge init …                                       # in a folder: model, checkpoint, images
+    python benchmarks/bench_pruners.py --project FOLDER --images 20000
+    python benchmarks/bench_pruners.py --quick            # handwritten digits, in minutes
+
+Every method starts from the same checkpoint, sees the same number of images, has the same recovery, is exported by the
+same adapter at the same precision, and all files of one share of the dense latency are timed in turn in one run. What
+is done is kept in --out: a stopped comparison goes on, and a longer one only adds to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from arena import methods, show
+from arena.cells import Key, Store
+from arena.play import ABLATIONS, NO_COMPENSATION, Plan, ablate, dense_cell, play, time_together
+from arena.setting import Setting
+
+from wdp_edge import progress
+from wdp_edge.demo.run import SHORT, demo_project
+from wdp_edge.files import write_json, write_text
+from wdp_edge.project import RECIPE_FILE
+from wdp_edge.recipe import Recipe
+from wdp_edge.recipe_file import absolute_paths, load_recipe
+
+ALL = (methods.CONTROL, *methods.PEERS, methods.OURS)
+VARIANTS = ((False, False), (True, False), (False, True), (True, True))
+QUICK = ("uniform width", "TP Taylor, isomorphic", methods.OURS)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--project", type=Path, help="a folder with wdp-edge.toml")
+    parser.add_argument("--out", type=Path, default=Path("runs/pruners"))
+    parser.add_argument("--precision", default="int8-dynamic")
+    parser.add_argument("--images", type=int, default=20_000, help="training images in all, search and recovery")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.5], help="of the dense latency, such as 0.5")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--methods", nargs="+", default=list(ALL), choices=ALL, metavar="METHOD")
+    parser.add_argument("--no-training", action="store_true", help="only the cells that need no training")
+    parser.add_argument("--no-compensated", action="store_true", help="no cells of peers with our compensation")
+    parser.add_argument("--ablation", action="store_true", help="ours with one part off at a time, at the first share")
+    parser.add_argument("--quick", action="store_true", help="digits, few images, two peers")
+    return parser.parse_args()
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    if args.quick:
+        args.images, args.methods = SHORT.images, list(QUICK)
+        demo_project(args.out / "digits", SHORT)
+        args.project = args.out / "digits"
+    elif args.project is None:
+        raise SystemExit("error: name the project's folder with --project, or take --quick")
+    recipe = absolute_paths(load_recipe(args.project / RECIPE_FILE))
+    return replace(recipe, prune=replace(recipe.prune, precision=args.precision))
+
+
+def main() -> None:
+    args = arguments()
+    progress.use(progress.Bars())
+    recipe, store = recipe_of(args), Store(args.out)
+    variants = [v for v in VARIANTS if not ((v[0] and args.no_training) or (v[1] and args.no_compensated))]
+    if methods.OURS in args.methods or args.ablation:
+        variants += [(True, True)] * (not args.no_training) + [(False, True)]
+    plan = Plan(tuple(args.methods), tuple(args.shares), tuple(args.seeds), args.images, tuple(dict.fromkeys(variants)))
+    for seed in plan.seeds:
+        setting = Setting(replace(recipe, prune=replace(recipe.prune, seed=seed)), store.folder / "files")
+        dense_cell(setting, store)
+        for share in plan.shares:
+            for method in plan.methods:
+                if method != methods.CONTROL:
+                    play(setting, store, plan, method, share, seed)
+        if methods.CONTROL in plan.methods:
+            play(setting, store, plan, methods.CONTROL, 1.0, seed)
+        if args.ablation:
+            ablate(setting, store, Key(methods.OURS, plan.shares[0], seed, plan.images, True))
+    for share in plan.shares:
+        time_together(setting, store, [c for c in store.all() if c.share == share])
+    cells = store.all()
+    text = show.tables(cells, [*ABLATIONS, NO_COMPENSATION])
+    write_text(args.out / "tables.md", text + "\n")
+    write_json(args.out / "cells.json", {"version": 1, "cells": cells})
+    show.picture(cells, args.out / "pruners.png")
+    print(f"{recipe.model.name} {dict(recipe.model.args)}, {recipe.prune.target} {recipe.prune.precision}")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
