@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """One run for each budget, then the table."""
     args = arguments()
     progress.use(progress.Bars())
     recipe = absolute_paths(load_recipe(args.project / RECIPE_FILE))

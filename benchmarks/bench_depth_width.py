@@ -58,11 +58,11 @@ def depths(setting: Setting, store: Store, images: int) -> None:
             progress.say(f"== {DEPTH}, {depth} of {blocks} blocks")
             proposal = depth_of(setting, depth)
             made = setting.share_of(proposal.model)
-            if cell := finish(setting, store, key, proposal, made, 0.0):
-                store.put(cell)
+            store.put(finish(setting, store, key, proposal, made))
 
 
 def run(recipe: Recipe, args: argparse.Namespace, precision: str) -> list[Cell]:
+    """All cells of one precision."""
     own = replace(recipe, prune=replace(recipe.prune, precision=precision))
     store = Store(args.out / precision)
     setting = Setting(own, store.folder / "files")
@@ -74,6 +74,7 @@ def run(recipe: Recipe, args: argparse.Namespace, precision: str) -> list[Cell]:
 
 
 def main() -> None:
+    """Cells of both precisions, then tables and picture."""
     args = arguments()
     progress.use(progress.Bars())
     recipe = absolute_paths(load_recipe(args.project / RECIPE_FILE))

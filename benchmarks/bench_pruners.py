@@ -49,6 +49,7 @@ def arguments() -> argparse.Namespace:
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
+    """The project's recipe; --quick makes a project first."""
     if args.quick:
         args.images, args.methods = SHORT.images, list(QUICK)
         demo_project(args.out / "digits", SHORT)
@@ -60,6 +61,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 
 
 def main() -> None:
+    """Every missing cell, one interleaved timing for each share, then tables and picture."""
     args = arguments()
     progress.use(progress.Bars())
     recipe, store = recipe_of(args), Store(args.out)

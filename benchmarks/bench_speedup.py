@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections import defaultdict
 from pathlib import Path
 
 import timm
@@ -22,7 +21,7 @@ from wdp_edge import progress
 from wdp_edge.pipeline.operators import profile_operators
 from wdp_edge.pipeline.prune import prune
 from wdp_edge.recipe import DataRecipe, ModelRecipe, PruneRecipe, Recipe
-from wdp_edge.results import OperatorProfile
+from wdp_edge.report.parts import by_part
 
 
 def arguments() -> argparse.Namespace:
@@ -35,14 +34,8 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def by_part(profile: OperatorProfile) -> dict[str, float]:
-    sums: dict[str, float] = defaultdict(float)
-    for time in profile.parts or ():
-        sums[time.part] += time.ms
-    return sums
-
-
 def main() -> None:
+    """One run without training, then its speed-up and where the time goes."""
     args = arguments()
     progress.use(progress.Bars())
     with tempfile.TemporaryDirectory() as name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +12,12 @@ from wdp_edge.plain import read_as
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What one method gave for one share of the dense latency and one seed.
+class Key:
+    """Which cell: a method at one share of the dense latency, with one seed.
 
     images: training images seen in all (search and recovery). compensated: refitted in closed form by wdp-edge before
-    recovery. accuracy: of the file through its own runtime on all test images. timed: latency over the dense file's,
-    from one interleaved run with all files of the same share; None until that run. made: the same when it was made.
+    recovery.
     """
-
-    method: str
-    share: float
-    seed: int
-    images: int
-    compensated: bool
-    accuracy: float
-    made: float
-    macs: int
-    parameters: int
-    seconds: float
-    path: Path
-    structure: dict[str, Any] = field(default_factory=dict)
-    timed: float | None = None
-
-    @property
-    def variant(self) -> tuple[bool, bool]:
-        """(trained, compensated)"""
-        return self.images > 0, self.compensated
-
-
-@dataclass(frozen=True)
-class Key:
-    """Which cell: the part of a Cell that is known before it is made."""
 
     method: str
     share: float
@@ -55,6 +30,24 @@ class Key:
         parts = [self.method, f"{100 * self.share:g}", f"seed{self.seed}", f"{self.images}"]
         parts += ["compensated"] * self.compensated
         return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower())
+
+
+@dataclass(frozen=True)
+class Cell(Key):
+    """What came out.
+
+    accuracy: of the file through its own runtime on all test images. made: latency over the dense file's when the cell
+    was made. timed: the same from one interleaved run with all files of the same share; None until that run.
+    """
+
+    accuracy: float
+    made: float
+    macs: int
+    parameters: int
+    seconds: float
+    path: Path
+    structure: dict[str, Any]
+    timed: float | None = None
 
 
 class Store:
@@ -76,8 +69,7 @@ class Store:
         return read_as(path, Cell) if path.exists() else None
 
     def put(self, cell: Cell) -> None:
-        key = Key(cell.method, cell.share, cell.seed, cell.images, cell.compensated)
-        write_json(self.path(key), cell)
+        write_json(self.path(cell), cell)
 
     def all(self) -> list[Cell]:
         return [read_as(path, Cell) for path in sorted((self.folder / "cells").glob("*.json"))]

@@ -12,7 +12,6 @@ from arena.setting import Proposal, Setting
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.select.candidates import narrower
 
-LEARN_SHARE = 0.1
 DENSE, CONTROL, OURS = "dense", "control", "ours"
 
 
@@ -31,6 +30,7 @@ def uniform(setting: Setting, keep: float) -> Proposal:
 
 
 def depth_only(setting: Setting, keep: float) -> Proposal:
+    """Whole blocks, about `keep` of them."""
     return depth_of(setting, max(1, round(keep * setting.context.structure.depth)))
 
 
@@ -51,6 +51,8 @@ ONE_KNOB: dict[str, Callable[[Setting, float], Proposal]] = {
     "TP Taylor, isomorphic": TorchPruning("taylor", "isomorphic"),
     "TP Taylor, isomorphic, heads and hidden": TorchPruning("taylor", "isomorphic", bottleneck=True),
 }
+# Their residual stream is narrower, for which wdp-edge has no refit.
+CUT_STREAM = tuple(name for name, m in ONE_KNOB.items() if isinstance(m, TorchPruning) and not m.bottleneck)
 PAPER = "WDPruning, repaired"
 PEERS = (*ONE_KNOB, PAPER)
 
@@ -61,7 +63,7 @@ def propose(name: str, setting: Setting, share: float, images: int) -> tuple[Pro
     images: all that the method may look at; the paper's spends as large a part of them on learning as ours does.
     """
     if name == PAPER:
-        make = paper.maker(setting, share, round(LEARN_SHARE * images))
+        make = paper.maker(setting, share, round(setting.recipe.prune.learn.share * images))
     else:
         method = ONE_KNOB[name]
 

@@ -3,7 +3,8 @@
 Yu et al., "Width & Depth Pruning for Vision Transformers", AAAI 2022. Repaired: scores and thresholds are optimiser
 groups of their own, the multiplier is bounded, thresholds start where their gradient lives, counts are those of the
 rounded widths. Scores start at random, as there; nothing is refitted in closed form; the last exit is kept, which is
-what its authors choose by hand for most of their models.
+what its authors choose by hand for most of their models. As for every method, recovery starts from the dense weights:
+those that moved while the widths were learned are not used.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def learn(setting: Setting, share: float, images: int) -> Learned:
     goal = SearchGoal(cost, total, share * total, images // options.batch_size)
     stream = train_stream(context, options.batch_size, first=0)
     checkpoint = setting.folder / "paper.checkpoint"
+    checkpoint.unlink(missing_ok=True)  # a killed run's may be of another share
     learned = search(setting.dense, masks, goal, options, stream, checkpoint)
     checkpoint.unlink(missing_ok=True)
     return learned

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from arena.cells import Cell, Key, Store
-from arena.methods import CONTROL, DENSE, OURS, control, propose
+from arena.methods import CONTROL, CUT_STREAM, DENSE, OURS, control, propose
 from arena.setting import Proposal, Setting
 from wdp_edge import progress
 from wdp_edge.device import Device, ratio
+from wdp_edge.models.files import read_spec
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.models.vit import structure_of
 from wdp_edge.pipeline.prune import prune
@@ -22,7 +21,7 @@ from wdp_edge.plain import read_as
 from wdp_edge.recipe import PruneRecipe
 from wdp_edge.results import PruneResult
 from wdp_edge.shrink.compensation import compensate
-from wdp_edge.stages import Measured, Selected
+from wdp_edge.stages import Selected
 from wdp_edge.structure import count
 
 Changes = tuple[tuple[str, Any], ...]
@@ -49,25 +48,20 @@ def ours_with(setting: Setting, store: Store, key: Key, changes: Changes = ()) -
         own = changed(own, name, value)
     result: PruneResult = prune(replace(setting.recipe, prune=own))
     assert result.shipped.accuracy is not None and result.shipped.path is not None
-    measured = read_as(result.run / "stages" / latest_measure(result.run), Measured)
-    structure = json.loads((result.run / "model" / "structure.json").read_text())["structure"]
     return Cell(
         **key.__dict__,
         accuracy=result.shipped.accuracy,
-        made=measured.ratio,
+        made=result.budget.ratio * key.share,
         macs=result.shipped.macs,
         parameters=result.shipped.parameters,
         seconds=time.monotonic() - began,
         path=result.shipped.path,
-        structure=structure,
+        structure=read_spec(result.run / "model")[1].to_json(),
     )
 
 
-def latest_measure(run: Path) -> str:
-    return max((run / "stages").glob("measure*.json"), key=lambda p: p.stat().st_mtime).name
-
-
 def changed(own: PruneRecipe, name: str, value: Any) -> PruneRecipe:
+    """name: "section.field" of [prune]."""
     section, _, field = name.partition(".")
     return replace(own, **{section: replace(getattr(own, section), **{field: value})})
 
@@ -99,7 +93,7 @@ class Plan:
                 continue  # ours is compensated, always; there is nothing to refit in the control
             if method == CONTROL and not trained:
                 continue
-            if compensated and method == "TP random, uniform":
+            if compensated and method in CUT_STREAM:
                 continue
             yield Key(method, share, seed, self.images if trained else 0, compensated)
 
@@ -118,16 +112,13 @@ def play(setting: Setting, store: Store, plan: Plan, method: str, share: float, 
     proposal, made = (control(setting), 1.0) if method == CONTROL else propose(method, setting, share, plan.images)
     finding = time.monotonic() - began
     for key in missing:
-        if cell := finish(setting, store, key, proposal, made, finding):
-            store.put(cell)
+        store.put(finish(setting, store, key, proposal, made, finding))
 
 
-def finish(setting: Setting, store: Store, key: Key, proposal: Proposal, made: float, finding: float) -> Cell | None:
-    """Refit, recovery, export and the test images' verdict; None where there is no refit for the structure."""
+def finish(setting: Setting, store: Store, key: Key, proposal: Proposal, made: float, finding: float = 0.0) -> Cell:
+    """Refit, recovery, export and the test images' verdict. finding: seconds that the proposal took."""
     began = time.monotonic()
     if key.compensated:
-        if proposal.channels is not None:
-            return None
         context = setting.context
         refitted = copy.deepcopy(proposal.model)
         compensate(setting.dense, refitted, context.calibration, context.prepare, store.folder / "scratch")
@@ -150,7 +141,7 @@ def finish(setting: Setting, store: Store, key: Key, proposal: Proposal, made: f
 
 def time_together(setting: Setting, store: Store, cells: Iterable[Cell], sessions: int = 2) -> None:
     """One interleaved run over the dense file and the cells' files; what each takes is written into its cell."""
-    chosen = [cell for cell in cells if cell.method not in (DENSE,) and cell.path.exists()]
+    chosen = [cell for cell in cells if cell.method != DENSE and cell.path.exists()]
     tools = setting.context.tools
     device: Device = tools.device
     plan = replace(tools.plan(setting.recipe), rounds=2 * setting.recipe.prune.table.rounds)
@@ -198,5 +189,4 @@ def ablate(setting: Setting, store: Store, key: Key) -> None:
     if store.find(wanted) is None:
         progress.say(f"== {NO_COMPENSATION}")
         proposal = structure_of_ours(setting, store, key)
-        if cell := finish(setting, store, wanted, proposal, setting.share_of(proposal.model), 0.0):
-            store.put(cell)
+        store.put(finish(setting, store, wanted, proposal, setting.share_of(proposal.model)))

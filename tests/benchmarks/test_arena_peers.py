@@ -83,7 +83,16 @@ def test_top_takes_the_highest_scores() -> None:
 def test_cells_come_back(tmp_path: Path) -> None:
     store, key = Store(tmp_path), Key("ours", 0.5, 0, 100, True)
     assert store.find(key) is None
-    cell = Cell(**key.__dict__, accuracy=0.9, made=0.49, macs=10, parameters=5, seconds=1.0, path=tmp_path / "a.pte")
+    cell = Cell(
+        **key.__dict__,
+        accuracy=0.9,
+        made=0.49,
+        macs=10,
+        parameters=5,
+        seconds=1.0,
+        path=tmp_path / "a.pte",
+        structure={},
+    )
     store.put(cell)
     assert store.find(key) == cell and store.all() == [cell]
     assert store.find(Key("ours", 0.5, 1, 100, True)) is None

@@ -137,9 +137,9 @@ class RemoteDevice:
         Raises like `time`, and InputError where nothing tells.
         """
         check_memory(self.name, self.kind, target)
-        self.time(target, [artifact], TimingPlan(rounds=1, runs=1, warmup=1, threads=threads))
-        assert self.report is not None, "a timing that is done has a report"
-        return self.report.peak_rss_bytes
+        (timing,) = self.time(target, [artifact], TimingPlan(rounds=1, runs=1, warmup=1, threads=threads))
+        assert timing.peak_memory is not None, "check_memory has refused emulators"
+        return timing.peak_memory
 
     def _timings(self, rounds: Sequence[tuple[tuple[float, ...], ...]]) -> list[Timing]:
         return [summarise(list(times), self._host.kind) for times in zip(*rounds, strict=True)]
