@@ -41,7 +41,7 @@ def ours_with(setting: Setting, store: Store, key: Key, changes: Changes = ()) -
     changes: settings of [prune] that differ, as "section.name".
     """
     began = time.monotonic()
-    calibration = setting.recipe.data.calibration_images
+    calibration = len(setting.context.calibration)
     own = setting.at(key.share).prune
     own = replace(own, images=max(0, key.images - calibration), out=str((store.folder / "runs" / key.name).resolve()))
     for name, value in changes:
