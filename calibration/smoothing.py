@@ -8,7 +8,7 @@ docs/quantization.md says when it pays.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from wdp_edge.errors import InputError
 from wdp_edge.models.smoothed import SmoothedNorm
+from wdp_edge.models.sublayers import sublayers
 from wdp_edge.models.vit import check_known
 
 _BATCH = 32
@@ -36,23 +37,27 @@ def smooth(model: nn.Module, images: Tensor, alpha: float = 0.5) -> nn.Module:
     with torch.no_grad():
         largest = largest_inputs(smoothed, images)
         for block in smoothed.blocks:
-            block.norm1 = _smooth_norm(block.norm1, block.attn.qkv, largest, alpha)
-            block.norm2 = _smooth_norm(block.norm2, block.mlp.fc1, largest, alpha)
-            _smooth_values(block.attn, largest, alpha)
+            if block.attn is not None:
+                block.norm1 = _smooth_norm(block.norm1, block.attn.qkv, largest, alpha)
+                _smooth_values(block.attn, largest, alpha)
+            if block.mlp is not None:
+                block.norm2 = _smooth_norm(block.norm2, block.mlp.fc1, largest, alpha)
     return smoothed
 
 
 def largest_inputs(model: Any, images: Tensor) -> dict[nn.Module, Tensor]:
     """max |x| per input channel, [D], of every qkv, proj and fc1 over the images."""
     largest: dict[nn.Module, Tensor] = {}
-    with _watched([m for b in model.blocks for m in (b.attn.qkv, b.attn.proj, b.mlp.fc1)], largest):
+    layers = [s.reader for s in sublayers(model) if s is not None]
+    layers += [b.attn.proj for b in model.blocks if b.attn is not None]
+    with _watched(layers, largest):
         for part in images.split(_BATCH):
             model(part)
     return largest
 
 
 @contextmanager
-def _watched(layers: list[nn.Module], largest: dict[nn.Module, Tensor]) -> Iterator[None]:
+def _watched(layers: Sequence[nn.Module], largest: dict[nn.Module, Tensor]) -> Iterator[None]:
     def watch(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen = inputs[0].abs().amax((0, 1))
         largest[layer] = torch.maximum(largest[layer], seen) if layer in largest else seen

@@ -166,35 +166,41 @@ class LoweredAttention(nn.Module):
 
 
 class LoweredBlock(nn.Module):
-    """timm `Block` with LayerScale and the affine parts of its norms folded away."""
+    """timm `Block` with LayerScale and the affine parts of its norms folded away; it may lack a sub-layer."""
 
     def __init__(self, block: Any, centred: bool, norms: Norms) -> None:
         super().__init__()
-        self.attn = LoweredAttention(block.attn)
-        self.fc1 = plain_linear(block.mlp.fc1.weight, block.mlp.fc1.bias)
-        self.fc2 = plain_linear(block.mlp.fc2.weight, block.mlp.fc2.bias)
-        self.act = block.mlp.act
-        self.norm1, self.norm2 = block.norm1, block.norm2
-        if norms == "folded":
-            self.norm1 = lowered_norm(block.norm1, [self.attn.q, self.attn.k, self.attn.v], centred)
-            self.norm2 = lowered_norm(block.norm2, [self.fc1], centred)
-        fold_scale(block.ls1, self.attn.proj)
-        fold_scale(block.ls2, self.fc2)
-        if centred:
-            centre(self.attn.proj)
-            centre(self.fc2)
+        self.has_attention, self.has_mlp = block.attn is not None, block.mlp is not None
+        if self.has_attention:
+            self.attn = LoweredAttention(block.attn)
+            readers = [self.attn.q, self.attn.k, self.attn.v]
+            self.norm1 = lowered_norm(block.norm1, readers, centred) if norms == "folded" else block.norm1
+            finish(self.attn.proj, block.ls1, centred)
+        if self.has_mlp:
+            self.fc1 = plain_linear(block.mlp.fc1.weight, block.mlp.fc1.bias)
+            self.fc2 = plain_linear(block.mlp.fc2.weight, block.mlp.fc2.bias)
+            self.act = block.mlp.act
+            self.norm2 = lowered_norm(block.norm2, [self.fc1], centred) if norms == "folded" else block.norm2
+            finish(self.fc2, block.ls2, centred)
 
     def attend(self, x: Tensor) -> Tensor:
         """The first sub-layer. x: [1, N, D] -> [1, N, D]."""
-        return x + self.attn(self.norm1(x))
+        return x + self.attn(self.norm1(x)) if self.has_attention else x
 
     def transform(self, x: Tensor) -> Tensor:
         """The second sub-layer. x: [1, N, D] -> [1, N, D]."""
-        return x + self.fc2(self.act(self.fc1(self.norm2(x))))
+        return x + self.fc2(self.act(self.fc1(self.norm2(x)))) if self.has_mlp else x
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [1, N, D] -> [1, N, D]."""
         return self.transform(self.attend(x))
+
+
+def finish(writer: nn.Linear, layer_scale: nn.Module, centred: bool) -> None:
+    """What a layer that writes into the stream takes in: the LayerScale after it, and the centring."""
+    fold_scale(layer_scale, writer)
+    if centred:
+        centre(writer)
 
 
 def lowered_norm(norm: nn.Module, readers: list[nn.Linear], centred: bool) -> nn.Module:
@@ -290,7 +296,7 @@ def pools_linearly(vit: Any) -> bool:
 
 def can_centre(vit: Any) -> bool:
     """Whether every reader of the residual stream is a LayerNorm and every writer can be centred."""
-    readers = [n for b in vit.blocks for n in (b.norm1, b.norm2)] + final_norms(vit)
+    readers = [n for b in vit.blocks for n in (b.norm1, b.norm2) if n is not None] + final_norms(vit)
     plain = isinstance(vit.norm_pre, nn.Identity) and isinstance(vit.patch_embed.norm, nn.Identity)
     one = len(final_norms(vit)) == 1 and pools_linearly(vit)
     return plain and one and all(isinstance(n, nn.LayerNorm) for n in readers)

@@ -15,11 +15,18 @@ STRUCTURE_VERSION = 1
 
 @dataclass(frozen=True)
 class BlockWidths:
-    """Widths of one block: attention heads, channels of each head, hidden units of the MLP."""
+    """Widths of one block: attention heads, channels of each head, hidden units of the MLP.
+
+    No heads: the block has no attention (and `head_dim` is 0). No hidden units: it has no MLP.
+    """
 
     heads: int
     head_dim: int
     hidden: int
+
+    def __post_init__(self) -> None:
+        if self.heads == 0:
+            object.__setattr__(self, "head_dim", 0)
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,10 @@ class Structure:
 
     def __post_init__(self) -> None:
         widths = [self.embed_dim, *(n for b in self.blocks for n in (b.heads, b.head_dim, b.hidden))]
-        if not self.blocks or any(not isinstance(n, int) or n < 1 for n in widths):
+        headless = any(b.heads > 0 and b.head_dim < 1 for b in self.blocks)
+        if not self.blocks or any(not isinstance(n, int) or n < 0 for n in widths) or headless or not self.embed_dim:
             raise InputError(
-                f"A structure needs at least one block and widths of at least 1, not {self.blocks}.",
+                f"A structure needs at least one block, and channels in its stream and heads, not {self}.",
                 "Check the structure.json it came from.",
             )
 
@@ -87,12 +95,14 @@ class Geometry:
     """What a model's counts depend on besides its Structure.
 
     tokens: sequence length in the blocks (patches + class token + registers).
-    fixed_parameters, fixed_macs: everything outside the blocks (patch embedding, position, final norm, head).
+    channel_parameters, channel_macs: everything outside the blocks (patch embedding, position, final norm, head) for
+    each channel of the residual stream. fixed_parameters: what does not depend on it (the head's bias).
     """
 
     tokens: int
+    channel_parameters: int
+    channel_macs: int
     fixed_parameters: int
-    fixed_macs: int
     qkv_bias: bool
     proj_bias: bool
     layer_scale: bool
@@ -109,6 +119,8 @@ class Counts:
 
 def attention_counts(block: BlockWidths, embed_dim: int, geometry: Geometry) -> Counts:
     """Norm, qkv, scores, weighted sum and proj of one block (and its LayerScale)."""
+    if not block.heads:
+        return Counts(0, 0)
     inner = block.heads * block.head_dim
     weights = 4 * embed_dim * inner
     parameters = weights + 2 * embed_dim
@@ -120,6 +132,8 @@ def attention_counts(block: BlockWidths, embed_dim: int, geometry: Geometry) -> 
 
 def mlp_counts(block: BlockWidths, embed_dim: int, geometry: Geometry) -> Counts:
     """Norm, fc1 and fc2 of one block (and its LayerScale)."""
+    if not block.hidden:
+        return Counts(0, 0)
     weights = 2 * embed_dim * block.hidden
     parameters = weights + 2 * embed_dim
     parameters += (block.hidden + embed_dim) * geometry.proj_bias + embed_dim * geometry.layer_scale
@@ -131,7 +145,8 @@ def count(structure: Structure, geometry: Geometry) -> Counts:
     parts = [
         part(b, structure.embed_dim, geometry) for b in structure.blocks for part in (attention_counts, mlp_counts)
     ]
+    outside = geometry.fixed_parameters + structure.embed_dim * geometry.channel_parameters
     return Counts(
-        geometry.fixed_parameters + sum(p.parameters for p in parts),
-        geometry.fixed_macs + sum(p.macs for p in parts),
+        outside + sum(p.parameters for p in parts),
+        structure.embed_dim * geometry.channel_macs + sum(p.macs for p in parts),
     )

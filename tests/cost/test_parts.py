@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wdp_edge.cost.parts import Part, parts_of
+from wdp_edge.structure import BlockWidths, Structure
 from wdp_edge.target import OperatorRole as Role
 
 LINEAR, MATMUL, SOFTMAX, NORM, OTHER = Role.LINEAR, Role.MATMUL, Role.SOFTMAX, Role.NORM, Role.OTHER
 
 
-def model(depth: int, in_norms: int, late_value: bool, between: list[int]) -> tuple[list[Role], list[Part | None]]:
+def model(
+    structure: Structure, in_norms: int, late_value: bool, between: list[int]
+) -> tuple[list[Role], list[Part | None]]:
     """Roles and expected parts of a model's operators. late_value: v runs after the softmax, as ONNX Runtime has it.
 
     between: how many operators of no weight follow each one that has some; nothing is expected of them.
@@ -24,8 +27,11 @@ def model(depth: int, in_norms: int, late_value: bool, between: list[int]) -> tu
     attention = qkv * 2 + scores + qkv if late_value else qkv * 3 + scores
     attention += [(MATMUL, Part.SCORES), (LINEAR, Part.PROJ)]
     norm = [(LINEAR, Part.NORM)] * in_norms or [(NORM, Part.NORM)]
-    block = norm + attention + norm + [(LINEAR, Part.MLP), (OTHER, Part.MLP), (LINEAR, Part.MLP)]
-    whole = [(Role.CONV, Part.PATCH_EMBED), *(block * depth), *norm, (LINEAR, Part.HEAD)]
+    mlp = [(LINEAR, Part.MLP), (OTHER, Part.MLP), (LINEAR, Part.MLP)]
+    whole = [(Role.CONV, Part.PATCH_EMBED)]
+    for block in structure.blocks:
+        whole += (norm + attention) * (block.heads > 0) + (norm + mlp) * (block.hidden > 0)
+    whole += [*norm, (LINEAR, Part.HEAD)]
     roles: list[Role] = []
     parts: list[Part | None] = []
     for number, (role, part) in enumerate(whole):
@@ -35,19 +41,26 @@ def model(depth: int, in_norms: int, late_value: bool, between: list[int]) -> tu
     return roles, parts
 
 
-@given(st.integers(1, 5), st.integers(0, 2), st.booleans(), st.lists(st.integers(0, 3), min_size=1, max_size=9))
-def test_every_operator_with_weights_is_found(depth: int, in_norms: int, late: bool, between: list[int]) -> None:
-    roles, expected = model(depth, in_norms, late, between)
-    found = parts_of(roles, depth)
+structures = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=5).map(
+    lambda blocks: Structure(8, tuple(BlockWidths(heads, 4, hidden) for heads, hidden in blocks))
+)
+
+
+@given(structures, st.integers(0, 2), st.booleans(), st.lists(st.integers(0, 3), min_size=1, max_size=9))
+def test_every_operator_with_weights_is_found(
+    structure: Structure, in_norms: int, late: bool, between: list[int]
+) -> None:
+    roles, expected = model(structure, in_norms, late, between)
+    found = parts_of(roles, structure)
     assert found is not None
     assert [f[0] for f, e in zip(found, expected, strict=True) if e is not None] == [
         e for e in expected if e is not None
     ]
     blocks = Counter(block for part, block in found if part is Part.QKV)
-    assert set(blocks) == set(range(depth))
+    assert set(blocks) == {i for i, block in enumerate(structure.blocks) if block.heads}
     assert {block for part, block in found if part in (Part.PATCH_EMBED, Part.HEAD)} == {None}
 
 
 @pytest.mark.parametrize("roles", [[], [LINEAR], [LINEAR] * 7 + [MATMUL], [LINEAR] * 8 + [MATMUL] * 2, [OTHER] * 20])
 def test_an_unknown_order_is_not_guessed_at(roles: list[Role]) -> None:
-    assert parts_of(roles, 1) is None
+    assert parts_of(roles, Structure(8, (BlockWidths(1, 4, 8),))) is None

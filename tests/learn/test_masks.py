@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from wdp_edge.learn.budget_term import AugmentedLagrangian, CostModel, interpolate, structure_cost
 from wdp_edge.learn.exits import exit_depths
-from wdp_edge.learn.masks import Alignment, MaskedForward, Masks, TopK, kept_count
+from wdp_edge.learn.masked import MaskedForward
+from wdp_edge.learn.masks import Alignment, Masks, TopK, kept_count
 from wdp_edge.learn.recovery import Recovery, RecoveryPlan, parameter_groups
 from wdp_edge.learn.search import Search, SearchGoal
 from wdp_edge.models.vit import structure_of

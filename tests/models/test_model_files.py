@@ -14,8 +14,17 @@ from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.models.vit import check_supported, structure_of
 
 
-def test_a_shrunk_model_comes_back_as_it_was(tiny_model: Any, tiny_spec: ModelSpec, tmp_path: Path) -> None:
-    small = cut(tiny_model, Kept(((0, 3), (1,)), (tuple(range(9)), tuple(range(40)))))
+@pytest.mark.parametrize(
+    "kept",
+    [
+        Kept(((0, 3), (1,)), (tuple(range(9)), tuple(range(40)))),
+        Kept(((), (1, 2)), ((1, 4), ())),
+        Kept(((0, 3), ()), ((0,), (5,)), ((0, 2, 5), ()), tuple(range(3, 23))),
+    ],
+    ids=["widths", "without sub-layers", "narrow heads and stream"],
+)
+def test_a_shrunk_model_comes_back_as_it_was(kept: Kept, tiny_model: Any, tiny_spec: ModelSpec, tmp_path: Path) -> None:
+    small = cut(tiny_model, kept)
     save(small, tiny_spec, tmp_path / "model")
     again = load(tmp_path / "model")
     assert structure_of(again) == structure_of(small)

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_vit import lively
 
-from wdp_edge.learn.masks import MaskedForward
+from wdp_edge.errors import InputError
+from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.models import vit
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, build, cut
-from wdp_edge.structure import count
+from wdp_edge.structure import BlockWidths, Structure, count
 
 FAMILY = [
     ("vit_tiny_patch16_224", {}),
@@ -25,50 +29,69 @@ FAMILY = [
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
 
 
-def some_kept(data: st.DataObject, depth: int, heads: int, hidden: int) -> Kept:
-    blocks = data.draw(st.integers(1, depth))
-    subset = lambda n: st.sets(st.integers(0, n - 1), min_size=1).map(lambda s: tuple(sorted(s)))  # noqa: E731
+def some_kept(data: st.DataObject, dense: Structure, head_channels: bool) -> Kept:
+    """Any part of the model; sub-layers may be gone. A stream of one channel would be a constant to LayerNorm."""
+    count = data.draw(st.integers(1, dense.depth))
+    subset = lambda n, least=0: st.sets(st.integers(0, n - 1), min_size=least).map(lambda s: tuple(sorted(s)))  # noqa: E731
+    blocks = dense.blocks[:count]
     return Kept(
-        tuple(data.draw(subset(heads)) for _ in range(blocks)),
-        tuple(data.draw(subset(hidden)) for _ in range(blocks)),
+        tuple(data.draw(subset(b.heads)) for b in blocks),
+        tuple(data.draw(subset(b.hidden)) for b in blocks),
+        tuple(data.draw(subset(b.head_dim, 1)) for b in blocks) if head_channels else None,
+        data.draw(st.none() | subset(dense.embed_dim, 2)),
     )
+
+
+def ones_at(kept: Sequence[tuple[int, ...]], width: int) -> list[torch.Tensor]:
+    return [torch.isin(torch.arange(width), torch.tensor(k)).float() for k in kept]
 
 
 @pytest.mark.parametrize(("name", "args"), FAMILY)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_masked_equals_shrunk_and_counts_are_exact(name: str, args: dict[str, Any], data: st.DataObject) -> None:
-    from tiny_vit import lively
-
     torch.manual_seed(0)
     model = lively(create(ModelSpec(name, 5, {**SMALL, **args})))
     dense = vit.structure_of(model)
-    kept = some_kept(data, 3, 4, dense.blocks[0].hidden)
+    kept = some_kept(data, dense, not args.get("qk_norm"))
     small = cut(model, kept)
-    shallow = cut(
-        model, Kept.first(dense.with_widths([4] * len(kept.heads), [dense.blocks[0].hidden] * len(kept.heads)))
-    )
+    shallow = cut(model, Kept.first(replace(dense, blocks=dense.blocks[: len(kept.heads)])))
     images = torch.randn(3, 3, 16, 16)
+    first = dense.blocks[0]
     with MaskedForward(shallow) as masked, torch.no_grad():
-        masked.heads = [torch.isin(torch.arange(4), torch.tensor(k)).float() for k in kept.heads]
-        masked.hidden = [torch.isin(torch.arange(dense.blocks[0].hidden), torch.tensor(k)).float() for k in kept.hidden]
+        masked.heads, masked.hidden = ones_at(kept.heads, first.heads), ones_at(kept.hidden, first.hidden)
+        masked.head_channels = ones_at(kept.head_channels, first.head_dim) if kept.head_channels else None
+        masked.stream = ones_at([kept.stream], dense.embed_dim)[0] if kept.stream else None
         expected = shallow(images)
-    with torch.no_grad():
         got = small(images)
     assert (expected - got).abs().max() < 1e-4
     structure = vit.structure_of(small)
     assert structure == kept.structure(dense)
-    counts = count(structure, vit.geometry_of(model))
-    assert counts.parameters == sum(p.numel() for p in small.parameters())
+    for geometry in (vit.geometry_of(model), vit.geometry_of(small)):
+        assert count(structure, geometry).parameters == sum(p.numel() for p in small.parameters())
 
 
+STRUCTURES = {
+    "widths": lambda dense: dense.with_widths([3, 1], [40, 104]),
+    "without sub-layers": lambda dense: dense.with_widths([0, 1, 4], [40, 0, 0]),
+    "nothing but the embedding": lambda dense: dense.with_widths([0], [0]),
+    "narrow stream": lambda dense: replace(dense.with_widths([3, 1], [40, 104]), embed_dim=24),
+    "narrow heads": lambda dense: replace(dense, blocks=tuple(replace(b, head_dim=4) for b in dense.blocks)),
+}
+
+
+@pytest.mark.parametrize("form", STRUCTURES)
 @pytest.mark.parametrize(("name", "args"), FAMILY)
-def test_macs_equal_pytorch_own_count(name: str, args: dict[str, Any]) -> None:
+def test_macs_equal_pytorch_own_count(name: str, args: dict[str, Any], form: str) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     spec = ModelSpec(name, 5, {**SMALL, **args})
     dense = create(spec)
-    structure = vit.structure_of(dense).with_widths([3, 1], [40, 104])
+    structure = STRUCTURES[form](vit.structure_of(dense))
+    if form == "narrow heads" and args.get("qk_norm"):
+        with pytest.raises(InputError, match="normalised"):
+            build(spec, structure)
+        return
     small = build(spec, structure)
     vit.set_fused_attention(small, False)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -87,3 +110,21 @@ def test_cut_model_has_no_hooks_or_wrappers(tiny_model: Any) -> None:
     small = cut(tiny_model, Kept(((0,), (1, 2)), ((0, 5), (7,))))
     assert type(small) is type(tiny_model)
     assert all(type(m).__module__.startswith(("torch.nn", "timm")) for m in small.modules())
+
+
+def test_a_dropped_sublayer_leaves_no_trace(tiny_model: Any) -> None:
+    small = cut(tiny_model, Kept(((0,), (), ()), ((0, 5), (7,), ())))
+    assert [type(b).__name__ for b in small.blocks] == ["Block", "PartialBlock", "PartialBlock"]
+    assert {n.split(".")[0] for n in small.blocks[1].state_dict()} == {"norm2", "mlp"}
+    assert not small.blocks[2].state_dict()
+    again = cut(small, Kept(((0,), (), ()), ((), (0,), ())))
+    assert vit.structure_of(again).blocks[0] == BlockWidths(1, 8, 0)
+
+
+def test_a_narrow_stream_is_a_plain_timm_model(tiny_model: Any) -> None:
+    small = cut(tiny_model, Kept(((0,), (1, 2)), ((0, 5), (7,)), stream=tuple(range(0, 32, 2))))
+    assert (small.embed_dim, small.num_features, small.feature_info[0]["num_chs"]) == (16, 16, 16)
+    assert small.forward_features(torch.randn(1, 3, 16, 16)).shape[-1] == 16
+    small.reset_classifier(7)
+    assert small(torch.randn(1, 3, 16, 16)).shape == (1, 7)
+    assert tiny_model.feature_info[0]["num_chs"] == 32

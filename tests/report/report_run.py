@@ -29,8 +29,9 @@ from wdp_edge.structure import BlockWidths, Geometry, Structure, count
 DENSE = Structure(384, (BlockWidths(6, 64, 1536),) * 12)
 GEOMETRY = Geometry(
     tokens=17,
-    fixed_parameters=242_314,
-    fixed_macs=3_614_000,
+    channel_parameters=631,
+    channel_macs=9_411,
+    fixed_parameters=10,
     qkv_bias=True,
     proj_bias=True,
     layer_scale=True,

@@ -13,7 +13,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.models.pixels import fold_normalization
 from wdp_edge.models.prefix import Prefix
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.models.surgery import build
+from wdp_edge.models.surgery import Kept, build, cut
 from wdp_edge.models.vit import structure_of
 from wdp_edge.targets.lowering import LoweredViT, Norms, check_kept, lower, matches, quantized_layers
 
@@ -92,6 +92,14 @@ def test_cut_models_with_different_widths_lower_exactly() -> None:
     spec = ModelSpec("vit_small_patch14_dinov2", 5, SMALL)
     dense = structure_of(create(spec))
     assert error(build(spec, dense.with_widths([1, 3], [8, 56]))) < 1e-9
+
+
+@pytest.mark.parametrize("norms", ["folded", "native"])
+@pytest.mark.parametrize("form", ["plain", "layer scale", "registers", "average pooling", "no qkv bias", "deit3"])
+def test_models_without_sublayers_and_with_narrow_heads_and_stream(form: str, norms: Norms) -> None:
+    name, args = FORMS[form]
+    kept = Kept(((0, 2), (), ()), ((), tuple(range(24)), ()), ((0, 1, 5), (), ()), tuple(range(0, 32, 2)))
+    assert error(cut(create(ModelSpec(name, 5, args)), kept), norms) < 1e-9
 
 
 def test_float32_stays_within_rounding() -> None:

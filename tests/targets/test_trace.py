@@ -27,11 +27,11 @@ def test_operators_of_a_file_are_timed_and_belong_to_parts(
     target.export(tiny_model, images[:1], path, ExportOptions(precision, images))
     found = LocalDevice().trace(name, path, 1, 5)
     assert all(time.ms >= 0 for time in found) and sum(time.ms for time in found) > 0
-    depth = structure_of(tiny_model).depth
-    parts = parts_of([time.role for time in found], depth)
+    structure = structure_of(tiny_model)
+    parts = parts_of([time.role for time in found], structure)
     assert parts is not None
     assert {part for part, _ in parts} == set(Part)
-    assert {block for part, block in parts if part is Part.MLP} == set(range(depth))
+    assert {block for part, block in parts if part is Part.MLP} == set(range(structure.depth))
 
 
 @pytest.mark.parametrize("name", ["executorch", "tflite", "onnx"])

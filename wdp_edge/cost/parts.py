@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
+from wdp_edge.structure import BlockWidths, Structure
 from wdp_edge.target import OperatorRole
 
-_LINEARS = 6  # q, k, v, proj, fc1 and fc2
 _MATMULS = 2
 
 
@@ -23,7 +23,7 @@ class Part(StrEnum):
     HEAD = "head"
 
 
-def parts_of(roles: Sequence[OperatorRole], depth: int) -> list[tuple[Part, int | None]] | None:
+def parts_of(roles: Sequence[OperatorRole], structure: Structure) -> list[tuple[Part, int | None]] | None:
     """The part and the block (from 0; None outside the blocks) of every operator; None for an order we do not know.
 
     Linear layers run in the order of the model. A norm that was rewritten for a delegate has a linear layer or two of
@@ -31,21 +31,30 @@ def parts_of(roles: Sequence[OperatorRole], depth: int) -> list[tuple[Part, int 
     """
     heavy = [i for i, role in enumerate(roles) if role in (OperatorRole.LINEAR, OperatorRole.MATMUL)]
     linears = [i for i in heavy if roles[i] is OperatorRole.LINEAR]
-    in_norms, rest = divmod(len(linears) - 1 - _LINEARS * depth, 2 * depth + 1)
-    if in_norms < 0 or rest or len(heavy) - len(linears) != _MATMULS * depth:
+    attending = [i for i, block in enumerate(structure.blocks) if block.heads]
+    norms = len(attending) + sum(b.hidden > 0 for b in structure.blocks) + 1
+    in_norms, rest = divmod(len(linears) - len(linear_labels(structure, 0)), norms)
+    if in_norms < 0 or rest or len(heavy) - len(linears) != _MATMULS * len(attending):
         return None
-    labels: dict[int, tuple[Part, int | None]] = dict(zip(linears, linear_labels(depth, in_norms), strict=True))
-    labels |= {i: (Part.SCORES, number // _MATMULS) for number, i in enumerate(i for i in heavy if i not in labels)}
+    labels: dict[int, tuple[Part, int | None]] = dict(zip(linears, linear_labels(structure, in_norms), strict=True))
+    products = [i for i in heavy if i not in labels]
+    labels |= {i: (Part.SCORES, attending[number // _MATMULS]) for number, i in enumerate(products)}
     return [labels[i] if i in labels else between(i, roles[i], heavy, labels) for i in range(len(roles))]
 
 
-def linear_labels(depth: int, in_norms: int) -> list[tuple[Part, int | None]]:
+def linear_labels(structure: Structure, in_norms: int) -> list[tuple[Part, int | None]]:
     """Of every linear layer in the order of a model with this many of them in each norm."""
+    norm = [Part.NORM] * in_norms
     found: list[tuple[Part, int | None]] = []
-    for block in range(depth):
-        parts = [Part.NORM] * in_norms + [Part.QKV] * 3 + [Part.PROJ] + [Part.NORM] * in_norms + [Part.MLP] * 2
-        found += [(part, block) for part in parts]
-    return found + [(Part.NORM, None)] * in_norms + [(Part.HEAD, None)]
+    for number, block in enumerate(structure.blocks):
+        found += [(part, number) for part in linears_of(block, norm)]
+    return found + [(part, None) for part in (*norm, Part.HEAD)]
+
+
+def linears_of(block: BlockWidths, norm: list[Part]) -> list[Part]:
+    """q, k, v and proj; fc1 and fc2."""
+    attention = [*norm, *[Part.QKV] * 3, Part.PROJ] if block.heads else []
+    return attention + ([*norm, Part.MLP, Part.MLP] if block.hidden else [])
 
 
 def between(

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from wdp_edge.structure import Structure
 
@@ -102,45 +101,3 @@ class Masks(nn.Module):
         """Per block the heads and hidden units the masks keep now, ascending."""
         heads, hidden = self.masks()
         return [m.nonzero()[:, 0].tolist() for m in heads], [m.nonzero()[:, 0].tolist() for m in hidden]
-
-
-class MaskedForward:
-    """Runs a timm ViT under masks: heads are silenced before `proj`, hidden units before `fc2`.
-
-    One head mask silences query, key and value together. Use as a context manager; inside, set `heads` and `hidden`
-    (see `Masks.masks`) before each forward pass. With None the model runs dense.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.heads: Sequence[Tensor] | None = None
-        self.hidden: Sequence[Tensor] | None = None
-        self._handles: list[RemovableHandle] = []
-
-    def __enter__(self) -> MaskedForward:
-        for index, block in enumerate(self.model.blocks):
-            self._handles.append(block.attn.proj.register_forward_pre_hook(self._mask_heads(index, block)))
-            self._handles.append(block.mlp.fc2.register_forward_pre_hook(self._mask_hidden(index)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-
-    def _mask_heads(self, index: int, block: Any) -> Any:
-        head_dim = block.attn.head_dim
-
-        def hook(_: nn.Module, args: tuple[Tensor]) -> Tensor | None:
-            if self.heads is None:
-                return None
-            z = args[0]
-            return z * self.heads[index].to(z.dtype).repeat_interleave(head_dim)
-
-        return hook
-
-    def _mask_hidden(self, index: int) -> Any:
-        def hook(_: nn.Module, args: tuple[Tensor]) -> Tensor | None:
-            return None if self.hidden is None else args[0] * self.hidden[index].to(args[0].dtype)
-
-        return hook

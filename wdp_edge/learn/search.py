@@ -20,9 +20,11 @@ from wdp_edge.data.stream import TrainStream
 from wdp_edge.learn.budget_term import AugmentedLagrangian, CostModel, structure_cost
 from wdp_edge.learn.checkpoint import Checkpointer, load_state
 from wdp_edge.learn.exits import Exits, exit_depths, forward_with_exits
-from wdp_edge.learn.masks import MaskedForward, Masks
+from wdp_edge.learn.masked import MaskedForward
+from wdp_edge.learn.masks import Masks
 from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays, training_loss
 from wdp_edge.models import vit
+from wdp_edge.models.sublayers import sublayers
 from wdp_edge.recipe import LearnRecipe
 from wdp_edge.stages import CurvePoint, Learned
 
@@ -63,9 +65,9 @@ def optimiser_groups(student: nn.Module, masks: Masks, exits: Exits, options: Le
 def searched_weights(student: Any) -> None:
     """Freezes everything but `proj` and `fc2` of every block."""
     student.requires_grad_(False)
-    for block in student.blocks:
-        block.attn.proj.requires_grad_(True)
-        block.mlp.fc2.requires_grad_(True)
+    for sublayer in sublayers(student):
+        if sublayer is not None:
+            sublayer.writer.requires_grad_(True)
 
 
 class Search:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from wdp_edge.models.sublayers import sublayers
 from wdp_edge.models.vit import embed
 
 
@@ -22,10 +23,6 @@ class Prefix(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images: [B, 3, H, W] -> tokens: [B, N, D]."""
         x = embed(self.vit, images)
-        for number in range(self.sublayers):
-            block = self.vit.blocks[number // 2]
-            if number % 2 == 0:
-                x = x + block.ls1(block.attn(block.norm1(x)))
-            else:
-                x = x + block.ls2(block.mlp(block.norm2(x)))
+        for sublayer in sublayers(self.vit)[: self.sublayers]:
+            x = x if sublayer is None else sublayer(x)
         return x

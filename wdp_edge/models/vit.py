@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from wdp_edge.errors import InputError
+from wdp_edge.models.partial import PartialBlock
 from wdp_edge.structure import BlockWidths, Geometry, Structure, attention_counts, mlp_counts
 
 FAMILIES = "timm VisionTransformer: vit_*, deit_* and deit3_* without distillation token, dinov2"
@@ -37,23 +39,38 @@ def _unsupported(model: Any, known: tuple[type, ...]) -> str | None:
     if model.attn_pool is not None:
         return "it pools by attention"
     for block in model.blocks:
-        if type(block) is not Block:
+        if type(block) not in (Block, PartialBlock):
             return f"its blocks are {type(block).__name__}"
-        if type(block.attn) is not Attention or block.attn.gate is not None:
-            return "its attention is not the plain one"
-        if not isinstance(block.attn.norm, nn.Identity):
-            return "its attention output is normalised across heads"
-        if type(block.mlp) is not Mlp or not isinstance(block.mlp.norm, nn.Identity):
-            return f"its MLP is a {type(block.mlp).__name__}"
+        if reason := _unsupported_attention(block.attn) or _unsupported_mlp(block.mlp):
+            return reason
     return None
+
+
+def _unsupported_attention(attn: Any) -> str | None:
+    if attn is None:
+        return None
+    if type(attn) is not Attention or attn.gate is not None:
+        return "its attention is not the plain one"
+    return None if isinstance(attn.norm, nn.Identity) else "its attention output is normalised across heads"
+
+
+def _unsupported_mlp(mlp: Any) -> str | None:
+    if mlp is None or (type(mlp) is Mlp and isinstance(mlp.norm, nn.Identity)):
+        return None
+    return f"its MLP is a {type(mlp).__name__}"
 
 
 def structure_of(model: Any) -> Structure:
     """The widths that the model's tensors have now."""
-    blocks = tuple(
-        BlockWidths(int(b.attn.num_heads), int(b.attn.head_dim), int(b.mlp.fc1.out_features)) for b in model.blocks
+    return Structure(int(model.embed_dim), tuple(_widths_of(block) for block in model.blocks))
+
+
+def _widths_of(block: Any) -> BlockWidths:
+    return BlockWidths(
+        heads=int(block.attn.num_heads) if block.attn else 0,
+        head_dim=int(block.attn.head_dim) if block.attn else 0,
+        hidden=int(block.mlp.fc1.out_features) if block.mlp else 0,
     )
-    return Structure(int(model.embed_dim), blocks)
 
 
 def tokens_of(model: Any) -> int:
@@ -63,28 +80,30 @@ def tokens_of(model: Any) -> int:
 
 def geometry_of(model: Any) -> Geometry:
     """Counts' constants: what is outside the blocks is read off the model, the rest follows from flags."""
-    block = model.blocks[0]
-    conv, head = model.patch_embed.proj, model.head
-    macs = model.patch_embed.num_patches * conv.weight.numel()
-    if isinstance(head, nn.Linear):
-        macs += head.weight.numel()
+    attn = next((b.attn for b in model.blocks if b.attn), None)
+    writers = [w for b in model.blocks for w in (b.attn and b.attn.proj, b.mlp and b.mlp.fc2) if w]
+    scales = [s for b in model.blocks for s in (b.ls1, b.ls2) if s]
+    heads = [h for h in (model.head, getattr(model, "head_dist", None)) if isinstance(h, nn.Linear)]
+    structure = structure_of(model)
+    macs = model.patch_embed.num_patches * model.patch_embed.proj.weight.numel() + sum(h.weight.numel() for h in heads)
     flags = Geometry(
         tokens=tokens_of(model),
-        fixed_parameters=0,
-        fixed_macs=int(macs),
-        qkv_bias=block.attn.qkv.bias is not None,
-        proj_bias=block.attn.proj.bias is not None,
-        layer_scale=not isinstance(block.ls1, nn.Identity),
-        qk_norm=not isinstance(block.attn.q_norm, nn.Identity),
+        channel_parameters=0,
+        channel_macs=int(macs) // structure.embed_dim,
+        fixed_parameters=sum(h.bias.numel() for h in heads),
+        qkv_bias=attn is not None and attn.qkv.bias is not None,
+        proj_bias=any(w.bias is not None for w in writers),
+        layer_scale=any(not isinstance(s, nn.Identity) for s in scales),
+        qk_norm=attn is not None and not isinstance(attn.q_norm, nn.Identity),
     )
-    structure = structure_of(model)
     in_blocks = sum(
         part(b, structure.embed_dim, flags).parameters
         for b in structure.blocks
         for part in (attention_counts, mlp_counts)
     )
-    outside = sum(p.numel() for p in model.parameters()) - in_blocks
-    return Geometry(**{**flags.__dict__, "fixed_parameters": int(outside)})
+    outside = sum(p.numel() for p in model.parameters()) - in_blocks - flags.fixed_parameters
+    per_channel, rest = divmod(outside, structure.embed_dim)
+    return replace(flags, channel_parameters=per_channel, fixed_parameters=flags.fixed_parameters + rest)
 
 
 def embed(model: Any, images: Tensor) -> Tensor:
@@ -106,12 +125,6 @@ def pooled(model: Any, x: Tensor, norm: nn.Module | None = None) -> Tensor:
     """
     x = (norm or model.norm)(x)
     return model.head_drop(model.fc_norm(model.pool(x)))
-
-
-def layer_scale(block: Any, which: str) -> Tensor | None:
-    """gamma: [D] of ls1 or ls2, or None where the block has none."""
-    scale = getattr(block, which)
-    return None if isinstance(scale, nn.Identity) else scale.gamma
 
 
 def set_fused_attention(model: nn.Module, fused: bool) -> None:

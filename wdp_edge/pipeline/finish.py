@@ -15,7 +15,7 @@ from wdp_edge import progress
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
-from wdp_edge.learn.masks import MaskedForward
+from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.recovery import RecoveryPlan, recover
 from wdp_edge.models import vit
 from wdp_edge.models.files import load, read_spec, save

@@ -13,6 +13,7 @@ from wdp_edge.devices.local import LocalDevice
 from wdp_edge.errors import InputError
 from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.results import KindTime, OperatorProfile, OperatorProfiles, PartTime
+from wdp_edge.structure import Structure
 from wdp_edge.target import OperatorTime, Tracing, get_target
 
 _RUNS = 60
@@ -46,7 +47,7 @@ def one(device: TracingDevice, path: Path, threads: int) -> OperatorProfile:
         ms=sum(t.ms for t in times),
         outside_ms=sum(t.ms for t in times if not t.delegated),
         kinds=by_kind(times),
-        parts=by_part(times, sidecar.structure.depth),
+        parts=by_part(times, sidecar.structure),
         kind=device.operator_kind,
     )
 
@@ -60,9 +61,9 @@ def by_kind(times: Sequence[OperatorTime]) -> list[KindTime]:
     return sorted(kinds, key=lambda k: -k.ms)
 
 
-def by_part(times: Sequence[OperatorTime], depth: int) -> list[PartTime] | None:
+def by_part(times: Sequence[OperatorTime], structure: Structure) -> list[PartTime] | None:
     """In the order of the model; None where operators cannot be told apart."""
-    places = parts_of([t.role for t in times], depth)
+    places = parts_of([t.role for t in times], structure)
     if places is None:
         return None
     sums: dict[tuple[Part, int | None], float] = defaultdict(float)

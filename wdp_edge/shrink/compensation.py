@@ -1,12 +1,14 @@
 """Closed-form compensation: after a cut, `proj` and `fc2` of every block are refitted by ridge regression.
 
-Block by block. Target: the dense model's residual stream; input: the cut model's own activations, so that later
-blocks repair what earlier ones lost. No labels, no gradients. See also CORP (arXiv 2602.05243).
+Sub-layer by sub-layer. Target: the dense model's residual stream; input: the cut model's own activations, so that later
+ones repair what earlier ones lost. Where a sub-layer is dropped, the one before it aims at the stream after it. No
+labels, no gradients. See also CORP (arXiv 2602.05243).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from wdp_edge import progress
 from wdp_edge.models import vit
+from wdp_edge.models.sublayers import Sublayer, sublayers
 from wdp_edge.shrink.gram import Moments
 from wdp_edge.shrink.streams import Streams
 
@@ -38,66 +41,73 @@ def compensate(
     """
     dense.eval(), small.eval()
     depth = len(small.blocks)
+    repairs = plan_repairs(dense, small)
     with (
         Streams(len(images), vit.tokens_of(dense), dense.embed_dim, scratch) as streams,
-        progress.task(title, 2 * depth + 1) as advance,
+        progress.task(title, len(repairs) + 1) as advance,
     ):
         for part in streams.chunks():
             tokens = vit.embed(dense, prepare(images[part]))
             streams.write(part, tokens, tokens)
         advance(1)
-        for block, cut_block in zip(dense.blocks[:depth], small.blocks, strict=True):
-            _refit_attention(block, cut_block, streams)
-            advance(1)
-            _refit_mlp(block, cut_block, streams)
+        before = None
+        for repair in repairs:
+            _refit(repair, before, streams)
+            before = repair.small
             advance(1)
         if depth < len(dense.blocks):
-            _fit_exit(dense, small, streams)
+            _fit_exit(dense, small, before, streams)
 
 
-def _refit_attention(block: Any, small: Any, streams: Streams) -> None:
-    moments = Moments(small.attn.attn_dim, small.attn.proj.out_features)
-    for part in streams.chunks():
-        x, y = streams.read(part)
-        x = x + block.ls1(block.attn(block.norm1(x)))
-        moments.add(input_of(small.attn.proj, small.attn, small.norm1(y)), x - y)
-        streams.write(part, x, None)
-    _assign(small.attn.proj, moments, vit.layer_scale(small, "ls1"))
+@dataclass(frozen=True)
+class Repair:
+    """A sub-layer of the cut model, and those of the dense one that it stands for: its own and dropped ones after it.
+
+    small is None for what is dropped before the first one that stays.
+    """
+
+    small: Sublayer | None
+    dense: list[Sublayer]
 
 
-def _refit_mlp(block: Any, small: Any, streams: Streams) -> None:
-    moments = Moments(small.mlp.fc1.out_features, small.mlp.fc2.out_features)
+def plan_repairs(dense: Any, small: Any) -> list[Repair]:
+    """What each writer that is left has to bring to the stream: the part of a dropped one that it can predict, too."""
+    repairs = [Repair(None, [])]
+    for whole, kept in zip(sublayers(dense), sublayers(small), strict=False):
+        if kept is not None:
+            repairs.append(Repair(kept, []))
+        if whole is not None:
+            repairs[-1].dense.append(whole)
+    return repairs if repairs[0].dense else repairs[1:]
+
+
+def _refit(repair: Repair, before: Sublayer | None, streams: Streams) -> None:
+    """before: the cut model's last sub-layer, refitted but not yet run."""
+    small = repair.small
+    moments = Moments(small.writer.in_features, small.writer.out_features) if small else None
 
     def gather(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        y = y + small.ls1(small.attn(small.norm1(y)))
-        x = x + block.ls2(block.mlp(block.norm2(x)))
-        moments.add(input_of(small.mlp.fc2, small.mlp, small.norm2(y)), x - y)
+        for sublayer in repair.dense:
+            x = sublayer(x)
+        y = y if before is None else before(y)
+        if small is not None and moments is not None:
+            moments.add(small.written(y), x - y)
         return x, y
 
     streams.update(gather)
-    _assign(small.mlp.fc2, moments, vit.layer_scale(small, "ls2"))
-    streams.update(lambda x, y: (x, y + small.ls2(small.mlp(small.norm2(y)))))
+    if small is not None and moments is not None:
+        _assign(small.writer, moments, small.gamma)
 
 
-def _fit_exit(dense: Any, small: Any, streams: Streams) -> None:
+def _fit_exit(dense: Any, small: Any, before: Sublayer | None, streams: Streams) -> None:
     """The head of an early exit: least squares from its pooled token to the dense logits."""
     moments = Moments(small.head.in_features, small.head.out_features)
     rest = dense.blocks[len(small.blocks) :]
     for part in streams.chunks():
         x, y = streams.read(part)
+        y = y if before is None else before(y)
         moments.add(vit.pooled(small, y), vit.classify(dense, rest(x)))
     _assign(small.head, moments, None, EXIT_RIDGE)
-
-
-def input_of(layer: nn.Module, parent: nn.Module, x: Tensor) -> Tensor:
-    """What `layer` is given when `parent` runs on x."""
-    seen: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    try:
-        parent(x)
-    finally:
-        hook.remove()
-    return seen[0]
 
 
 def _assign(linear: nn.Linear, moments: Moments, gamma: Tensor | None, ridge: float = RIDGE) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from wdp_edge import progress
 from wdp_edge.models import vit
-from wdp_edge.shrink.compensation import RIDGE, input_of
+from wdp_edge.models.sublayers import Sublayer, sublayers
+from wdp_edge.shrink.compensation import RIDGE
 from wdp_edge.shrink.gram import Moments, damped
 from wdp_edge.shrink.streams import Streams
 
@@ -46,6 +47,10 @@ class Removal:
         return self.cost[len(self.order) - count]
 
 
+NOTHING = Removal((), (0.0,))
+"""Of a sub-layer that is gone."""
+
+
 @dataclass(frozen=True)
 class Saliency:
     """Removal of heads and of hidden units for every block."""
@@ -62,24 +67,32 @@ def saliency(
     scratch: Path | None = None,
 ) -> Saliency:
     """images: [n, 3, H, W] uint8, unlabelled; prepare: uint8 -> normalised float32."""
-    fisher_attention, fisher_mlp = fisher(model, images[:512], prepare, seed)
-    heads, hidden = [], []
-    tokens = vit.tokens_of(model)
+    information = fisher(model, images[:512], prepare, seed)
+    removals = []
     with (
         torch.no_grad(),
-        Streams(len(images), tokens, model.embed_dim, scratch) as streams,
-        progress.task("saliency", len(model.blocks)) as advance,
+        Streams(len(images), vit.tokens_of(model), model.embed_dim, scratch) as streams,
+        progress.task("saliency", 2 * len(model.blocks)) as advance,
     ):
         for part in streams.chunks():
             streams.write(part, vit.embed(model, prepare(images[part])), None)
-        for index, block in enumerate(model.blocks):
-            attention, mlp = _block_moments(block, streams)
-            weight = _writes(block.attn.proj, vit.layer_scale(block, "ls1"), fisher_attention[index])
-            heads.append(removal(attention.covariance(), weight, block.attn.head_dim, 1))
-            weight = _writes(block.mlp.fc2, vit.layer_scale(block, "ls2"), fisher_mlp[index])
-            hidden.append(removal(mlp.covariance(), weight, 1, GROUP))
+        groups = (1, GROUP) * len(model.blocks)
+        for sublayer, known, group in zip(sublayers(model), information, groups, strict=True):
+            removals.append(NOTHING if sublayer is None else _removal_of(sublayer, known, group, streams))
             advance(1)
-    return Saliency(tuple(heads), tuple(hidden))
+    return Saliency(tuple(removals[0::2]), tuple(removals[1::2]))
+
+
+def _removal_of(sublayer: Sublayer, information: Tensor, group: int, streams: Streams) -> Removal:
+    """Leaves the dense stream after the sub-layer."""
+    moments = Moments(sublayer.writer.in_features, 0)
+    for part in streams.chunks():
+        x, _ = streams.read(part)
+        z = sublayer.written(x)
+        moments.add(z)
+        streams.write(part, x + sublayer.scale(sublayer.writer(z)), None)
+    weight = _writes(sublayer.writer, sublayer.gamma, information)
+    return removal(moments.covariance(), weight, sublayer.unit, group)
 
 
 def _writes(linear: nn.Linear, gamma: Tensor | None, information: Tensor) -> Tensor:
@@ -90,43 +103,26 @@ def _writes(linear: nn.Linear, gamma: Tensor | None, information: Tensor) -> Ten
     return linear.weight.detach().double() * scale[:, None]
 
 
-def _block_moments(block: Any, streams: Streams) -> tuple[Moments, Moments]:
-    """Inputs of proj and fc2 on the dense stream; leaves the stream after the block."""
-    attention, mlp = Moments(block.attn.attn_dim, 0), Moments(block.mlp.fc1.out_features, 0)
-    for part in streams.chunks():
-        x, _ = streams.read(part)
-        z = input_of(block.attn.proj, block.attn, block.norm1(x))
-        attention.add(z)
-        x = x + block.ls1(block.attn.proj(z))
-        z = input_of(block.mlp.fc2, block.mlp, block.norm2(x))
-        mlp.add(z)
-        streams.write(part, x + block.ls2(block.mlp.fc2(z)), None)
-    return attention, mlp
+def fisher(model: Any, images: Tensor, prepare: Callable[[Tensor], Tensor], seed: int) -> list[Tensor]:
+    """Diagonal Fisher information per residual channel at the output of every sub-layer, summed over tokens.
 
-
-def fisher(
-    model: Any, images: Tensor, prepare: Callable[[Tensor], Tensor], seed: int
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Diagonal Fisher information per residual channel at the outputs of attention and MLP, summed over tokens.
-
-    Labels are drawn from the model's own (softened) predictions. Returns two lists over blocks of [D] float64.
+    Labels are drawn from the model's own (softened) predictions. Returns a list over sub-layers of [D] float64; zero
+    for those that are gone.
     """
     generator = torch.Generator().manual_seed(seed)
-    sums: dict[tuple[str, int], Tensor] = {}
-    hooks = []
+    places = sublayers(model)
+    sums = [torch.zeros(model.embed_dim, dtype=torch.float64) for _ in places]
 
-    def watch(key: tuple[str, int]) -> Callable[[nn.Module, Any, Tensor], None]:
+    def watch(total: Tensor) -> Callable[[nn.Module, Any, Tensor], None]:
         def on_output(_: nn.Module, __: Any, output: Tensor) -> None:
             def on_gradient(gradient: Tensor) -> None:
-                sums[key] = sums.get(key, 0) + gradient.double().square().sum((0, 1))
+                total.add_(gradient.double().square().sum((0, 1)))
 
             output.register_hook(on_gradient)
 
         return on_output
 
-    for index, block in enumerate(model.blocks):
-        hooks.append(block.ls1.register_forward_hook(watch(("attention", index))))
-        hooks.append(block.ls2.register_forward_hook(watch(("mlp", index))))
+    hooks = [s.scale.register_forward_hook(watch(t)) for s, t in zip(places, sums, strict=True) if s is not None]
     parameters = [(p, p.requires_grad) for p in model.parameters()]
     try:
         for p, _ in parameters:
@@ -140,8 +136,7 @@ def fisher(
             hook.remove()
         for p, wanted in parameters:
             p.requires_grad_(wanted)
-    depth = range(len(model.blocks))
-    return [sums["attention", i] / len(images) for i in depth], [sums["mlp", i] / len(images) for i in depth]
+    return [total / len(images) for total in sums]
 
 
 @torch.no_grad()
