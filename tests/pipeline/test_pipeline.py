@@ -192,6 +192,23 @@ def test_a_file_that_misses_is_cut_again(folder: Path, monkeypatch: pytest.Monke
     assert exported.parity.max_error < 1e-4
 
 
+def test_sublayers_are_dropped_where_nothing_else_fits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context_module, "get_device", lambda name: FakeClock())
+    recipe = recipe_of(folder, "33%", images=48)
+    plain = replace(recipe.prune, learn=replace(recipe.prune.learn, exits=0), out=str(folder / "whole"))
+    kept = replace(plain, select=replace(plain.select, drop_sublayers=False))
+    with pytest.raises(InputError, match="smallest structure reaches"):
+        prune(replace(recipe, prune=kept))
+    result = prune(replace(recipe, prune=replace(plain, out=str(folder / "dropped"))))
+    model = wdp_edge.load(result.run / "model")
+    assert any(not b.heads or not b.hidden for b in structure_of(model).blocks)
+    assert result.budget.met and result.shipped.macs < result.dense.macs
+    assert sum(p.numel() for p in model.parameters()) == result.shipped.parameters
+    for parity in read_as(result.run / "stages" / "verify.json", Verified).parity:
+        assert parity.max_error < 1e-4
+    assert "<svg" in report(result.run).path.read_text()
+
+
 def test_without_training_no_labels_are_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context_module, "get_device", lambda *name: FakeClock())
     recipe = recipe_of(folder, "60%", images=0)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from wdp_edge.cost.table import LatencyTable, TableKey
 from wdp_edge.device import Kind
 from wdp_edge.select.candidates import (
+    Allowed,
     learned_ranking,
     saliency_ranking,
     smallest,
@@ -49,28 +50,49 @@ def made_up(weight: float = 1.0) -> Saliency:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.floats(2.6, 12.0), st.integers(2, DEPTH), st.sampled_from([8, 16]), st.sampled_from([TABLE, OUTGROWS_CACHES]))
-def test_solutions_fit_and_are_aligned(limit: float, depth: int, multiple: int, table: LatencyTable) -> None:
+@given(
+    st.floats(0.6, 12.0),
+    st.integers(2, DEPTH),
+    st.builds(Allowed, st.sampled_from([8, 16]), st.booleans()),
+    st.sampled_from([TABLE, OUTGROWS_CACHES]),
+)
+def test_solutions_fit_and_are_aligned(limit: float, depth: int, allowed: Allowed, table: LatencyTable) -> None:
     for solver in (solve, solve_uniform):
-        kept = solver(saliency_ranking(made_up()), DENSE, depth, table, limit, multiple)
+        kept = solver(saliency_ranking(made_up()), DENSE, depth, table, limit, allowed)
         if kept is None:
-            assert table.predict(smallest(DENSE, depth, multiple)) > limit - 0.2
+            least = smallest(DENSE, depth, replace(allowed, drop=allowed.drop and solver is solve))
+            assert table.predict(least) > limit - 0.2
             continue
         structure = kept.structure(DENSE)
         assert structure.depth == depth
         assert table.predict(structure) <= limit + 1e-6
-        assert all(b.hidden % multiple == 0 for b in structure.blocks)
+        assert all(b.hidden % allowed.multiple == 0 for b in structure.blocks)
+        assert (allowed.drop and solver is solve) or all(b.heads and b.hidden for b in structure.blocks)
+
+
+def test_sublayers_go_where_they_are_worth_less_than_their_time() -> None:
+    """Of a block that matters little, even the narrowest attention costs 0.2 ms."""
+    curve = made_up()
+    idle = replace(curve, heads=(Removal(tuple(range(HEADS)), (0.0,) * (HEADS + 1)), *curve.heads[1:]))
+    kept = solve(saliency_ranking(idle), DENSE, DEPTH, TABLE, 5.0, Allowed(8, drop=True))
+    whole = solve(saliency_ranking(idle), DENSE, DEPTH, TABLE, 5.0, Allowed(8))
+    assert kept is not None and whole is not None
+    assert kept.heads[0] == () and len(whole.heads[0]) == 1
+    assert sum(map(len, kept.hidden)) > sum(map(len, whole.hidden))
+    small = kept.structure(DENSE)
+    again = solve(saliency_ranking(idle), small, DEPTH, TABLE, 4.5, Allowed(8))
+    assert again is not None and again.heads[0] == (), "what is gone does not come back"
 
 
 @pytest.mark.parametrize("limit", [4.0, 6.0, 10.0])
 def test_a_budget_is_used_up_where_models_outgrow_the_caches(limit: float) -> None:
-    kept = solve(saliency_ranking(made_up()), DENSE, DEPTH, OUTGROWS_CACHES, limit, 8)
+    kept = solve(saliency_ranking(made_up()), DENSE, DEPTH, OUTGROWS_CACHES, limit, Allowed(8))
     assert kept is not None
     assert 0.95 * limit <= OUTGROWS_CACHES.predict(kept.structure(DENSE)) <= limit + 1e-6
 
 
 def test_important_blocks_keep_more() -> None:
-    kept = solve(saliency_ranking(made_up()), DENSE, DEPTH, TABLE, 5.0, 8)
+    kept = solve(saliency_ranking(made_up()), DENSE, DEPTH, TABLE, 5.0, Allowed(8))
     assert kept is not None
     hidden = [len(n) for n in kept.hidden]
     assert hidden == sorted(hidden) and hidden[0] < hidden[-1]
@@ -100,7 +122,7 @@ def test_learned_widths_come_back_under_their_own_budget() -> None:
         curve=[],
     )
     limit = TABLE.predict(DENSE.with_widths(heads, hidden))
-    kept = solve(learned_ranking(made_up(), learned, TABLE), DENSE, DEPTH, TABLE, limit + 1e-6, 8)
+    kept = solve(learned_ranking(made_up(), learned, TABLE), DENSE, DEPTH, TABLE, limit + 1e-6, Allowed(8))
     assert kept is not None
     assert [len(h) for h in kept.heads] == pytest.approx(heads, abs=1)
     assert [len(n) for n in kept.hidden] == pytest.approx(hidden, abs=24)

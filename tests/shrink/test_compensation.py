@@ -9,8 +9,9 @@ from tiny_vit import lively
 
 from wdp_edge.models import vit
 from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.sublayers import sublayers
 from wdp_edge.models.surgery import Kept, cut
-from wdp_edge.shrink.compensation import compensate
+from wdp_edge.shrink.compensation import compensate, plan_repairs
 from wdp_edge.shrink.gram import Moments
 from wdp_edge.shrink.saliency import removal, saliency
 from wdp_edge.shrink.streams import Streams
@@ -158,3 +159,30 @@ def test_saliency_beats_the_opposite_choice(tiny_model: Any) -> None:
         compensate(tiny_model, small, pictures(256), prepare)
         errors.append(error(tiny_model, small, pictures(64, seed=9)))
     assert errors[0] < errors[1]
+
+
+def test_a_dropped_sublayer_is_taken_over_by_the_one_before_it(tiny_model: Any) -> None:
+    every, hidden = (0, 1, 2, 3), tuple(range(128))
+    small = cut(tiny_model, Kept(((), every, every), (hidden, (), hidden)))
+    whole, left = sublayers(tiny_model), sublayers(small)
+    assert [(r.small, r.dense) for r in plan_repairs(tiny_model, small)] == [
+        (None, [whole[0]]),
+        (left[1], [whole[1]]),
+        (left[2], whole[2:4]),
+        (left[4], [whole[4]]),
+        (left[5], [whole[5]]),
+    ]
+    before = error(tiny_model, small, pictures(64, seed=9))
+    compensate(tiny_model, small, pictures(256), prepare)
+    assert error(tiny_model, small, pictures(64, seed=9)) < 0.5 * before
+
+
+def test_a_model_without_a_sublayer_is_cut_further(tiny_model: Any) -> None:
+    part = cut(tiny_model, Kept(((0, 1, 2), (), (0, 1)), (tuple(range(64)), tuple(range(64)), ())))
+    found = saliency(part, pictures(64), prepare, seed=0)
+    assert [len(r.order) for r in found.heads] == [3, 0, 2] and [len(r.order) for r in found.hidden] == [64, 64, 0]
+    assert found.heads[1].keep(0) == () and found.heads[1].lost(0) == 0
+    small = cut(part, Kept(tuple(r.keep(len(r.order) // 2) for r in found.heads), ((0, 1, 2), (3,), ())))
+    before = error(part, small, pictures(64, seed=9))
+    compensate(part, small, pictures(128), prepare)
+    assert error(part, small, pictures(64, seed=9)) < before

@@ -56,7 +56,6 @@ def fit_table(observations: Sequence[Observation], heads: Sequence[int], hidden:
         context = read_context(theta, observations, heads, hidden)
         chosen = list(observations)
     attention, mlp = theta[1 : 1 + len(heads)], theta[1 + len(heads) :]
-    attention, mlp = share_overhead(attention, mlp, heads, hidden)
     predicted = np.array([along(context, part_sum(theta, o, heads, hidden)) for o in observations])
     residuals = predicted / np.array([o.ms for o in observations]) - 1
     error = float(np.sqrt(np.mean(residuals**2)))
@@ -113,23 +112,10 @@ def row(structure: Structure, heads: Sequence[int], hidden: Sequence[int]) -> Ar
 
 
 def shares(grid: Sequence[int], width: int) -> Array:
-    """Weights of the grid's points in linear interpolation at `width`; sums to 1."""
+    """Weights of the grid's points in linear interpolation at `width`; sums to 1, or to 0 for what is not there."""
+    if not width:
+        return np.zeros(len(grid))
     return np.array([np.interp(width, grid, np.eye(len(grid))[i]) for i in range(len(grid))])
-
-
-def share_overhead(attention: Array, mlp: Array, heads: Sequence[int], hidden: Sequence[int]) -> tuple[Array, Array]:
-    """Every block has both sub-layers, so only their sum is seen: what does not depend on width is halved."""
-    over_attention, over_mlp = intercept(heads, attention), intercept(hidden, mlp)
-    shift = (over_mlp - over_attention) / 2
-    shift = min(max(shift, -float(attention.min())), float(mlp.min()))
-    return attention + shift, mlp - shift
-
-
-def intercept(widths: Sequence[int], ms: Array) -> float:
-    """Milliseconds at width zero, by a straight line through the points."""
-    if len(widths) < 2:
-        return 0.0
-    return float(np.polyfit(np.asarray(widths, dtype=float), ms, 1)[1])
 
 
 def rising(ms: Array) -> Array:

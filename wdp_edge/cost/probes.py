@@ -30,9 +30,10 @@ class Probes:
 def plan_probes(dense: Structure, options: TableRecipe, hidden_multiple: int) -> Probes:
     """Real models, not loose layers, so that every probe meets the exporter as the shipped model will.
 
-    One chain per head count (at a middle MLP width) and one per MLP width (at a middle head count), a single block for
-    the part outside the blocks, and whole models of several sizes: what a block costs depends on whether all weights
-    together outgrow the caches, and on how wide the model's other blocks are.
+    One chain per head count (at a middle MLP width) and one per MLP width (at a middle head count), one of attention
+    and one of MLPs alone, a single block for the part outside the blocks, and whole models of several sizes: what a
+    block costs depends on whether all weights together outgrow the caches, and on how wide the model's other blocks
+    are.
     """
     most_heads = max(b.heads for b in dense.blocks)
     most_hidden = max(b.hidden for b in dense.blocks)
@@ -40,6 +41,7 @@ def plan_probes(dense: Structure, options: TableRecipe, hidden_multiple: int) ->
     hidden = spaced(max(most_hidden // 8, 1), most_hidden, options.points, hidden_multiple)
     middle = (heads[len(heads) // 2], hidden[len(hidden) // 2])
     widths = [(h, middle[1]) for h in heads] + [(middle[0], n) for n in hidden if n != middle[1]]
+    widths += [(middle[0], 0), (0, middle[1])]
     depth = min(options.chain, dense.depth)
     chains = [uniform(dense, h, n, depth) for h, n in widths]
     if depth > 1:

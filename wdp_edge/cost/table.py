@@ -63,12 +63,12 @@ class LatencyTable:
             )
 
     def attention_ms(self, heads: float) -> float:
-        """One block's attention with this many heads."""
-        return interpolate(self.attention, heads)
+        """One block's attention with this many heads; none of them: there is no attention."""
+        return interpolate(self.attention, heads) if heads else 0.0
 
     def mlp_ms(self, hidden: float) -> float:
-        """One block's MLP with this many hidden units."""
-        return interpolate(self.mlp, hidden)
+        """One block's MLP with this many hidden units; none of them: there is no MLP."""
+        return interpolate(self.mlp, hidden) if hidden else 0.0
 
     def predict(self, structure: Structure) -> float:
         """The latency of a model of this structure in ms."""

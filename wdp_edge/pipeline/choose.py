@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from wdp_edge.pipeline.streams import train_stream
 from wdp_edge.pipeline.timing import against_dense, export_model, used_share
 from wdp_edge.run import Run
 from wdp_edge.select.candidates import (
+    Allowed,
     Ranking,
     blended_ranking,
     learned_ranking,
@@ -58,7 +59,7 @@ def check_reachable(context: Context, table: LatencyTable) -> float:
     """The budget in ms by the table. Raises InputError, saying what can be reached, when it is out of reach."""
     budget_ms = context.budget.resolve(table.dense_ms)
     depths = depths_of(context)
-    least = smallest(context.structure, min(depths), context.tools.target.hidden_multiple)
+    least = smallest(context.structure, min(depths), allowed(context, context.recipe.prune.select.drop_sublayers))
     reach = table.predict(least)
     if budget_ms < reach:
         raise InputError(
@@ -67,6 +68,11 @@ def check_reachable(context: Context, table: LatencyTable) -> float:
             "Give a larger --latency-budget, a smaller model, or a faster precision.",
         )
     return budget_ms
+
+
+def allowed(context: Context, drop: bool) -> Allowed:
+    """Widths that the target takes."""
+    return Allowed(context.tools.target.hidden_multiple, drop)
 
 
 def depths_of(context: Context) -> list[int]:
@@ -107,25 +113,34 @@ def positions(removal: Removal) -> list[float]:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """A way to a structure. drop: sub-layers may be gone."""
+
+    ranking: Ranking
+    depth: int
+    uniform: bool = False
+    drop: bool = False
+
+    @property
+    def name(self) -> str:
+        name = "uniform" if self.uniform else self.ranking.name
+        return f"{name}, sub-layers dropped" if self.drop else name
+
+
+@dataclass(frozen=True)
 class Trial:
     """A candidate with its compensated model's closeness to the dense one on held-back images."""
 
-    ranking: Ranking
-    uniform: bool
-    depth: int
+    plan: Plan
     kept: Kept
     predicted_ms: float
     agreement: float
     divergence: float
 
-    @property
-    def name(self) -> str:
-        return "uniform" if self.uniform else self.ranking.name
-
     def record(self, chosen: bool) -> Candidate:
         return Candidate(
-            name=self.name,
-            exit=self.depth,
+            name=self.plan.name,
+            exit=self.plan.depth,
             heads=[len(h) for h in self.kept.heads],
             hidden=[len(n) for n in self.kept.hidden],
             predicted_ms=self.predicted_ms,
@@ -140,32 +155,39 @@ class Selection:
 
     def __init__(self, context: Context, run: Run, rankings: list[Ranking]) -> None:
         self.context, self.run, self.rankings = context, run, rankings
-        self.multiple = context.tools.target.hidden_multiple
 
-    def keep(self, ranking: Ranking, uniform: bool, depth: int, table: LatencyTable, limit: float) -> Kept | None:
-        solver = solve_uniform if uniform else solve
-        return solver(ranking, self.context.structure, depth, table, limit, self.multiple)
+    def keep(self, plan: Plan, table: LatencyTable, limit_ms: float) -> Kept | None:
+        solver = solve_uniform if plan.uniform else solve
+        widths = allowed(self.context, plan.drop)
+        return solver(plan.ranking, self.context.structure, plan.depth, table, limit_ms, widths)
 
     def try_candidates(self, table: LatencyTable, limit_ms: float) -> list[Trial]:
-        """All rankings at full depth, the best of them tilted, then the best of these at every earlier exit."""
+        """All rankings at full depth, the best of them tilted, that without some sub-layers, and at earlier exits."""
         depths = depths_of(self.context)
-        plans = [(r, False, depths[0]) for r in self.rankings] + [(self.rankings[0], True, depths[0])]
-        tilt = self.context.recipe.prune.select.tilt
-        tilts = [tilt / 2, tilt] if tilt else []
-        with progress.task("compare candidates", len(plans) + len(tilts) + len(depths) - 1) as advance:
-            trials = []
+        select = self.context.recipe.prune.select
+        plans = [Plan(r, depths[0]) for r in self.rankings] + [Plan(self.rankings[0], depths[0], uniform=True)]
+        tilts = [select.tilt / 2, select.tilt] if select.tilt else []
+        trials: list[Trial] = []
+        count = len(plans) + len(tilts) + select.drop_sublayers + len(depths) - 1
+        with progress.task("compare candidates", count) as advance:
+
+            def attempt(plan: Plan) -> None:
+                kept = self.keep(plan, table, limit_ms)
+                if kept is not None and all(kept != t.kept for t in trials):
+                    trials.append(self.judge(plan, kept, table))
+                advance(1)
+
             for plan in plans:
-                trials += self.judge(*plan, table, limit_ms)
-                advance(1)
-            start = min(trials, key=lambda t: t.divergence).ranking if trials else self.rankings[0]
+                attempt(plan)
+            start = best_plan(trials, plans[0]).ranking
             for by in tilts:
-                trials += self.judge(tilted_ranking(start, by), False, depths[0], table, limit_ms)
-                advance(1)
+                attempt(Plan(tilted_ranking(start, by), depths[0]))
+            if select.drop_sublayers:
+                attempt(replace(best_plan(trials, plans[0]), uniform=False, drop=True))
             for depth in depths[1:]:
-                best = min(trials, key=lambda t: t.divergence) if trials else None
-                ranking, uniform = (best.ranking, best.uniform) if best else (self.rankings[0], False)
-                trials += self.judge(ranking, uniform, depth, table, limit_ms)
-                advance(1)
+                attempt(replace(best_plan(trials, plans[0]), depth=depth))
+            for depth in depths[1:]:
+                attempt(replace(best_plan(trials, plans[0]), depth=depth))
         if not trials:
             raise InputError(
                 f"No structure fits into {limit_ms:.3g} ms by the latency table.",
@@ -173,29 +195,22 @@ class Selection:
             )
         return trials
 
-    def judge(self, ranking: Ranking, uniform: bool, depth: int, table: LatencyTable, limit_ms: float) -> list[Trial]:
-        """The candidate as a list of one, or an empty one when nothing fits."""
+    def judge(self, plan: Plan, kept: Kept, table: LatencyTable) -> Trial:
+        """The candidate, compensated."""
         context = self.context
-        kept = self.keep(ranking, uniform, depth, table, limit_ms)
-        if kept is None:
-            return []
         small = cut(context.dense, kept)
         images = context.calibration[: context.recipe.prune.select.calibration_images]
-        name = "uniform" if uniform else ranking.name
-        compensate(context.dense, small, images, context.prepare, self.run.path / "scratch", f"{name}, exit {depth}")
+        title = f"{plan.name}, exit {plan.depth}"
+        compensate(context.dense, small, images, context.prepare, self.run.path / "scratch", title)
         logits = context.quick_logits(small, context.holdout[0])
         teacher = context.holdout_teacher
-        return [
-            Trial(
-                ranking=ranking,
-                uniform=uniform,
-                depth=depth,
-                kept=kept,
-                predicted_ms=table.predict(kept.structure(context.structure)),
-                agreement=float((logits.argmax(1) == teacher.argmax(1)).float().mean()),
-                divergence=float(distillation(logits, teacher, 1.0)),
-            )
-        ]
+        return Trial(
+            plan=plan,
+            kept=kept,
+            predicted_ms=table.predict(kept.structure(context.structure)),
+            agreement=float((logits.argmax(1) == teacher.argmax(1)).float().mean()),
+            divergence=float(distillation(logits, teacher, 1.0)),
+        )
 
     def close_loop(self, best: Trial, table: LatencyTable, dense: Path) -> tuple[Kept, float, list[Round]]:
         """Times the best structure, corrects the table by what is seen, and solves again until it fits.
@@ -220,11 +235,16 @@ class Selection:
             if options.floor <= used <= 0.5 * (1 + options.margin):
                 break
             table = table.corrected(correction)
-            again = self.keep(best.ranking, best.uniform, best.depth, table, limit)
+            again = self.keep(best.plan, table, limit)
             if again is None or again == kept:
                 break
             kept = again
         return kept, table.predict(kept.structure(context.structure)), rounds
+
+
+def best_plan(trials: list[Trial], otherwise: Plan) -> Plan:
+    """The plan of the trial nearest to the dense model."""
+    return min(trials, key=lambda t: t.divergence).plan if trials else otherwise
 
 
 def select_stage(

@@ -21,6 +21,7 @@ from wdp_edge.models import vit
 from wdp_edge.models.files import load, read_spec, save
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.parity import accuracy, compare
+from wdp_edge.pipeline.choose import allowed
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.proof import spread
 from wdp_edge.pipeline.sidecar import write_sidecar
@@ -121,7 +122,7 @@ def tighten(context: Context, run: Run, table: LatencyTable, folder: Path, used:
     images = context.calibration[:512]
     scratch = run.path / "scratch"
     ranking = saliency_ranking(saliency(model, images, context.prepare, context.recipe.prune.seed, scratch))
-    kept = solve(ranking, structure, structure.depth, table, limit, context.tools.target.hidden_multiple)
+    kept = solve(ranking, structure, structure.depth, table, limit, allowed(context, drop=False))
     if kept is None:
         return folder
     progress.say(f"the file takes {used:.1%} of the budget: cutting a little more")

@@ -27,6 +27,23 @@ class Ranking:
     hidden: tuple[Removal, ...]
 
 
+@dataclass(frozen=True)
+class Allowed:
+    """Widths that may be chosen. multiple: of hidden units; drop: no heads or no hidden units at all, too."""
+
+    multiple: int
+    drop: bool = False
+
+    def heads(self, units: int) -> list[int]:
+        """Ascending; a sub-layer that is gone stays so."""
+        return list(range(0 if self.drop or not units else 1, units + 1))
+
+    def hidden(self, units: int) -> list[int]:
+        """Ascending; a sub-layer that is gone stays so."""
+        options = width_options(units, self.multiple)
+        return [0, *options] if self.drop and units else options
+
+
 def width_options(units: int, multiple: int) -> list[int]:
     """Widths worth choosing from, ascending: multiples of the target's alignment, and the full width."""
     step = multiple
@@ -106,7 +123,7 @@ def _scaled(removal: Removal, scale: float) -> Removal:
 
 
 def solve(
-    ranking: Ranking, dense: Structure, depth: int, table: LatencyTable, limit_ms: float, multiple: int
+    ranking: Ranking, dense: Structure, depth: int, table: LatencyTable, limit_ms: float, allowed: Allowed
 ) -> Kept | None:
     """The best units to keep with the exit after `depth` blocks; None when nothing fits.
 
@@ -114,10 +131,8 @@ def solve(
     """
     near, choices = table.around(limit_ms), []
     for block, heads, hidden in zip(dense.blocks[:depth], ranking.heads, ranking.hidden, strict=False):
-        widths = range(1, block.heads + 1)
-        choices.append([Option(w, near.attention_ms(w), heads.lost(w)) for w in widths])
-        widths_hidden = width_options(block.hidden, multiple)
-        choices.append([Option(w, near.mlp_ms(w), hidden.lost(w)) for w in widths_hidden])
+        choices.append([Option(w, near.attention_ms(w), heads.lost(w)) for w in allowed.heads(block.heads)])
+        choices.append([Option(w, near.mlp_ms(w), hidden.lost(w)) for w in allowed.hidden(block.hidden)])
     widths_chosen = choose(choices, limit_ms - near.fixed_ms)
     if widths_chosen is None:
         return None
@@ -131,13 +146,13 @@ def narrower(units: int, wanted: float, multiple: int) -> int:
 
 
 def solve_uniform(
-    ranking: Ranking, dense: Structure, depth: int, table: LatencyTable, limit_ms: float, multiple: int
+    ranking: Ranking, dense: Structure, depth: int, table: LatencyTable, limit_ms: float, allowed: Allowed
 ) -> Kept | None:
-    """The same share of heads and hidden units in every block, the largest that fits."""
+    """The same share of heads and hidden units in every block, the largest that fits; no sub-layer is dropped."""
     best = None
     for percent in range(1, 101):
         heads = [max(1, round(percent * b.heads / 100)) for b in dense.blocks[:depth]]
-        hidden = [narrower(b.hidden, percent * b.hidden / 100, multiple) for b in dense.blocks[:depth]]
+        hidden = [narrower(b.hidden, percent * b.hidden / 100, allowed.multiple) for b in dense.blocks[:depth]]
         if table.predict(dense.with_widths(heads, hidden)) <= limit_ms:
             best = keep_best(ranking, heads, hidden)
     return best
@@ -151,7 +166,7 @@ def keep_best(ranking: Ranking, heads: Sequence[int], hidden: Sequence[int]) -> 
     )
 
 
-def smallest(dense: Structure, depth: int, multiple: int) -> Structure:
-    """What selection can shrink to at most: one head and the narrowest MLP in every block up to the exit."""
+def smallest(dense: Structure, depth: int, allowed: Allowed) -> Structure:
+    """What selection can shrink to at most: the narrowest sub-layers in every block up to the exit."""
     blocks = dense.blocks[:depth]
-    return dense.with_widths([1] * depth, [width_options(b.hidden, multiple)[0] for b in blocks])
+    return dense.with_widths([allowed.heads(b.heads)[0] for b in blocks], [allowed.hidden(b.hidden)[0] for b in blocks])
