@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wdp_edge.device import Latency
 from wdp_edge.results import Parity
@@ -42,7 +42,10 @@ class Learned:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A structure that was tried: compensated, then judged on held-back training images (never validation ones)."""
+    """A structure that was tried: compensated, then judged on held-back training images (never validation ones).
+
+    head_dims: channels of each block's heads; empty where they are as in the dense model.
+    """
 
     name: str
     exit: int
@@ -52,6 +55,7 @@ class Candidate:
     agreement: float
     divergence: float
     chosen: bool
+    head_dims: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,11 @@ class Round:
 
 @dataclass(frozen=True)
 class Selected:
-    """Stage `select`: the units that stay."""
+    """Stage `select`: the units that stay.
+
+    head_dims: per block, how many of the first channels of its heads (0 for no attention), for a model in principal
+    axes; empty where all stay.
+    """
 
     kept_heads: list[list[int]]
     kept_hidden: list[list[int]]
@@ -75,6 +83,7 @@ class Selected:
     candidates: list[Candidate]
     rounds: list[Round]
     seconds: float
+    head_dims: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wdp_edge.cost.fit import Fit, Observation, fit_table, read_context, rising
+from wdp_edge.cost.fit import Fit, Grid, Observation, fit_table, read_context, rising
 from wdp_edge.cost.probes import Probes, plan_probes, spaced
 from wdp_edge.cost.table import LatencyTable, TableKey
 from wdp_edge.device import Kind
@@ -21,9 +21,14 @@ DENSE = Structure(384, (BlockWidths(6, 64, 1536),) * 12)
 OPTIONS = TableRecipe()
 
 
+def grid_of(probes: Probes) -> Grid:
+    return Grid(probes.heads, probes.hidden, probes.head_dim)
+
+
 def parts(structure: Structure) -> float:
     """A made-up device: overhead per sub-layer, a kink in the heads, a saturating MLP, and a fixed part."""
-    attention = [0.03 + 0.011 * b.heads + 0.004 * max(0, b.heads - 4) for b in structure.blocks if b.heads]
+    widths = [(b.heads, b.heads * b.head_dim / 64) for b in structure.blocks if b.heads]
+    attention = [0.03 + 0.009 * full + 0.004 * max(0, full - 4) + 0.002 * heads for heads, full in widths]
     mlp = [0.01 + 0.1 * (b.hidden / 1536) ** 0.9 for b in structure.blocks if b.hidden]
     return 0.08 + sum(attention) + sum(mlp)
 
@@ -35,7 +40,7 @@ def latency(structure: Structure, penalty: float) -> float:
 
 
 def observations(penalty: float, noise: float = 0.0) -> list[Observation]:
-    probes, rng = plan_probes(DENSE, OPTIONS, 16), np.random.default_rng(0)
+    probes, rng = plan_probes(DENSE, OPTIONS, 16, narrow=True), np.random.default_rng(0)
     seen = [Observation(s, latency(s, penalty), True) for s in (DENSE, *probes.sizes)]
     seen += [Observation(s, latency(s, penalty), False) for s in probes.chains]
     return [Observation(o.structure, o.ms * (1 + noise * rng.standard_normal()), o.size) for o in seen]
@@ -43,20 +48,27 @@ def observations(penalty: float, noise: float = 0.0) -> list[Observation]:
 
 @cache
 def table(penalty: float, noise: float) -> LatencyTable:
-    probes = plan_probes(DENSE, OPTIONS, 16)
-    return table_of(fit_table(observations(penalty, noise), probes.heads, probes.hidden), probes)
+    probes = plan_probes(DENSE, OPTIONS, 16, narrow=True)
+    return table_of(fit_table(observations(penalty, noise), grid_of(probes)), probes)
 
 
 def table_of(fit: Fit, probes: Probes) -> LatencyTable:
     attention = tuple(zip(map(float, probes.heads), map(float, fit.attention), strict=True))
     mlp = tuple(zip(map(float, probes.hidden), map(float, fit.mlp), strict=True))
     key = TableKey("executorch", "fp32", "local", 1, 384, 64, 17, {})
-    return LatencyTable(attention, mlp, fit.fixed, 1.0, Kind.MEASURED, key, fit.context)
+    return LatencyTable(attention, mlp, fit.fixed, 1.0, Kind.MEASURED, key, fit.context, fit.head)
 
 
 some_structures = st.lists(
-    st.tuples(st.integers(0, 6), st.just(0) | st.integers(12, 96).map(lambda n: 16 * n)), min_size=8, max_size=12
-).map(lambda widths: DENSE.with_widths([h for h, _ in widths], [n for _, n in widths]))
+    st.builds(
+        BlockWidths,
+        st.integers(0, 6),
+        st.sampled_from([64, 48, 32]),
+        st.just(0) | st.integers(12, 96).map(lambda n: 16 * n),
+    ),
+    min_size=8,
+    max_size=12,
+).map(lambda blocks: Structure(384, tuple(blocks)))
 
 
 @settings(max_examples=25, deadline=None)
@@ -72,14 +84,14 @@ def test_one_percent_noise_stays_within_five(structure: Structure) -> None:
 
 
 def test_nothing_is_negative_and_wider_never_cheaper() -> None:
-    probes = plan_probes(DENSE, OPTIONS, 16)
-    fit = fit_table(observations(1.2, noise=0.05), probes.heads, probes.hidden)
+    probes = plan_probes(DENSE, OPTIONS, 16, narrow=True)
+    fit = fit_table(observations(1.2, noise=0.05), grid_of(probes))
     assert fit.fixed >= 0 and (fit.attention >= 0).all() and (fit.mlp >= 0).all()
     assert (np.diff(fit.attention) >= 0).all() and (np.diff(fit.mlp) >= 0).all()
 
 
 def test_probes_cover_the_widths() -> None:
-    probes = plan_probes(DENSE, OPTIONS, 16)
+    probes = plan_probes(DENSE, OPTIONS, 16, narrow=True)
     assert probes.heads == (1, 2, 3, 4, 5, 6)
     assert probes.hidden[0] == 192 and probes.hidden[-1] == 1536 and len(probes.hidden) == OPTIONS.points
     assert {b.heads for s in probes.chains for b in s.blocks} == {0, *probes.heads}
@@ -130,7 +142,7 @@ def test_the_context_rises(times: list[float], chains: int) -> None:
     """Whatever was measured, also what makes no sense."""
     sizes = [DENSE.with_widths([6] * (1 + i % 12), [1536] * (1 + i % 12)) for i in range(len(times))]
     seen = [Observation(s, ms, i >= chains) for i, (s, ms) in enumerate(zip(sizes, times, strict=True))]
-    theta = np.array([0.1, 0.2, 0.1])
-    line = read_context(theta, seen, [6], [1536])
+    theta = np.array([0.1, 0.01, 0.2, 0.1])
+    line = read_context(theta, seen, Grid([6], [1536], 64))
     assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(line))
     assert line == () or line[0][0] > 0

@@ -133,3 +133,16 @@ def test_damaged_tables_are_named(damage: dict[str, object]) -> None:
         LatencyTable.from_json({**a_table().to_json(), **damage})
     with pytest.raises(InputError):
         LatencyTable.from_json({k: v for k, v in a_table().to_json().items() if k not in damage})
+
+
+def test_narrow_heads_cost_their_channels_and_a_share_of_their_own() -> None:
+    table = LatencyTable(((1.0, 0.2), (4.0, 0.8)), ((8.0, 0.1),), 0.5, 9.0, Kind.MEASURED, KEY, head_ms=0.03)
+    assert table.attention_ms(4, 8) == pytest.approx(0.8)
+    assert table.attention_ms(4, 4) == pytest.approx(0.4 + 2 * 0.03)
+    assert table.attention_ms(0, 0) == 0
+    assert table.corrected(2.0).attention_ms(4, 4) == pytest.approx(2 * table.attention_ms(4, 4))
+    again = LatencyTable.from_json(table.to_json())
+    assert again == table
+    old = table.to_json()
+    del old["head_ms"]
+    assert LatencyTable.from_json(old).head_ms == 0

@@ -209,6 +209,22 @@ def test_sublayers_are_dropped_where_nothing_else_fits(folder: Path, monkeypatch
     assert "<svg" in report(result.run).path.read_text()
 
 
+def test_heads_get_fewer_channels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one head per block, and none dropped, there is no other way to a smaller attention."""
+    monkeypatch.setattr(context_module, "get_device", lambda name: FakeClock())
+    recipe = recipe_of(folder, "70%", images=0)
+    model = replace(recipe.model, args={**recipe.model.args, "num_heads": 1})
+    select = replace(recipe.prune.select, drop_sublayers=False)
+    options = replace(recipe.prune, select=select, out=str(folder / "narrow"))
+    result = prune(replace(recipe, model=model, prune=options))
+    selected = read_as(result.run / "stages" / "select.json", Selected)
+    assert selected.head_dims and min(selected.head_dims) in (16, 24)
+    small = structure_of(wdp_edge.load(result.run / "model"))
+    assert [b.head_dim for b in small.blocks] == selected.head_dims
+    for parity in read_as(result.run / "stages" / "verify.json", Verified).parity:
+        assert parity.max_error < 1e-4
+
+
 def test_without_training_no_labels_are_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context_module, "get_device", lambda *name: FakeClock())
     recipe = recipe_of(folder, "60%", images=0)

@@ -10,7 +10,9 @@ import pytest
 from report_run import DENSE, HEADS, HIDDEN, build_run
 
 from wdp_edge.errors import InputError
+from wdp_edge.report.page import kept_words
 from wdp_edge.report.picture import main, write_picture
+from wdp_edge.report.pictures import describe_widths
 from wdp_edge.report.plots import has_learning, plot_learning, plot_rounds, plot_widths
 from wdp_edge.report.record import Widths
 from wdp_edge.report.style import GRID, KEPT, TRACK, VARIABLES, inline_svg
@@ -94,3 +96,10 @@ def test_a_picture_that_cannot_be_made_is_refused(tmp_path: Path, capsys: pytest
     assert "finished run" in capsys.readouterr().err
     assert not (tmp_path / "w.png").exists()
     assert main([]) == 2
+
+
+def test_narrow_heads_are_told() -> None:
+    widths = Widths(DENSE, HEADS, HIDDEN, head_dims=[16, 0, *[48] * (len(HEADS) - 2)])
+    assert "Heads have 16 to 48 of 64 channels." in kept_words(widths)
+    assert "channels" not in kept_words(Widths(DENSE, HEADS, HIDDEN))
+    assert "Channels of each head: 16, 0, 48" in describe_widths(widths)

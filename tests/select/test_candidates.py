@@ -9,16 +9,19 @@ from hypothesis import strategies as st
 
 from wdp_edge.cost.table import LatencyTable, TableKey
 from wdp_edge.device import Kind
+from wdp_edge.models.surgery import Kept
 from wdp_edge.select.candidates import (
     Allowed,
     learned_ranking,
     saliency_ranking,
     smallest,
     solve,
+    solve_narrow,
     solve_uniform,
     tilted_ranking,
     width_options,
 )
+from wdp_edge.shrink.axes import NarrowHeads
 from wdp_edge.shrink.saliency import Removal, Saliency
 from wdp_edge.stages import Learned
 from wdp_edge.structure import BlockWidths, Structure
@@ -108,6 +111,28 @@ def test_a_tilt_keeps_more_of_later_blocks(tilt: float) -> None:
     assert early[1] < early[0] and late[1] > late[0]
     assert tilted.hidden[-1].cost[-1] / tilted.hidden[0].cost[-1] == pytest.approx(DEPTH * math.exp(tilt))
     assert [r.order for r in tilted.hidden] == [r.order for r in plain.hidden], "only what widths are worth changes"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.6, 12.0), st.integers(2, DEPTH), st.builds(Allowed, st.just(8), st.booleans()))
+def test_narrow_heads_fit_and_are_never_worse(limit: float, depth: int, allowed: Allowed) -> None:
+    table, ranking = replace(TABLE, head_ms=0.02), saliency_ranking(made_up())
+    narrow = [[NarrowHeads(8, 0.01 * (i + 1), ranking.heads[i])] for i in range(DEPTH)]
+    found = solve_narrow(ranking, narrow, DENSE, depth, table, limit, allowed)
+    wide = solve(ranking, DENSE, depth, table, limit, allowed)
+    if found is None:
+        assert wide is None
+        return
+    structure = found.structure(DENSE)
+    assert table.predict(structure) <= limit + 1e-6
+    assert all(b.head_dim in (8, 16) if b.heads else b.head_dim == 0 for b in structure.blocks)
+
+    def loss(kept: Kept) -> float:
+        blocks = enumerate(kept.structure(DENSE).blocks)
+        heads = [(narrow[i][0] if b.head_dim == 8 else ranking.heads[i]).lost(b.heads) for i, b in blocks]
+        return sum(heads) + sum(r.lost(len(n)) for r, n in zip(ranking.hidden, kept.hidden, strict=False))
+
+    assert wide is None or loss(found) <= loss(wide) + 1e-3
 
 
 def test_learned_widths_come_back_under_their_own_budget() -> None:

@@ -28,8 +28,17 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Widths at which attention and MLP are known, rising, and the channels of the heads there."""
+
+    heads: Sequence[int]
+    hidden: Sequence[int]
+    head_dim: int
+
+
+@dataclass(frozen=True)
 class Fit:
-    """fixed: outside the blocks; attention, mlp: ms of one block at the grid's widths.
+    """fixed: outside the blocks; attention, mlp: ms of one block at the grid's widths; head: of one without channels.
 
     context: (sum of the parts, ms of the whole model), rising. error: root mean square of the relative residuals.
     """
@@ -39,49 +48,48 @@ class Fit:
     mlp: Array
     context: Points
     error: float
+    head: float = 0.0
 
 
-def fit_table(observations: Sequence[Observation], heads: Sequence[int], hidden: Sequence[int]) -> Fit:
+def fit_table(observations: Sequence[Observation], grid: Grid) -> Fit:
     """Splits measured latencies into a fixed part, the cost of attention and MLP by width, and the context.
 
-    Model: ms = context(fixed + Σ over blocks (attention(heads) + mlp(hidden))), all three piecewise linear. The
-    context leaves the chains' sizes alone (which fixes the scale of the parts) and bends at a few sizes from there
-    on. Given the context the rest is linear least squares on relative residuals, given the rest so is the context;
-    a few rounds of both.
+    Model: ms = context(fixed + Σ over blocks (attention(heads) + mlp(hidden))), all three piecewise linear; heads of
+    fewer channels count by their channels, and each has a cost besides. The context leaves the chains' sizes alone
+    (which fixes the scale of the parts) and bends at a few sizes from there on. Given the context the rest is linear
+    least squares on relative residuals, given the rest so is the context; a few rounds of both.
     """
     context: Points = ()
     chosen = [o for o in observations if not o.size] or list(observations)
     for _ in range(_ROUNDS):
-        theta = solve(chosen, context, heads, hidden)
-        context = read_context(theta, observations, heads, hidden)
+        theta = solve(chosen, context, grid)
+        context = read_context(theta, observations, grid)
         chosen = list(observations)
-    attention, mlp = theta[1 : 1 + len(heads)], theta[1 + len(heads) :]
-    predicted = np.array([along(context, part_sum(theta, o, heads, hidden)) for o in observations])
+    attention, mlp = theta[2 : 2 + len(grid.heads)], theta[2 + len(grid.heads) :]
+    predicted = np.array([along(context, part_sum(theta, o, grid)) for o in observations])
     residuals = predicted / np.array([o.ms for o in observations]) - 1
     error = float(np.sqrt(np.mean(residuals**2)))
-    return Fit(float(theta[0]), rising(attention), rising(mlp), context, error)
+    return Fit(float(theta[0]), rising(attention), rising(mlp), context, error, float(theta[1]))
 
 
-def solve(observations: Sequence[Observation], context: Points, heads: Sequence[int], hidden: Sequence[int]) -> Array:
-    """The unknowns [fixed, attention…, mlp…], none below zero, for a given context."""
+def solve(observations: Sequence[Observation], context: Points, grid: Grid) -> Array:
+    """The unknowns [fixed, head, attention…, mlp…], none below zero, for a given context."""
     from scipy.optimize import nnls
 
     inverse = tuple((y, x) for x, y in context)
     times = np.array([along(inverse, o.ms) for o in observations])
-    rows = np.array([row(o.structure, heads, hidden) for o in observations])
+    rows = np.array([row(o.structure, grid) for o in observations])
     return np.asarray(nnls(rows / times[:, None], np.ones(len(times)))[0])
 
 
-def read_context(
-    theta: Array, observations: Sequence[Observation], heads: Sequence[int], hidden: Sequence[int]
-) -> Points:
+def read_context(theta: Array, observations: Sequence[Observation], grid: Grid) -> Points:
     """The rising line from sums to latencies that fits the whole models best; none of it below the chains' sums.
 
     Linear in the rises between the knots, which are kept positive.
     """
     from scipy.optimize import nnls
 
-    sums = [part_sum(theta, o, heads, hidden) for o in observations]
+    sums = [part_sum(theta, o, grid) for o in observations]
     usual = max((x for x, o in zip(sums, observations, strict=True) if not o.size), default=0.0)
     whole = [(x, o.ms) for x, o in zip(sums, observations, strict=True) if o.size and x > usual]
     if not whole:
@@ -100,18 +108,20 @@ def read_context(
     return tuple(line if usual else line[1:])
 
 
-def part_sum(theta: Array, observation: Observation, heads: Sequence[int], hidden: Sequence[int]) -> float:
-    return float(row(observation.structure, heads, hidden) @ theta)
+def part_sum(theta: Array, observation: Observation, grid: Grid) -> float:
+    return float(row(observation.structure, grid) @ theta)
 
 
-def row(structure: Structure, heads: Sequence[int], hidden: Sequence[int]) -> Array:
+def row(structure: Structure, grid: Grid) -> Array:
     """How often each unknown enters a model's latency."""
-    attention = sum(shares(heads, b.heads) for b in structure.blocks)
-    mlp = sum(shares(hidden, b.hidden) for b in structure.blocks)
-    return np.concatenate([[1.0], attention, mlp])
+    full = [b.heads * b.head_dim / grid.head_dim for b in structure.blocks]
+    attention = sum(shares(grid.heads, width) for width in full)
+    mlp = sum(shares(grid.hidden, b.hidden) for b in structure.blocks)
+    bare = sum(b.heads - width for b, width in zip(structure.blocks, full, strict=True))
+    return np.concatenate([[1.0, bare], attention, mlp])
 
 
-def shares(grid: Sequence[int], width: int) -> Array:
+def shares(grid: Sequence[int], width: float) -> Array:
     """Weights of the grid's points in linear interpolation at `width`; sums to 1, or to 0 for what is not there."""
     if not width:
         return np.zeros(len(grid))

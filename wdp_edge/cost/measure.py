@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from wdp_edge import progress
-from wdp_edge.cost.fit import Observation, fit_table
-from wdp_edge.cost.probes import plan_probes
+from wdp_edge.cost.fit import Grid, Observation, fit_table
+from wdp_edge.cost.probes import Probes, plan_probes
 from wdp_edge.cost.table import TABLE_VERSION, LatencyTable, TableKey
 from wdp_edge.device import Device, DeviceInfo, Kind, TimingPlan, ratio
 from wdp_edge.devices.local import usable_cores
@@ -22,14 +22,14 @@ from wdp_edge.devices.process import WorkerProcess
 from wdp_edge.errors import InputError
 from wdp_edge.files import read_json, write_json
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.models.vit import tokens_of
+from wdp_edge.models.vit import geometry_of, tokens_of
 from wdp_edge.recipe import TableRecipe
 from wdp_edge.structure import Structure
 from wdp_edge.target import Precision, Target
 
 EXPORT_WORKER = "wdp_edge.cost.export_worker"
 # Raised whenever probes or fit change, so that cached tables made the old way are not used.
-METHOD_VERSION = 4
+METHOD_VERSION = 5
 _USUAL_SHARE = 0.5
 # A large model on a busy machine exports for many minutes without a word.
 _EXPORT_SECONDS = 3600.0
@@ -52,6 +52,11 @@ class Setting:
     def timing(self) -> TimingPlan:
         """The plan with the table's own rounds and runs."""
         return replace(self.plan, rounds=self.options.rounds, runs=self.options.runs)
+
+    def probes(self) -> Probes:
+        """The models to time."""
+        narrow = not geometry_of(create(self.spec)).qk_norm
+        return plan_probes(self.structure, self.options, self.target.hidden_multiple, narrow)
 
 
 def cache_folder() -> Path:
@@ -108,7 +113,7 @@ def read_cached(path: Path) -> LatencyTable | None:
 
 def observe(setting: Setting, folder: Path, dense_artifact: Path | None) -> tuple[list[Observation], Kind]:
     """Exports and times all probes. The dense model is the first and the reference of every round."""
-    probes = plan_probes(setting.structure, setting.options, setting.target.hidden_multiple)
+    probes = setting.probes()
     sizes = [setting.structure, *probes.sizes]
     structures = [*sizes, *probes.chains]
     paths = [folder / f"{i}{setting.target.suffix}" for i in range(len(structures))]
@@ -126,13 +131,14 @@ def observe(setting: Setting, folder: Path, dense_artifact: Path | None) -> tupl
 
 def make_table(setting: Setting, info: DeviceInfo, observations: Sequence[Observation], kind: Kind) -> LatencyTable:
     """The table that explains the observations; the first one is the dense model."""
-    probes = plan_probes(setting.structure, setting.options, setting.target.hidden_multiple)
-    fit = fit_table(observations, probes.heads, probes.hidden)
+    probes = setting.probes()
+    fit = fit_table(observations, Grid(probes.heads, probes.hidden, probes.head_dim))
     table = LatencyTable(
         attention=tuple(zip(map(float, probes.heads), map(float, fit.attention), strict=True)),
         mlp=tuple(zip(map(float, probes.hidden), map(float, fit.mlp), strict=True)),
         context=fit.context,
         fixed_ms=fit.fixed,
+        head_ms=fit.head,
         dense_ms=observations[0].ms,
         kind=kind,
         key=TableKey(
@@ -141,7 +147,7 @@ def make_table(setting: Setting, info: DeviceInfo, observations: Sequence[Observ
             device=info.key,
             threads=setting.plan.threads,
             embed_dim=setting.structure.embed_dim,
-            head_dim=setting.structure.blocks[0].head_dim,
+            head_dim=probes.head_dim,
             tokens=tokens_of(create(setting.spec)),
             versions=setting.target.versions(),
         ),

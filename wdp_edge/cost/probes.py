@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wdp_edge.recipe import TableRecipe
 from wdp_edge.structure import Structure
 
 _MOST_HEADS = 8
 _DEPTHS = (5 / 12, 2 / 3)
+_NARROW = (1 / 2, 1 / 4)
 _WIDTHS = (0.35, 0.45, 0.65, 0.8)
 # Selection gives every block its own widths; no pattern in it matters, only that it is not even.
 _UNEVEN = (0.6, 1.4, 1.0, 0.8, 1.2, 0.7, 1.3)
@@ -26,14 +27,19 @@ class Probes:
     chains: tuple[Structure, ...]
     sizes: tuple[Structure, ...]
 
+    @property
+    def head_dim(self) -> int:
+        """Channels of the heads in most probes."""
+        return max(b.head_dim for s in self.chains for b in s.blocks)
 
-def plan_probes(dense: Structure, options: TableRecipe, hidden_multiple: int) -> Probes:
+
+def plan_probes(dense: Structure, options: TableRecipe, hidden_multiple: int, narrow: bool = False) -> Probes:
     """Real models, not loose layers, so that every probe meets the exporter as the shipped model will.
 
     One chain per head count (at a middle MLP width) and one per MLP width (at a middle head count), one of attention
     and one of MLPs alone, a single block for the part outside the blocks, and whole models of several sizes: what a
     block costs depends on whether all weights together outgrow the caches, and on how wide the model's other blocks
-    are.
+    are. narrow: two more chains, of heads with half and with a quarter of their channels.
     """
     most_heads = max(b.heads for b in dense.blocks)
     most_hidden = max(b.hidden for b in dense.blocks)
@@ -44,6 +50,8 @@ def plan_probes(dense: Structure, options: TableRecipe, hidden_multiple: int) ->
     widths += [(middle[0], 0), (0, middle[1])]
     depth = min(options.chain, dense.depth)
     chains = [uniform(dense, h, n, depth) for h, n in widths]
+    if narrow:
+        chains += [narrowed(uniform(dense, most_heads, middle[1], depth), share) for share in _NARROW]
     if depth > 1:
         chains.append(uniform(dense, *middle, 1))
     depths = sorted({max(1, round(share * dense.depth)) for share in _DEPTHS} - {dense.depth})
@@ -57,6 +65,12 @@ def uniform(dense: Structure, heads: int, hidden: int, depth: int) -> Structure:
     """The first `depth` blocks, all with these widths, but none wider than it was."""
     kept = dense.blocks[:depth]
     return dense.with_widths([min(heads, b.heads) for b in kept], [min(hidden, b.hidden) for b in kept])
+
+
+def narrowed(structure: Structure, share: float) -> Structure:
+    """The same with this share of every head's channels."""
+    blocks = tuple(replace(b, head_dim=max(1, round(share * b.head_dim))) for b in structure.blocks)
+    return replace(structure, blocks=blocks)
 
 
 def uneven(dense: Structure, share: float, multiple: int) -> Structure:

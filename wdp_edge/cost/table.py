@@ -34,8 +34,9 @@ class TableKey:
 class LatencyTable:
     """Milliseconds for one image.
 
-    attention: (heads, ms) of one block's attention, rising in heads. mlp: (hidden units, ms) of one MLP.
-    fixed_ms: everything outside the blocks. dense_ms: the whole dense model, measured in the same run.
+    attention: (heads, ms) of one block's attention, rising in heads of full width. mlp: (hidden units, ms) of
+    one MLP. head_ms: what a head costs without its channels; heads of fewer channels cost this in full and the rest
+    by their channels. fixed_ms: everything outside the blocks. dense_ms: the dense model, measured in the same run.
     context: (sum of the parts, ms of the whole model), rising; empty when a model takes as long as its parts. A model
     whose weights outgrow the caches takes longer: twice as long for 86 MB of float32 as for 26 MB, per weight.
     """
@@ -47,6 +48,7 @@ class LatencyTable:
     kind: Kind
     key: TableKey
     context: Points = ()
+    head_ms: float = 0.0
 
     def __post_init__(self) -> None:
         for points in (self.attention, self.mlp):
@@ -62,9 +64,15 @@ class LatencyTable:
                 "Measure the table again.",
             )
 
-    def attention_ms(self, heads: float) -> float:
-        """One block's attention with this many heads; none of them: there is no attention."""
-        return interpolate(self.attention, heads) if heads else 0.0
+    def attention_ms(self, heads: float, head_dim: int | None = None) -> float:
+        """One block's attention with this many heads; none of them: there is no attention.
+
+        head_dim: channels of each; the dense model's when None.
+        """
+        if not heads:
+            return 0.0
+        full = heads if head_dim is None else heads * head_dim / self.key.head_dim
+        return interpolate(self.attention, full) + self.head_ms * (heads - full)
 
     def mlp_ms(self, hidden: float) -> float:
         """One block's MLP with this many hidden units; none of them: there is no MLP."""
@@ -76,7 +84,7 @@ class LatencyTable:
 
     def part_sum(self, structure: Structure) -> float:
         """The plain sum of the parts in ms, which is what solvers add up: see `around`."""
-        blocks = sum(self.attention_ms(b.heads) + self.mlp_ms(b.hidden) for b in structure.blocks)
+        blocks = sum(self.attention_ms(b.heads, b.head_dim) + self.mlp_ms(b.hidden) for b in structure.blocks)
         return self.fixed_ms + blocks
 
     def corrected(self, ratio: float) -> LatencyTable:
@@ -99,6 +107,7 @@ class LatencyTable:
             attention=tuple((w, ms * ratio) for w, ms in self.attention),
             mlp=tuple((w, ms * ratio) for w, ms in self.mlp),
             fixed_ms=self.fixed_ms * ratio,
+            head_ms=self.head_ms * ratio,
             context=tuple((x * ratio, y) for x, y in self.context),
         )
 
@@ -118,6 +127,7 @@ class LatencyTable:
             "fixed_ms": self.fixed_ms,
             "attention": [list(p) for p in self.attention],
             "mlp": [list(p) for p in self.mlp],
+            "head_ms": self.head_ms,
             "context": [list(p) for p in self.context],
             "key": {**self.key.__dict__, "versions": dict(self.key.versions)},
         }
@@ -139,6 +149,7 @@ class LatencyTable:
                 mlp=_points(data["mlp"]),
                 context=_points(data["context"]),
                 fixed_ms=float(data["fixed_ms"]),
+                head_ms=float(data.get("head_ms", 0.0)),  # tables of before knew no other heads
                 dense_ms=float(data["dense_ms"]),
                 kind=Kind(data["kind"]),
                 key=TableKey(**data["key"]),

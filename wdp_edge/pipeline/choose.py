@@ -17,6 +17,7 @@ from wdp_edge.learn.exits import exit_depths
 from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.search import SearchGoal, search
 from wdp_edge.learn.teacher import distillation
+from wdp_edge.models.files import load, save
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.streams import train_stream
@@ -24,20 +25,26 @@ from wdp_edge.pipeline.timing import against_dense, export_model, used_share
 from wdp_edge.run import Run
 from wdp_edge.select.candidates import (
     Allowed,
+    Narrow,
     Ranking,
     blended_ranking,
     learned_ranking,
     saliency_ranking,
     smallest,
     solve,
+    solve_narrow,
     solve_uniform,
     tilted_ranking,
 )
+from wdp_edge.shrink.axes import NarrowHeads, narrow_widths, principal_axes
 from wdp_edge.shrink.compensation import compensate
 from wdp_edge.shrink.saliency import Removal, Saliency, saliency
 from wdp_edge.stages import Candidate, Learned, Round, Selected
 
 SALIENCY_IMAGES = 1024
+AXES_IMAGES = 512
+# Channels of a head: what vector units and int8 kernels take without a remainder.
+HEAD_MULTIPLE = 8
 
 
 def saliency_stage(context: Context, run: Run) -> Saliency:
@@ -53,6 +60,32 @@ def saliency_stage(context: Context, run: Run) -> Saliency:
             run.path / "scratch",
         ),
     )
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Stage `axes`. folder: of the model in principal axes, in the run; narrow: what fewer channels cost, per block."""
+
+    folder: str
+    narrow: tuple[tuple[NarrowHeads, ...], ...]
+
+
+def axes_stage(context: Context, run: Run) -> tuple[tuple[NarrowHeads, ...], ...]:
+    """Puts the model that is cut into principal axes. Returns what narrower heads cost; empty where none may be."""
+    widths = narrow_widths(context.dense, HEAD_MULTIPLE)
+    if not context.recipe.prune.select.narrow_heads or not widths:
+        return ()
+
+    def compute() -> Turned:
+        images, seed = context.calibration[:AXES_IMAGES], context.recipe.prune.seed
+        scratch = run.path / "scratch"
+        turned, narrow = principal_axes(context.dense, images, context.prepare, seed, widths, scratch)
+        save(turned, context.tools.spec, run.path / "stages" / "axes")
+        return Turned("stages/axes", narrow)
+
+    turned = run.stage("axes", Turned, compute)
+    context.source = load(run.path / turned.folder)
+    return turned.narrow
 
 
 def check_reachable(context: Context, table: LatencyTable) -> float:
@@ -114,17 +147,18 @@ def positions(removal: Removal) -> list[float]:
 
 @dataclass(frozen=True)
 class Plan:
-    """A way to a structure. drop: sub-layers may be gone."""
+    """A way to a structure. drop: sub-layers may be gone. narrow: heads may have fewer channels."""
 
     ranking: Ranking
     depth: int
     uniform: bool = False
     drop: bool = False
+    narrow: bool = False
 
     @property
     def name(self) -> str:
         name = "uniform" if self.uniform else self.ranking.name
-        return f"{name}, sub-layers dropped" if self.drop else name
+        return name + ", sub-layers dropped" * self.drop + ", narrow heads" * self.narrow
 
 
 @dataclass(frozen=True)
@@ -147,28 +181,31 @@ class Trial:
             agreement=self.agreement,
             divergence=self.divergence,
             chosen=chosen,
+            head_dims=head_dims(self.kept),
         )
 
 
 class Selection:
     """Selection for one run: candidates are compensated, judged on held-back images, and the best is timed."""
 
-    def __init__(self, context: Context, run: Run, rankings: list[Ranking]) -> None:
-        self.context, self.run, self.rankings = context, run, rankings
+    def __init__(self, context: Context, run: Run, rankings: list[Ranking], narrow: Narrow) -> None:
+        self.context, self.run, self.rankings, self.narrow = context, run, rankings, narrow
 
     def keep(self, plan: Plan, table: LatencyTable, limit_ms: float) -> Kept | None:
+        widths, dense = allowed(self.context, plan.drop), self.context.structure
+        if plan.narrow:
+            return solve_narrow(plan.ranking, self.narrow, dense, plan.depth, table, limit_ms, widths)
         solver = solve_uniform if plan.uniform else solve
-        widths = allowed(self.context, plan.drop)
-        return solver(plan.ranking, self.context.structure, plan.depth, table, limit_ms, widths)
+        return solver(plan.ranking, dense, plan.depth, table, limit_ms, widths)
 
     def try_candidates(self, table: LatencyTable, limit_ms: float) -> list[Trial]:
-        """All rankings at full depth, the best of them tilted, that without some sub-layers, and at earlier exits."""
+        """All rankings at full depth, the best tilted, without some sub-layers, with narrower heads, at earlier exits."""
         depths = depths_of(self.context)
         select = self.context.recipe.prune.select
         plans = [Plan(r, depths[0]) for r in self.rankings] + [Plan(self.rankings[0], depths[0], uniform=True)]
         tilts = [select.tilt / 2, select.tilt] if select.tilt else []
         trials: list[Trial] = []
-        count = len(plans) + len(tilts) + select.drop_sublayers + len(depths) - 1
+        count = len(plans) + len(tilts) + select.drop_sublayers + bool(self.narrow) + len(depths) - 1
         with progress.task("compare candidates", count) as advance:
 
             def attempt(plan: Plan) -> None:
@@ -184,8 +221,8 @@ class Selection:
                 attempt(Plan(tilted_ranking(start, by), depths[0]))
             if select.drop_sublayers:
                 attempt(replace(best_plan(trials, plans[0]), uniform=False, drop=True))
-            for depth in depths[1:]:
-                attempt(replace(best_plan(trials, plans[0]), depth=depth))
+            if self.narrow:
+                attempt(replace(best_plan(trials, plans[0]), ranking=self.rankings[0], uniform=False, narrow=True))
             for depth in depths[1:]:
                 attempt(replace(best_plan(trials, plans[0]), depth=depth))
         if not trials:
@@ -198,7 +235,7 @@ class Selection:
     def judge(self, plan: Plan, kept: Kept, table: LatencyTable) -> Trial:
         """The candidate, compensated."""
         context = self.context
-        small = cut(context.dense, kept)
+        small = cut(context.source, kept)
         images = context.calibration[: context.recipe.prune.select.calibration_images]
         title = f"{plan.name}, exit {plan.depth}"
         compensate(context.dense, small, images, context.prepare, self.run.path / "scratch", title)
@@ -221,7 +258,7 @@ class Selection:
         kept, rounds = best.kept, list[Round]()
         limit = context.budget.resolve(table.dense_ms) * options.margin
         for number in range(options.rounds):
-            small = cut(context.dense, kept)
+            small = cut(context.source, kept)
             path = self.run.path / "scratch" / f"round-{number}{context.tools.target.suffix}"
             export_model(context, small, path)
             measured = against_dense(context, dense, path)
@@ -248,7 +285,13 @@ def best_plan(trials: list[Trial], otherwise: Plan) -> Plan:
 
 
 def select_stage(
-    context: Context, run: Run, table: LatencyTable, start: Saliency, learned: Learned | None, dense: Path
+    context: Context,
+    run: Run,
+    table: LatencyTable,
+    start: Saliency,
+    narrow: Narrow,
+    learned: Learned | None,
+    dense: Path,
 ) -> Selected:
     """Widths per block and exit together."""
 
@@ -257,7 +300,7 @@ def select_stage(
         rankings = [saliency_ranking(start)]
         if learned is not None:
             rankings += [learned_ranking(start, learned, table), blended_ranking(start, learned, table)]
-        selection = Selection(context, run, rankings)
+        selection = Selection(context, run, rankings, narrow)
         limit = context.budget.resolve(table.dense_ms) * context.recipe.prune.select.margin
         trials = selection.try_candidates(table, limit)
         best = min(trials, key=lambda t: t.divergence)
@@ -269,13 +312,20 @@ def select_stage(
             candidates=[t.record(t is best) for t in trials],
             rounds=rounds,
             seconds=time.monotonic() - began,
+            head_dims=head_dims(kept),
         )
 
     return run.stage("select", Selected, compute)
 
 
 def kept_of(selected: Selected) -> Kept:
-    return Kept(tuple(map(tuple, selected.kept_heads)), tuple(map(tuple, selected.kept_hidden)))
+    channels = tuple(tuple(range(width)) for width in selected.head_dims) or None
+    return Kept(tuple(map(tuple, selected.kept_heads)), tuple(map(tuple, selected.kept_hidden)), channels)
+
+
+def head_dims(kept: Kept) -> list[int]:
+    """Channels of each block's heads; empty where all stay."""
+    return [len(channels) for channels in kept.head_channels or ()]
 
 
 def learning_steps(context: Context) -> tuple[int, int]:

@@ -74,6 +74,7 @@ class Context:
                 f"Set num_classes = {len(self.train.classes)} in [model] or give --num-classes.",
             )
         self.dense: nn.Module = load_dense(self.tools.spec, Path(recipe.model.checkpoint))
+        self.source: nn.Module = self.dense  # what is cut: the dense model, or the same one in principal axes
         check_classes(self.train, self.val, recipe.model.num_classes)
         self.preprocessing: Preprocessing = preprocessing_of(self.dense)
         self.structure: Structure = vit.structure_of(self.dense)

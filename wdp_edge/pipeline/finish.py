@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def compensate_stage(context: Context, run: Run, kept: Kept) -> nn.Module:
 
     def compute() -> Saved:
         start = time.monotonic()
-        small = cut(context.dense, kept)
+        small = cut(context.source, kept)
         compensate(context.dense, small, context.calibration, context.prepare, run.path / "scratch")
         save(small, context.tools.spec, run.path / "stages" / "compensated")
         return Saved("stages/compensated", time.monotonic() - start)
@@ -184,20 +184,15 @@ def verify_stage(context: Context, run: Run, kept: Kept, folder: Path, artifact:
 
 def masked_and_cut(context: Context, kept: Kept, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of the dense model under masks (up to the exit), and of the cut one: [n, classes] each."""
-    small = cut(context.dense, kept).eval()
-    shallow = cut(
-        context.dense,
-        Kept.first(
-            context.structure.with_widths(
-                [b.heads for b in context.structure.blocks[: len(kept.heads)]],
-                [b.hidden for b in context.structure.blocks[: len(kept.heads)]],
-            )
-        ),
-    ).eval()
+    small = cut(context.source, kept).eval()
+    blocks = context.structure.blocks[: len(kept.heads)]
+    shallow = cut(context.source, Kept.first(replace(context.structure, blocks=blocks))).eval()
     prepared = context.prepare(images)
     with MaskedForward(shallow) as masked:
-        masked.heads = [ones_at(k, b.heads) for k, b in zip(kept.heads, context.structure.blocks, strict=False)]
-        masked.hidden = [ones_at(k, b.hidden) for k, b in zip(kept.hidden, context.structure.blocks, strict=False)]
+        masked.heads = [ones_at(k, b.heads) for k, b in zip(kept.heads, blocks, strict=True)]
+        masked.hidden = [ones_at(k, b.hidden) for k, b in zip(kept.hidden, blocks, strict=True)]
+        if kept.head_channels is not None:
+            masked.head_channels = [ones_at(k, b.head_dim) for k, b in zip(kept.head_channels, blocks, strict=True)]
         expected = vit.logits(shallow, prepared)
     return expected, vit.logits(small, prepared)
 

@@ -96,9 +96,10 @@ def make(context: Context, run: Run) -> PruneResult:
     )
     choose.check_reachable(context, table)
     start = choose.saliency_stage(context, run)
+    narrow = choose.axes_stage(context, run)
     learn_steps, recover_steps = choose.learning_steps(context)
     learned = choose.learn_stage(context, run, table, start, learn_steps) if learn_steps else None
-    selected = choose.select_stage(context, run, table, start, learned, dense_file.path)
+    selected = choose.select_stage(context, run, table, start, narrow, learned, dense_file.path)
     kept = choose.kept_of(selected)
     small = finish.compensate_stage(context, run, kept)
     finish.recover_stage(context, run, small, recover_steps)

@@ -91,10 +91,12 @@ def kept_words(widths: Widths) -> str:
     """What is left, in a sentence."""
     blocks = widths.dense.blocks
     heads, hidden = sum(b.heads for b in blocks), sum(b.hidden for b in blocks)
+    channels = [n for n in widths.head_dims if n]
+    narrow = f"Heads have {min(channels)} to {max(channels)} of {blocks[0].head_dim} channels. " if channels else ""
     return (
         f"{widths.exit} of {len(blocks)} blocks, {sum(widths.heads)} of {heads} heads and "
         f"{units.whole(sum(widths.hidden))} of {units.whole(hidden)} hidden units are kept. "
-        "Blocks after the exit are dropped; the norm and the classifier follow the exit."
+        f"{narrow}Blocks after the exit are dropped; the norm and the classifier follow the exit."
     )
 
 

@@ -46,9 +46,10 @@ def pictures(record: Record) -> dict[str, Markup]:
 
 
 def describe_widths(widths: Widths) -> str:
+    channels = f"Channels of each head: {', '.join(map(str, widths.head_dims))}. " if widths.head_dims else ""
     return (
         f"Widths per block. Heads kept: {', '.join(map(str, widths.heads))}. "
-        f"Hidden units kept: {', '.join(map(str, widths.hidden))}. "
+        f"{channels}Hidden units kept: {', '.join(map(str, widths.hidden))}. "
         f"Exit after block {widths.exit} of {widths.dense.depth}."
     )
 

@@ -65,13 +65,17 @@ class Dense:
 
 @dataclass(frozen=True)
 class Widths:
-    """What the picture of widths shows. learned_heads, learned_hidden: keep ratios per block, or empty."""
+    """What the picture of widths shows. learned_heads, learned_hidden: keep ratios per block, or empty.
+
+    head_dims: channels of each block's heads, or empty where they are the dense model's.
+    """
 
     dense: Structure
     heads: Sequence[int]
     hidden: Sequence[int]
     learned_heads: Sequence[float] = ()
     learned_hidden: Sequence[float] = ()
+    head_dims: Sequence[int] = ()
 
     @property
     def exit(self) -> int:
@@ -119,6 +123,7 @@ class Record:
             [len(kept) for kept in self.selected.kept_hidden],
             self.learned.keep_heads if self.learned else (),
             self.learned.keep_hidden if self.learned else (),
+            self.selected.head_dims,
         )
 
 

@@ -10,6 +10,7 @@ from statistics import median
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.models.surgery import Kept
 from wdp_edge.select.knapsack import Option, choose
+from wdp_edge.shrink.axes import NarrowHeads
 from wdp_edge.shrink.saliency import Removal, Saliency
 from wdp_edge.stages import Learned
 from wdp_edge.structure import Structure
@@ -25,6 +26,10 @@ class Ranking:
     name: str
     heads: tuple[Removal, ...]
     hidden: tuple[Removal, ...]
+
+
+# Per block what heads of fewer channels cost.
+Narrow = Sequence[Sequence[NarrowHeads]]
 
 
 @dataclass(frozen=True)
@@ -131,12 +136,42 @@ def solve(
     """
     near, choices = table.around(limit_ms), []
     for block, heads, hidden in zip(dense.blocks[:depth], ranking.heads, ranking.hidden, strict=False):
-        choices.append([Option(w, near.attention_ms(w), heads.lost(w)) for w in allowed.heads(block.heads)])
+        widths = allowed.heads(block.heads)
+        choices.append([Option(w, near.attention_ms(w, block.head_dim), heads.lost(w)) for w in widths])
         choices.append([Option(w, near.mlp_ms(w), hidden.lost(w)) for w in allowed.hidden(block.hidden)])
     widths_chosen = choose(choices, limit_ms - near.fixed_ms)
     if widths_chosen is None:
         return None
     return keep_best(ranking, widths_chosen[0::2], widths_chosen[1::2])
+
+
+def solve_narrow(
+    ranking: Ranking,
+    narrow: Narrow,
+    dense: Structure,
+    depth: int,
+    table: LatencyTable,
+    limit_ms: float,
+    allowed: Allowed,
+) -> Kept | None:
+    """As `solve`, with the channels of each block's heads to choose, too. For models in principal axes."""
+    near, choices, attentions = table.around(limit_ms), [], []
+    for block, heads, hidden, costs in zip(dense.blocks[:depth], ranking.heads, ranking.hidden, narrow, strict=False):
+        kinds = [(block.head_dim, heads.lost, heads), *((c.head_dim, c.lost, c.heads) for c in costs)]
+        options = [(w, *kind) for kind in kinds for w in allowed.heads(block.heads)]
+        attentions.append(options)
+        parts = enumerate((near.attention_ms(w, head_dim), lost(w)) for w, head_dim, lost, _ in options)
+        choices.append([Option(place, ms, loss) for place, (ms, loss) in parts])
+        choices.append([Option(w, near.mlp_ms(w), hidden.lost(w)) for w in allowed.hidden(block.hidden)])
+    chosen = choose(choices, limit_ms - near.fixed_ms)
+    if chosen is None:
+        return None
+    picked = [options[place] for options, place in zip(attentions, chosen[0::2], strict=True)]
+    return Kept(
+        tuple(removal.keep(w) for w, _, _, removal in picked),
+        tuple(r.keep(w) for r, w in zip(ranking.hidden, chosen[1::2], strict=False)),
+        tuple(tuple(range(head_dim if w else 0)) for w, head_dim, _, _ in picked),
+    )
 
 
 def narrower(units: int, wanted: float, multiple: int) -> int:

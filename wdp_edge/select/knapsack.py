@@ -14,7 +14,10 @@ from wdp_edge.native_output import silent_stdout
 
 @dataclass(frozen=True)
 class Option:
-    """One width a sub-layer may get: what it takes (ms) and what it loses (any unit, the same for all)."""
+    """One width a sub-layer may get: what it takes (ms) and what it loses (any unit, the same for all).
+
+    width: or the place in a list, where one number does not say all.
+    """
 
     width: int
     milliseconds: float

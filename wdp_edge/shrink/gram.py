@@ -32,6 +32,10 @@ class Moments:
         mean = self.z / self.count
         return self.zz / self.count - torch.outer(mean, mean)
 
+    def cross(self) -> Tensor:
+        """Centred product of inputs and targets: [K, D] float64."""
+        return self.zt / self.count - torch.outer(self.z / self.count, self.t / self.count)
+
     def solve(self, ridge: float) -> tuple[Tensor, Tensor]:
         """Weight [D, K] and bias [D], float32, of the affine map z -> t with the least squared error.
 
@@ -39,8 +43,7 @@ class Moments:
         """
         mean_z, mean_t = self.z / self.count, self.t / self.count
         covariance = damped(self.covariance(), ridge)
-        cross = self.zt / self.count - torch.outer(mean_z, mean_t)
-        weight = torch.linalg.solve(covariance, cross).T
+        weight = torch.linalg.solve(covariance, self.cross()).T
         return weight.float(), (mean_t - weight @ mean_z).float()
 
 

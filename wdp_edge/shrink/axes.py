@@ -1,0 +1,179 @@
+"""Attention heads in principal axes: an exact rewrite after which a head's first channels carry the most.
+
+q·k and v·proj do not change when q and k, or v and proj, are multiplied by a matrix and its inverse. The matrices
+chosen here are those of the best approximation of either product in fewer channels: in a head's first r channels q·k
+has the least squared error over the images' own q and k, and what is written into the stream the least error as the
+model's predictions see it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wdp_edge import progress
+from wdp_edge.models import vit
+from wdp_edge.models.sublayers import Sublayer, attention, mlp
+from wdp_edge.shrink.compensation import RIDGE
+from wdp_edge.shrink.gram import Moments
+from wdp_edge.shrink.saliency import Removal, fisher, removal
+from wdp_edge.shrink.streams import Streams
+
+_SMALLEST = 1e-8  # relative; axes in which nothing ever happens stay invertible
+
+
+@dataclass(frozen=True)
+class NarrowHeads:
+    """A block whose heads keep only their first `head_dim` channels.
+
+    cost: expected rise of the divergence from the dense model, as in `Removal`; heads: what else goes with heads.
+    """
+
+    head_dim: int
+    cost: float
+    heads: Removal
+
+    def lost(self, count: int) -> float:
+        """Cost of keeping `count` heads of this width."""
+        return self.cost + self.heads.lost(count)
+
+
+def narrow_widths(model: Any, multiple: int) -> tuple[int, ...]:
+    """Rising channel counts that heads may get; none where q and k are normalised, which ties them to their axes."""
+    attn = next((b.attn for b in model.blocks if b.attn is not None), None)
+    if attn is None or not isinstance(attn.q_norm, nn.Identity):
+        return ()
+    return tuple(range(2 * multiple, attn.head_dim, multiple))
+
+
+@torch.no_grad()
+def principal_axes(
+    model: Any,
+    images: Tensor,
+    prepare: Callable[[Tensor], Tensor],
+    seed: int,
+    widths: tuple[int, ...],
+    scratch: Path | None = None,
+) -> tuple[Any, tuple[tuple[NarrowHeads, ...], ...]]:
+    """A copy that computes the same, and per block what heads of these `widths` cost.
+
+    images: [n, 3, H, W] uint8, unlabelled; prepare: uint8 -> normalised float32.
+    """
+    with torch.enable_grad():
+        information = fisher(model, images[:512], prepare, seed)
+    turned, narrow = copy.deepcopy(model), []
+    with (
+        Streams(len(images), vit.tokens_of(model), model.embed_dim, scratch) as streams,
+        progress.task("principal axes", len(model.blocks)) as advance,
+    ):
+        for part in streams.chunks():
+            streams.write(part, vit.embed(model, prepare(images[part])), None)
+        for number, block in enumerate(turned.blocks):
+            costs: tuple[NarrowHeads, ...] = ()
+            if (sublayer := attention(block)) is not None:
+                errors = (information[2 * number] / 2).sqrt()
+                turn(sublayer, errors if sublayer.gamma is None else errors * sublayer.gamma, streams)
+                costs = _costs(sublayer, errors, widths, streams)
+            narrow.append(costs)
+            for sublayer in (attention(block), mlp(block)):
+                advance_streams(sublayer, streams)
+            advance(1)
+    return turned, tuple(narrow)
+
+
+def advance_streams(sublayer: Sublayer | None, streams: Streams) -> None:
+    """Runs a sub-layer on the dense stream."""
+    if sublayer is not None:
+        streams.update(lambda x, y: (sublayer(x), y))
+
+
+def turn(sublayer: Sublayer, errors: Tensor, streams: Streams) -> None:
+    """Rewrites an attention, in place. errors: [D], how much an error of each output channel matters."""
+    attn: Any = sublayer.inner
+    heads, width = attn.num_heads, attn.head_dim
+    read, written = Moments(3 * attn.attn_dim, 0), Moments(attn.attn_dim, 0)
+    for part in streams.chunks():
+        x, _ = streams.read(part)
+        read.add(sublayer.reader(sublayer.norm(x)))
+        written.add(sublayer.written(x))
+    # What is the same for all keys is lost in the softmax, and what is constant in the output is the bias's: both are
+    # centred, q is not.
+    squares, centred, outputs = read.zz / read.count, read.covariance(), written.covariance()
+    weight = sublayer.reader.weight.double().reshape(3, heads, width, -1)
+    bias = None if sublayer.reader.bias is None else sublayer.reader.bias.double().reshape(3, heads, width)
+    writer = sublayer.writer.weight.double().reshape(-1, heads, width)
+    for head in range(heads):
+        q = slice(head * width, (head + 1) * width)
+        k = slice(attn.attn_dim + q.start, attn.attn_dim + q.stop)
+        turn_q, turn_k = balanced(squares[q, q], centred[k, k])
+        turn_v, back = outward(outputs[q, q], writer[:, head] * errors[:, None])
+        for which, matrix in enumerate((turn_q, turn_k, turn_v)):
+            weight[which, head] = matrix @ weight[which, head]
+            if bias is not None:
+                bias[which, head] = matrix @ bias[which, head]
+        writer[:, head] = writer[:, head] @ back
+    sublayer.reader.weight.copy_(weight.flatten(0, 2))
+    if bias is not None:
+        sublayer.reader.bias.copy_(bias.flatten())
+    sublayer.writer.weight.copy_(writer.flatten(1))
+
+
+def balanced(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrices for q and k, from their second moments, all [d, d] float64.
+
+    They leave q·k as it is and give both the same diagonal second moments, falling: the singular values of the product.
+    """
+    (root_q, inverse_q), (root_k, inverse_k) = square_root(q), square_root(k)
+    left, size, right = torch.linalg.svd(root_q @ root_k)
+    size = size.clamp_min(_SMALLEST * float(size[0])).sqrt()
+    return size[:, None] * (left.T @ inverse_q), size[:, None] * (right @ inverse_k)
+
+
+def outward(outputs: Tensor, writer: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrix for a head's outputs and its inverse, [d, d] float64: the first axes write the most.
+
+    outputs: [d, d], their covariance; writer: [D, d], scaled to comparable errors.
+    """
+    root, inverse = square_root(outputs)
+    _, size, right = torch.linalg.svd(writer @ root, full_matrices=False)
+    size = size.clamp_min(_SMALLEST * float(size[0])).sqrt()
+    return size[:, None] * (right @ inverse), root @ right.T / size
+
+
+def square_root(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric root of a second moment and its inverse: [d, d] float64 each."""
+    values, vectors = torch.linalg.eigh(moments)
+    root = values.clamp_min(_SMALLEST * float(values[-1])).clamp_min(1e-30).sqrt()
+    return (vectors * root) @ vectors.T, (vectors / root) @ vectors.T
+
+
+def _costs(sublayer: Sublayer, errors: Tensor, widths: tuple[int, ...], streams: Streams) -> tuple[NarrowHeads, ...]:
+    """What narrow heads lose although the writer is refitted, and what removing some of them loses on top."""
+    attn: Any = sublayer.inner
+    moments = [Moments(attn.num_heads * width, len(errors)) for width in widths]
+    total = Moments(len(errors), 0)
+    for part in streams.chunks():
+        x, _ = streams.read(part)
+        normed = sublayer.norm(x)
+        target = (sublayer.scale(attn(normed)) * errors).float()
+        total.add(target)
+        qkv = sublayer.reader(normed).unflatten(-1, (3, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4)
+        for width, gathered in zip(widths, moments, strict=True):
+            q, k, v = qkv[..., :width].unbind(0)
+            z = nn.functional.scaled_dot_product_attention(q, k, v, scale=attn.scale)
+            gathered.add(z.transpose(1, 2).flatten(2), target)
+    variance = float(total.covariance().trace())
+    return tuple(_narrow(m, variance, width) for m, width in zip(moments, widths, strict=True))
+
+
+def _narrow(moments: Moments, variance: float, width: int) -> NarrowHeads:
+    """variance: of the target, summed over its channels."""
+    weight = moments.solve(RIDGE)[0].double()
+    explained = float((weight * moments.cross().T).sum())
+    return NarrowHeads(width, max(variance - explained, 0.0), removal(moments.covariance(), weight, width, 1))
