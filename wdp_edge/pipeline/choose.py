@@ -70,10 +70,15 @@ class Turned:
     narrow: tuple[tuple[NarrowHeads, ...], ...]
 
 
+def head_widths(context: Context) -> tuple[int, ...]:
+    """Fewer channels that heads may get, rising; empty where the recipe or the model forbids it."""
+    return narrow_widths(context.dense, HEAD_MULTIPLE) if context.recipe.prune.select.narrow_heads else ()
+
+
 def axes_stage(context: Context, run: Run) -> tuple[tuple[NarrowHeads, ...], ...]:
     """Puts the model that is cut into principal axes. Returns what narrower heads cost; empty where none may be."""
-    widths = narrow_widths(context.dense, HEAD_MULTIPLE)
-    if not context.recipe.prune.select.narrow_heads or not widths:
+    widths = head_widths(context)
+    if not widths:
         return ()
 
     def compute() -> Turned:
@@ -93,6 +98,8 @@ def check_reachable(context: Context, table: LatencyTable) -> float:
     budget_ms = context.budget.resolve(table.dense_ms)
     depths = depths_of(context)
     least = smallest(context.structure, min(depths), allowed(context, context.recipe.prune.select.drop_sublayers))
+    if widths := head_widths(context):
+        least = replace(least, blocks=tuple(replace(b, head_dim=widths[0]) for b in least.blocks))
     reach = table.predict(least)
     if budget_ms < reach:
         raise InputError(
