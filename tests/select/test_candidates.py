@@ -13,10 +13,10 @@ from wdp_edge.models.surgery import Kept
 from wdp_edge.select.candidates import (
     Allowed,
     learned_ranking,
+    narrow_ranking,
     saliency_ranking,
     smallest,
     solve,
-    solve_narrow,
     solve_uniform,
     tilted_ranking,
     width_options,
@@ -105,7 +105,7 @@ def test_important_blocks_keep_more() -> None:
 def test_a_tilt_keeps_more_of_later_blocks(tilt: float) -> None:
     plain = saliency_ranking(made_up())
     tilted = tilted_ranking(plain, tilt)
-    a, b = (solve(r, DENSE, DEPTH, TABLE, 7.0, 8) for r in (plain, tilted))
+    a, b = (solve(r, DENSE, DEPTH, TABLE, 7.0, Allowed(8)) for r in (plain, tilted))
     assert a is not None and b is not None
     early, late = ([sum(len(n) for n in k.hidden[part]) for k in (a, b)] for part in (slice(0, 2), slice(2, 4)))
     assert early[1] < early[0] and late[1] > late[0]
@@ -118,7 +118,7 @@ def test_a_tilt_keeps_more_of_later_blocks(tilt: float) -> None:
 def test_narrow_heads_fit_and_are_never_worse(limit: float, depth: int, allowed: Allowed) -> None:
     table, ranking = replace(TABLE, head_ms=0.02), saliency_ranking(made_up())
     narrow = [[NarrowHeads(8, 0.01 * (i + 1), ranking.heads[i])] for i in range(DEPTH)]
-    found = solve_narrow(ranking, narrow, DENSE, depth, table, limit, allowed)
+    found = solve(narrow_ranking(made_up(), narrow), DENSE, depth, table, limit, allowed)
     wide = solve(ranking, DENSE, depth, table, limit, allowed)
     if found is None:
         assert wide is None
@@ -133,6 +133,15 @@ def test_narrow_heads_fit_and_are_never_worse(limit: float, depth: int, allowed:
         return sum(heads) + sum(r.lost(len(n)) for r, n in zip(ranking.hidden, kept.hidden, strict=False))
 
     assert wide is None or loss(found) <= loss(wide) + 1e-3
+
+
+def test_a_tilt_scales_narrow_heads_too() -> None:
+    plain = saliency_ranking(made_up())
+    narrow = [[NarrowHeads(8, 0.5, plain.heads[i])] for i in range(DEPTH)]
+    tilted = tilted_ranking(narrow_ranking(made_up(), narrow), 0.7)
+    for i in range(DEPTH):
+        share = tilted.heads[i].lost(2) / plain.heads[i].lost(2)
+        assert tilted.narrow[i][0].lost(2) == pytest.approx(share * narrow[i][0].lost(2))
 
 
 def test_learned_widths_come_back_under_their_own_budget() -> None:

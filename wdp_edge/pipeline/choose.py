@@ -29,10 +29,10 @@ from wdp_edge.select.candidates import (
     Ranking,
     blended_ranking,
     learned_ranking,
+    narrow_ranking,
     saliency_ranking,
     smallest,
     solve,
-    solve_narrow,
     solve_uniform,
     tilted_ranking,
 )
@@ -154,18 +154,17 @@ def positions(removal: Removal) -> list[float]:
 
 @dataclass(frozen=True)
 class Plan:
-    """A way to a structure. drop: sub-layers may be gone. narrow: heads may have fewer channels."""
+    """A way to a structure. drop: sub-layers may be gone."""
 
     ranking: Ranking
     depth: int
     uniform: bool = False
     drop: bool = False
-    narrow: bool = False
 
     @property
     def name(self) -> str:
         name = "uniform" if self.uniform else self.ranking.name
-        return name + ", sub-layers dropped" * self.drop + ", narrow heads" * self.narrow
+        return name + ", sub-layers dropped" * self.drop
 
 
 @dataclass(frozen=True)
@@ -195,24 +194,22 @@ class Trial:
 class Selection:
     """Selection for one run: candidates are compensated, judged on held-back images, and the best is timed."""
 
-    def __init__(self, context: Context, run: Run, rankings: list[Ranking], narrow: Narrow) -> None:
-        self.context, self.run, self.rankings, self.narrow = context, run, rankings, narrow
+    def __init__(self, context: Context, run: Run, rankings: list[Ranking]) -> None:
+        self.context, self.run, self.rankings = context, run, rankings
 
     def keep(self, plan: Plan, table: LatencyTable, limit_ms: float) -> Kept | None:
-        widths, dense = allowed(self.context, plan.drop), self.context.structure
-        if plan.narrow:
-            return solve_narrow(plan.ranking, self.narrow, dense, plan.depth, table, limit_ms, widths)
         solver = solve_uniform if plan.uniform else solve
-        return solver(plan.ranking, dense, plan.depth, table, limit_ms, widths)
+        widths = allowed(self.context, plan.drop)
+        return solver(plan.ranking, self.context.structure, plan.depth, table, limit_ms, widths)
 
     def try_candidates(self, table: LatencyTable, limit_ms: float) -> list[Trial]:
-        """All rankings at full depth, the best tilted, without some sub-layers, with narrower heads, at earlier exits."""
+        """All rankings at full depth, the best of them tilted, that without some sub-layers, and at earlier exits."""
         depths = depths_of(self.context)
         select = self.context.recipe.prune.select
         plans = [Plan(r, depths[0]) for r in self.rankings] + [Plan(self.rankings[0], depths[0], uniform=True)]
         tilts = [select.tilt / 2, select.tilt] if select.tilt else []
         trials: list[Trial] = []
-        count = len(plans) + len(tilts) + select.drop_sublayers + bool(self.narrow) + len(depths) - 1
+        count = len(plans) + len(tilts) + select.drop_sublayers + len(depths) - 1
         with progress.task("compare candidates", count) as advance:
 
             def attempt(plan: Plan) -> None:
@@ -228,8 +225,6 @@ class Selection:
                 attempt(Plan(tilted_ranking(start, by), depths[0]))
             if select.drop_sublayers:
                 attempt(replace(best_plan(trials, plans[0]), uniform=False, drop=True))
-            if self.narrow:
-                attempt(replace(best_plan(trials, plans[0]), ranking=self.rankings[0], uniform=False, narrow=True))
             for depth in depths[1:]:
                 attempt(replace(best_plan(trials, plans[0]), depth=depth))
         if not trials:
@@ -307,7 +302,9 @@ def select_stage(
         rankings = [saliency_ranking(start)]
         if learned is not None:
             rankings += [learned_ranking(start, learned, table), blended_ranking(start, learned, table)]
-        selection = Selection(context, run, rankings, narrow)
+        if narrow:
+            rankings.append(narrow_ranking(start, narrow))
+        selection = Selection(context, run, rankings)
         limit = context.budget.resolve(table.dense_ms) * context.recipe.prune.select.margin
         trials = selection.try_candidates(table, limit)
         best = min(trials, key=lambda t: t.divergence)

@@ -19,17 +19,21 @@ MAX_OPTIONS = 96
 SCALE_LIMIT = 30.0
 
 
+# Per block what heads of fewer channels cost.
+Narrow = Sequence[Sequence[NarrowHeads]]
+
+
 @dataclass(frozen=True)
 class Ranking:
-    """A way to choose: per block the order in which heads and hidden units go, and what each width loses."""
+    """A way to choose: per block the order in which heads and hidden units go, and what each width loses.
+
+    narrow: per block what heads of fewer channels lose, for models in principal axes; empty where none may be.
+    """
 
     name: str
     heads: tuple[Removal, ...]
     hidden: tuple[Removal, ...]
-
-
-# Per block what heads of fewer channels cost.
-Narrow = Sequence[Sequence[NarrowHeads]]
+    narrow: Narrow = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ def saliency_ranking(saliency: Saliency) -> Ranking:
     return Ranking("compensation", saliency.heads, saliency.hidden)
 
 
+def narrow_ranking(saliency: Saliency, narrow: Narrow) -> Ranking:
+    """The saliency's curves, with the channels of heads to choose, too."""
+    return Ranking("narrow heads", saliency.heads, saliency.hidden, narrow)
+
+
 def learned_ranking(saliency: Saliency, learned: Learned, table: LatencyTable) -> Ranking:
     """Learned scores give the order of units; learned keep ratios set how much a layer's units are worth.
 
@@ -89,6 +98,10 @@ def tilted_ranking(ranking: Ranking, tilt: float) -> Ranking:
         f"{ranking.name}, tilt {tilt:g}",
         tuple(_scaled(r, s) for r, s in zip(ranking.heads, scales, strict=True)),
         tuple(_scaled(r, s) for r, s in zip(ranking.hidden, scales, strict=True)),
+        tuple(
+            tuple(NarrowHeads(c.head_dim, c.cost * s, _scaled(c.heads, s)) for c in costs)
+            for costs, s in zip(ranking.narrow, scales, strict=False)
+        ),
     )
 
 
@@ -134,31 +147,9 @@ def solve(
 
     The knapsack adds up parts: `around` makes their sum fit exactly when the whole model does.
     """
-    near, choices = table.around(limit_ms), []
-    for block, heads, hidden in zip(dense.blocks[:depth], ranking.heads, ranking.hidden, strict=False):
-        widths = allowed.heads(block.heads)
-        choices.append([Option(w, near.attention_ms(w, block.head_dim), heads.lost(w)) for w in widths])
-        choices.append([Option(w, near.mlp_ms(w), hidden.lost(w)) for w in allowed.hidden(block.hidden)])
-    widths_chosen = choose(choices, limit_ms - near.fixed_ms)
-    if widths_chosen is None:
-        return None
-    return keep_best(ranking, widths_chosen[0::2], widths_chosen[1::2])
-
-
-def solve_narrow(
-    ranking: Ranking,
-    narrow: Narrow,
-    dense: Structure,
-    depth: int,
-    table: LatencyTable,
-    limit_ms: float,
-    allowed: Allowed,
-) -> Kept | None:
-    """As `solve`, with the channels of each block's heads to choose, too. For models in principal axes."""
     near, choices, attentions = table.around(limit_ms), [], []
-    for block, heads, hidden, costs in zip(dense.blocks[:depth], ranking.heads, ranking.hidden, narrow, strict=False):
-        kinds = [(block.head_dim, heads.lost, heads), *((c.head_dim, c.lost, c.heads) for c in costs)]
-        options = [(w, *kind) for kind in kinds for w in allowed.heads(block.heads)]
+    for number, (block, hidden) in enumerate(zip(dense.blocks[:depth], ranking.hidden, strict=False)):
+        options = [(w, *kind) for kind in _kinds(ranking, dense, number) for w in allowed.heads(block.heads)]
         attentions.append(options)
         parts = enumerate((near.attention_ms(w, head_dim), lost(w)) for w, head_dim, lost, _ in options)
         choices.append([Option(place, ms, loss) for place, (ms, loss) in parts])
@@ -170,8 +161,15 @@ def solve_narrow(
     return Kept(
         tuple(removal.keep(w) for w, _, _, removal in picked),
         tuple(r.keep(w) for r, w in zip(ranking.hidden, chosen[1::2], strict=False)),
-        tuple(tuple(range(head_dim if w else 0)) for w, head_dim, _, _ in picked),
+        tuple(tuple(range(head_dim if w else 0)) for w, head_dim, _, _ in picked) if ranking.narrow else None,
     )
+
+
+def _kinds(ranking: Ranking, dense: Structure, number: int) -> list[tuple[int, Callable[[int], float], Removal]]:
+    """Channels that a block's heads may have, what a count of such heads loses, and the order in which they go."""
+    wide = ranking.heads[number]
+    narrow = ranking.narrow[number] if ranking.narrow else ()
+    return [(dense.blocks[number].head_dim, wide.lost, wide), *((c.head_dim, c.lost, c.heads) for c in narrow)]
 
 
 def narrower(units: int, wanted: float, multiple: int) -> int:
