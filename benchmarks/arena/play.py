@@ -13,9 +13,10 @@ from arena.methods import CONTROL, CUT_STREAM, DENSE, OURS, control, propose
 from arena.setting import Proposal, Setting
 from wdp_edge import progress
 from wdp_edge.device import Device, ratio
-from wdp_edge.models.files import read_spec
-from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.models.files import load, read_spec
+from wdp_edge.models.surgery import cut
 from wdp_edge.models.vit import structure_of
+from wdp_edge.pipeline.choose import kept_of
 from wdp_edge.pipeline.prune import prune
 from wdp_edge.plain import read_as
 from wdp_edge.recipe import PruneRecipe
@@ -28,6 +29,8 @@ Changes = tuple[tuple[str, Any], ...]
 # Ours without one part.
 ABLATIONS: dict[str, Changes] = {
     "ours, widths not learned": (("learn.share", 0.0),),
+    "ours, heads of full width": (("select.narrow_heads", False),),
+    "ours, no tilt": (("select.tilt", 0.0),),
     "ours, no exits": (("learn.exits", 0),),
     "ours, no block outputs in recovery": (("recover.features", 0.0),),
     "ours, labels only in recovery": (("recover.features", 0.0), ("recover.distillation", 0.0)),
@@ -68,12 +71,11 @@ def changed(own: PruneRecipe, name: str, value: Any) -> PruneRecipe:
 
 def structure_of_ours(setting: Setting, store: Store, key: Key) -> Proposal:
     """What `ours` has cut, without the refit: the run must be there."""
-    selected = read_as(
-        store.folder / "runs" / replace(key, method=OURS, compensated=True).name / "stages" / "select.json", Selected
-    )
-    kept = Kept(tuple(map(tuple, selected.kept_heads)), tuple(map(tuple, selected.kept_hidden)))
+    stages = store.folder / "runs" / replace(key, method=OURS, compensated=True).name / "stages"
+    kept = kept_of(read_as(stages / "select.json", Selected))
+    turned = stages / "axes"
     learned = round(setting.recipe.prune.learn.share * key.images)
-    return Proposal(cut(setting.dense, kept), None, learned)
+    return Proposal(cut(load(turned) if turned.is_dir() else setting.dense, kept), None, learned)
 
 
 @dataclass(frozen=True)

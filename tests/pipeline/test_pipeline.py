@@ -193,7 +193,7 @@ def test_a_file_that_misses_is_cut_again(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_sublayers_are_dropped_where_nothing_else_fits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context_module, "get_device", lambda name: FakeClock())
+    monkeypatch.setattr(context_module, "get_device", lambda *name: FakeClock())
     recipe = recipe_of(folder, "33%", images=48)
     plain = replace(recipe.prune, learn=replace(recipe.prune.learn, exits=0), out=str(folder / "whole"))
     kept = replace(plain, select=replace(plain.select, drop_sublayers=False))
@@ -211,7 +211,7 @@ def test_sublayers_are_dropped_where_nothing_else_fits(folder: Path, monkeypatch
 
 def test_heads_get_fewer_channels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one head per block, and none dropped, there is no other way to a smaller attention."""
-    monkeypatch.setattr(context_module, "get_device", lambda name: FakeClock())
+    monkeypatch.setattr(context_module, "get_device", lambda *name: FakeClock())
     recipe = recipe_of(folder, "70%", images=0)
     model = replace(recipe.model, args={**recipe.model.args, "num_heads": 1})
     select = replace(recipe.prune.select, drop_sublayers=False)
