@@ -12,6 +12,7 @@ import random
 import statistics
 import tempfile
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 from wdp_edge import progress
@@ -20,9 +21,12 @@ from wdp_edge.device import TimingPlan, ratio
 from wdp_edge.devices import get_device
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.vit import structure_of
+from wdp_edge.pipeline.choose import HEAD_MULTIPLE
 from wdp_edge.recipe import TableRecipe
-from wdp_edge.structure import Structure
+from wdp_edge.structure import BlockWidths, Structure
 from wdp_edge.target import Target, get_target, parse_precision
+
+DROPPED = 0.05
 
 
 def arguments() -> argparse.Namespace:
@@ -42,15 +46,26 @@ def arguments() -> argparse.Namespace:
 
 
 def random_structures(dense: Structure, target: Target, count: int, exits: int, seed: int) -> list[Structure]:
-    """Random heads and hidden units per block, random exits among the last blocks."""
+    """Random widths per block, random exits among the last blocks.
+
+    Every other structure has heads of fewer channels; one sub-layer in twenty is gone.
+    """
     rng = random.Random(seed)
     structures = []
-    for _ in range(count):
+    for number in range(count):
         depth = rng.randint(max(1, dense.depth - exits + 1), dense.depth)
-        kept = dense.blocks[:depth]
-        hidden = [target.hidden_multiple * rng.randint(1, b.hidden // target.hidden_multiple) for b in kept]
-        structures.append(dense.with_widths([rng.randint(1, b.heads) for b in kept], hidden))
+        blocks = tuple(random_block(b, target, number % 2 == 1, rng) for b in dense.blocks[:depth])
+        structures.append(replace(dense, blocks=blocks))
     return structures
+
+
+def random_block(dense: BlockWidths, target: Target, narrow: bool, rng: random.Random) -> BlockWidths:
+    """narrow: its heads may have fewer channels."""
+    hidden = target.hidden_multiple * rng.randint(1, dense.hidden // target.hidden_multiple)
+    channels = [*range(2 * HEAD_MULTIPLE, dense.head_dim, HEAD_MULTIPLE)] if narrow else []
+    heads, head_dim = rng.randint(1, dense.heads), rng.choice([*channels, dense.head_dim])
+    gone = [rng.random() < DROPPED for _ in range(2)]
+    return BlockWidths(0 if gone[0] else heads, head_dim, 0 if gone[1] else hidden)
 
 
 def main() -> None:
@@ -77,7 +92,7 @@ def main() -> None:
     print(f"{spec.name} {dict(spec.args)}, {target.name} {precision}, {args.threads} thread(s)")
     dense_ms = statistics.median(timings[0].latency.p50 for timings in sessions)
     print(f"dense: {dense_ms:.3f} ms now, {table.dense_ms:.3f} ms in the table's run")
-    print(" no  depth  heads  hidden  predicted  measured   error")
+    print(" no  depth  heads  channels  hidden  predicted  measured   error")
     errors = []
     for i, structure in enumerate(structures, 1):
         # As shares of the dense model, timed in the same rounds: a busy machine slows both alike.
@@ -85,9 +100,10 @@ def main() -> None:
         measured = statistics.median(ratio(timings[i], timings[0]) for timings in sessions)
         errors.append(abs(predicted / measured - 1))
         heads = sum(b.heads for b in structure.blocks)
+        channels = sum(b.heads * b.head_dim for b in structure.blocks)
         hidden = sum(b.hidden for b in structure.blocks)
         print(
-            f"{i:3d} {structure.depth:6d} {heads:6d} {hidden:7d} {predicted:9.1%} {measured:9.1%} "
+            f"{i:3d} {structure.depth:6d} {heads:6d} {channels:9d} {hidden:7d} {predicted:9.1%} {measured:9.1%} "
             f"{predicted / measured - 1:+8.1%}"
         )
     print(f"error: median {statistics.median(errors):.1%} (goal 3 %), worst {max(errors):.1%} (goal 7 %)")

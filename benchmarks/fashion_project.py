@@ -41,9 +41,7 @@ def read_idx(path: Path) -> np.ndarray:
         data = file.read()
     magic = int.from_bytes(data[:4], "big")
     if magic not in (IMAGES_MAGIC, LABELS_MAGIC):
-        raise InputError(
-            f"'{path}' is no IDX file of bytes.", "Fashion-MNIST's four files are wanted."
-        )
+        raise InputError(f"'{path}' is no IDX file of bytes.", "Fashion-MNIST's four files are wanted.")
     sizes = np.frombuffer(data, ">u4", magic & 0xFF, offset=4).astype(int)
     values = np.frombuffer(data, np.uint8, offset=4 + 4 * len(sizes))
     if len(values) != sizes.prod():
