@@ -44,18 +44,20 @@ class InitResult:
 def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = False) -> InitResult:
     """Writes wdp-edge.toml into `folder` after reading the checkpoint and listing the images.
 
-    model: num_classes = 0 takes the number of class folders. data: holds train/ and val/ (or test/).
+    model: num_classes = 0 takes the number of class folders. data: holds train/ and val/ (or test/), or lists.
     Raises InputError when the file exists and `force` is not set, when the checkpoint does not fit the model,
     and for folders that are no sound image data.
     """
-    from wdp_edge.data.folder import check_classes, resolve_data, scan
+    from wdp_edge.data.folder import check_classes, resolve_data
+    from wdp_edge.data.listed import images_at
 
     path = folder / RECIPE_FILE
     if path.exists() and not force:
         raise InputError(f"{path} exists.", "Edit it, or write it anew with --force.")
     if not Path(model.checkpoint).is_file():
         raise InputError(f"Checkpoint {model.checkpoint} does not exist.", "Name a weights file with --checkpoint.")
-    train, val = (scan(part) for part in resolve_data(data))
+    places = resolve_data(data)
+    train, val = (images_at(place) for place in places)
     classes = model.num_classes or len(train.classes)
     check_classes(train, val, classes)
     _check_model(model, classes)
@@ -66,8 +68,8 @@ def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = Fa
             "model.args": model.args,
             "model.num_classes": classes,
             "model.checkpoint": _from(folder, Path(model.checkpoint)),
-            "data.train": _from(folder, train.root),
-            "data.val": _from(folder, val.root),
+            "data.train": _from(folder, places[0]),
+            "data.val": _from(folder, places[1]),
         },
     )
     write_text(path, dump_recipe(recipe, comments=True))

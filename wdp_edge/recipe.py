@@ -26,9 +26,11 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """[data]: real images in class folders."""
+    """[data]: real images in class folders, or in lists."""
 
-    train: str = setting("folder with one subfolder of training images per class", "")
+    train: str = setting(
+        "folder with one subfolder of training images per class, or a .csv or .parquet file: path,label", ""
+    )
     val: str = setting("the same for validation; used once, for the final figures", "")
     holdout_images: int = setting("training images held back for choices; never trained on", 2000)
     calibration_images: int = setting("training images for compensation and static quantization", 2048)

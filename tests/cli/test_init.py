@@ -41,6 +41,21 @@ def test_test_folder_serves_for_validation(cli: Cli, project: Path) -> None:
     assert load_recipe(Path("wdp-edge.toml")).data.val == "data/test"
 
 
+def test_lists_serve_instead_of_folders(cli: Cli, project: Path) -> None:
+    for part in ("train", "val"):
+        rows = [f"{p.relative_to(project / 'data')},{p.parent.name}" for p in (project / "data" / part).glob("*/*")]
+        (project / "data" / f"{part}.csv").write_text("path,label\n" + "\n".join(rows))
+        (project / "data" / part).rename(project / "data" / f"images-{part}")
+    said = cli(*init_words())
+    assert said.code == 2 and "do not exist" in said.err
+    for part in ("train", "val"):
+        listed = project / "data" / f"{part}.csv"
+        listed.write_text(listed.read_text().replace(f"{part}/", f"images-{part}/"))
+    said = cli(*init_words(), "--json")
+    assert said.code == 0 and (said.json["train_images"], said.json["val_images"]) == (48, 12)
+    assert load_recipe(Path("wdp-edge.toml")).data.train == "data/train.csv"
+
+
 def test_the_python_twin_writes_paths_from_the_folder_of_the_recipe(project: Path) -> None:
     import wdp_edge
     from wdp_edge.recipe import ModelRecipe

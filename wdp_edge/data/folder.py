@@ -11,6 +11,7 @@ from pathlib import Path
 from wdp_edge.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+LISTS = (".csv", ".parquet")  # read by data/listed.py
 VALIDATION_NAMES = ("val", "validation", "valid", "test")
 _KINDS = ", ".join(sorted(s[1:] for s in SUFFIXES))
 _LAYOUT = "Make one subfolder of images per class, for example train/cat/1.jpg."
@@ -100,19 +101,26 @@ def _named(names: list[str], most: int = 3) -> str:
 
 
 def resolve_data(data: Path) -> tuple[Path, Path]:
-    """The training and the validation folder inside `data`.
+    """Training and validation images inside `data`: class folders, or lists such as train.csv.
 
     Raises InputError when one of them is missing.
     """
     if not data.is_dir():
         raise InputError(f"Data folder {data} does not exist.", "Check --data or [data].")
-    validation = [data / name for name in VALIDATION_NAMES if (data / name).is_dir()]
-    if not (data / "train").is_dir() or not validation:
+    training, validation = (_found(data, names) for names in (("train",), VALIDATION_NAMES))
+    if training is None or validation is None:
         raise InputError(
-            f"{data} does not hold train/ and one of {', '.join(f'{n}/' for n in VALIDATION_NAMES)}.",
-            "Rename its folders, or name the two with --train and --val.",
+            f"{data} does not hold train/ and one of {', '.join(f'{n}/' for n in VALIDATION_NAMES)}, "
+            "or lists such as train.csv and val.csv.",
+            "Rename them, or name the two with --train and --val.",
         )
-    return data / "train", validation[0]
+    return training, validation
+
+
+def _found(data: Path, names: tuple[str, ...]) -> Path | None:
+    folders = [data / name for name in names if (data / name).is_dir()]
+    lists = [data / (name + suffix) for name in names for suffix in LISTS if (data / (name + suffix)).is_file()]
+    return next(iter(folders + lists), None)
 
 
 def fingerprint(folder: ImageFolder) -> str:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget, check_accepted, parse_budget
 from wdp_edge.calibration.sample import Sample, balanced_sample
-from wdp_edge.data.folder import ImageFolder, check_classes, fingerprint, scan
+from wdp_edge.data.folder import ImageFolder, check_classes, fingerprint
+from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import eval_batches, load_images
 from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
 from wdp_edge.data.split import hold_out
@@ -66,8 +67,8 @@ class Context:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.tools = Toolkit.of(recipe)
-        self.train: ImageFolder = scan(Path(recipe.data.train))
-        self.val: ImageFolder = scan(Path(recipe.data.val))
+        self.train: ImageFolder = images_at(Path(recipe.data.train))
+        self.val: ImageFolder = images_at(Path(recipe.data.val))
         if not recipe.model.num_classes:
             raise InputError(
                 "The number of classes is not set.",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from wdp_edge.data.folder import scan
+from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.errors import InputError
@@ -16,15 +16,15 @@ from wdp_edge.results import EvaluateResult
 
 
 def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:
-    """Top-1 accuracy of an artifact on class folders of images; `val`: those of its run unless given.
+    """Top-1 accuracy of an artifact on class folders of images or a list of them; `val`: those of its run unless given.
 
     Raises InputError when the file is no sound artifact or the folders hold other classes.
     """
     sidecar = read_sidecar(path)
-    folder = scan(val or sidecar.val)
+    folder = images_at(val or sidecar.val)
     if list(folder.classes) != sidecar.classes:
         raise InputError(
-            f"{folder.root} holds other classes than {path} was trained on.",
+            f"{val or sidecar.val} holds other classes than {path} was trained on.",
             "Give the same class folders with --val.",
         )
     batches = eval_batches(folder, range(len(folder)), sidecar.preprocessing, 32, 1, "read images")

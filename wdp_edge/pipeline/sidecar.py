@@ -58,7 +58,7 @@ def write_sidecar(context: Context, artifact: Artifact, structure: Structure, pi
             preprocessing=context.preprocessing,
             classes=list(context.train.classes),
             structure=structure,
-            val=context.val.root.absolute(),
+            val=Path(context.recipe.data.val).absolute(),
             pixels=pixels,
         ),
     )

@@ -1,0 +1,92 @@
+"""Images listed in CSV and Parquet files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from class_folders import write_classes
+from hypothesis import given
+from hypothesis import strategies as s
+
+from wdp_edge.data.folder import check_classes, fingerprint, resolve_data, scan
+from wdp_edge.data.listed import images_at, read_list
+from wdp_edge.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_classes(tmp_path_factory.mktemp("images"), {"cat": 3, "dog": 2, "10": 1})
+
+
+def listed(folder: Path, text: str) -> Path:
+    path = folder / "list.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_list_is_the_same_as_class_folders(images: Path) -> None:
+    folders = scan(images)
+    rows = [f"{p},{folders.classes[c]}" for p, c in zip(folders.paths, folders.labels, strict=True)]
+    found = images_at(
+        listed(images, "\ufeffpath,label,source\n" + "\n".join(f"{r},x" for r in reversed(rows)) + "\n\n")
+    )
+    assert found == folders
+    assert fingerprint(found) == fingerprint(folders)
+
+
+def test_a_parquet_file_is_the_same_as_csv(images: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {"label": [1, 0, 1], "path": ["cat/000.png", "dog/000.png", "./dog/001.png"], "more": [None] * 3}
+    parquet.write_table(pa.table(columns), images / "list.parquet")
+    found = images_at(images / "list.parquet")
+    assert found == read_list(listed(images, "path,label\ncat/000.png,1\ndog/000.png,0\ndog/001.png,1\n"))
+    assert found.classes == ("0", "1") and found.labels == (0, 1, 1)
+    (images / "list.parquet").write_bytes(b"PAR1 nothing more")
+    with pytest.raises(InputError, match="as Parquet"):
+        images_at(images / "list.parquet")
+
+
+def test_absolute_paths_below_the_list_are_taken(images: Path) -> None:
+    found = read_list(listed(images, f"path,label\n{images}/cat/000.png,a\n{images}/dog/000.png,b\n"))
+    assert found.paths == ("cat/000.png", "dog/000.png")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no column 'path'; it has: none"),
+        ("file,label\na.png,1\n", "no column 'path'; it has: file, label"),
+        ("path,label\n", "lists no images"),
+        ("path,label\ncat/000.png,\ndog/000.png,b\n", "Row 1 of .* has no label"),
+        ("path,label\ncat/000.png,a\n", "one class only"),
+        ("path,label\ncat/000.png,a\ndog/000.png,b\n./cat/000.png,b\n", "lists 'cat/000.png' 2 times"),
+        ("path,label\ncat/000.png,0\ndog/000.png,2\n", "no images of class 1, but of class 2"),
+        ("path,label\ncat/000.png,a\n../dog/000.png,b\n", "not in"),
+        ("path,label\n/etc/passwd,a\ndog/000.png,b\n", "not in"),
+        ("path,label\n.,a\ndog/000.png,b\n", "no image"),
+        ("path,label\ncat/000.png,a\ndog/009.png,b\n", "1 images of .* do not exist.*dog/009.png"),
+        ('path,label\n"cat/000.png,a\ndog/000.png,b\n', "cannot be read as CSV"),
+    ],
+)
+def test_bad_lists_are_refused_with_the_reason(images: Path, text: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        read_list(listed(images, text))
+
+
+@given(s.text(max_size=60))
+def test_any_text_is_a_list_or_an_input_error(images: Path, text: str) -> None:
+    path = images / "any.csv"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(InputError):
+        read_list(path)
+
+
+def test_lists_are_found_beside_folders(images: Path, tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", {"cat": 1, "dog": 1})
+    (tmp_path / "val.csv").write_text("path,label\ntrain/cat/000.png,cat\ntrain/dog/000.png,dog\n")
+    training, validation = resolve_data(tmp_path)
+    assert (training, validation) == (tmp_path / "train", tmp_path / "val.csv")
+    check_classes(images_at(training), images_at(validation), 2)
