@@ -62,7 +62,7 @@ class SelectRecipe:
     drop_sublayers: bool = setting("also try structures in which whole attention or MLP sub-layers are gone", True)
     narrow_heads: bool = setting("also try structures whose attention heads have fewer channels", True)
     margin: float = setting("aim at this share of the budget, so that a noisy timing still passes", 0.975)
-    floor: float = setting("select again when the measured time is below this share of the budget", 0.95)
+    floor: float = setting("select again when the measured time is below this share of the budget", 0.9625)
     rounds: int = setting("how often the table is corrected by a measured file and selection runs again", 3)
 
 

@@ -255,10 +255,11 @@ class Selection:
         """Times the best structure, corrects the table by what is seen, and solves again until it fits.
 
         A file's latency does not depend on its weights' values, so this costs an export, not a training.
+        What is returned has been measured: the largest that fits, or the smallest where none does.
         """
         context, options = self.context, self.context.recipe.prune.select
-        kept, rounds = best.kept, list[Round]()
-        limit = context.budget.resolve(table.dense_ms) * options.margin
+        kept, rounds, tried = best.kept, list[Round](), list[tuple[float, Kept]]()
+        limit, most = context.budget.resolve(table.dense_ms) * options.margin, 0.5 * (1 + options.margin)
         for number in range(options.rounds):
             small = cut(context.source, kept)
             path = self.run.path / "scratch" / f"round-{number}{context.tools.target.suffix}"
@@ -271,14 +272,21 @@ class Selection:
             correction = seen / predicted
             rounds.append(Round(predicted, measured.shipped.p50, measured.dense.p50, measured.budget_ms, correction))
             progress.say(f"structure takes {used:.1%} of the budget (predicted {predicted:.3g} ms, seen {seen:.3g} ms)")
-            if options.floor <= used <= 0.5 * (1 + options.margin):
-                break
+            tried.append((used, kept))
             table = table.corrected(correction)
             again = self.keep(best.plan, table, limit)
-            if again is None or again == kept:
+            if options.floor <= used <= most or again is None or again == kept:
                 break
             kept = again
+        kept = largest_within(tried, most)
         return kept, table.predict(kept.structure(context.structure)), rounds
+
+
+def largest_within(tried: list[tuple[float, Kept]], most: float) -> Kept:
+    """tried: measured shares of the budget. The one that uses most of it up to `most`, or else the smallest."""
+    shares = [used for used, _ in tried]
+    fitting = [used for used in shares if used <= most]
+    return tried[shares.index(max(fitting) if fitting else min(shares))][1]
 
 
 def best_plan(trials: list[Trial], otherwise: Plan) -> Plan:
