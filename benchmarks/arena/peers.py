@@ -82,11 +82,14 @@ class TorchPruning:
 
 
 def settle(model: Any, heads: dict[Any, int]) -> None:
-    """timm's own attributes, after the tensors have changed."""
+    """timm's own attributes, after the tensors have changed.
+
+    heads: as Torch-Pruning counts them. A block all of whose heads are to go is counted as having none, and keeps all.
+    """
     for attention, count in heads.items():
-        attention.num_heads = count
+        attention.num_heads = count or attention.num_heads
         attention.attn_dim = attention.proj.in_features
-        attention.head_dim = attention.attn_dim // count
+        attention.head_dim = attention.attn_dim // attention.num_heads
         attention.scale = attention.head_dim**-0.5
     model.embed_dim = model.num_features = model.head_hidden_size = model.head.in_features
     model.eval()

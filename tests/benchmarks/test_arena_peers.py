@@ -96,3 +96,14 @@ def test_cells_come_back(tmp_path: Path) -> None:
     store.put(cell)
     assert store.find(key) == cell and store.all() == [cell]
     assert store.find(Key("ours", 0.5, 1, 100, True)) is None
+
+
+def test_a_block_that_would_lose_every_head_keeps_them(setting: Setting) -> None:
+    """Torch-Pruning counts such a block's heads as gone and leaves its tensors as they were."""
+    model = setting.dense
+    with torch.no_grad():
+        model.blocks[1].attn.proj.weight.mul_(1e-4)
+        model.blocks[1].attn.qkv.weight.mul_(1e-4)
+    small = TorchPruning("magnitude", "isomorphic", bottleneck=True)(setting, 0.4).model
+    assert [b.heads for b in structure_of(small).blocks][1] == 4
+    assert small(torch.randn(2, 3, 16, 16)).shape == (2, 4)
