@@ -71,7 +71,7 @@ class RecoverRecipe:
     """[prune.recover]: fine-tuning of the shrunk model, with the dense one as teacher."""
 
     batch_size: int = setting("images per step", 128)
-    lr: float = setting("peak learning rate", 1e-4)
+    lr: float = setting("peak learning rate; a model near the dense one gets less of it", 1e-4)
     weight_decay: float = setting("decoupled weight decay of matrices", 0.02)
     warmup: float = setting("share of the steps with rising learning rate", 0.05)
     distillation: float = setting("weight of the dense model's logits against the labels, 0 to 1", 0.7)

@@ -166,3 +166,21 @@ def test_recovery_brings_a_damaged_model_closer(tiny_model: Any) -> None:
     recovery = Recovery(tiny_model, damaged, RecoveryPlan(60), RecoverRecipe(lr=2e-3, distillation=1.0))
     losses = [recovery.step(*batch(number % 4))["distillation"] for number in range(60)]
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_rate_falls_with_the_distance_from_the_dense_model(tiny_model: Any) -> None:
+    rates, distances = [], []
+    for noise in (0.0005, 0.002, 2.0):
+        changed = copy.deepcopy(tiny_model)
+        with torch.no_grad():
+            for p in changed.parameters():
+                p.add_(noise * torch.randn(p.shape, generator=torch.Generator().manual_seed(3)))
+        recovery = Recovery(tiny_model, changed, RecoveryPlan(10), RecoverRecipe(warmup=0.0))
+        first = recovery.step(*batch(0))
+        distances.append(first["features"] ** 0.5)
+        rates.append(first["lr"])
+        again = Recovery(tiny_model, changed, RecoveryPlan(10), RecoverRecipe(warmup=0.0))
+        again.restore(recovery.state())
+        assert again.rate(5) == recovery.rate(5), "a resumed run goes on at its rate"
+    assert rates == pytest.approx([RecoverRecipe().lr * min(1.0, d) for d in distances])
+    assert rates[0] < rates[1] < rates[2] == RecoverRecipe().lr

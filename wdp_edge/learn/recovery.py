@@ -65,19 +65,20 @@ class Recovery:
         groups = parameter_groups(small, options.weight_decay)
         self.optimiser = torch.optim.AdamW(groups, lr=options.lr, fused=True)
         self.done = 0
+        self.distance = 1.0  # of the block outputs from the dense model's, before the first step; 1: as far as chance
         self.curve: list[CurvePoint] = []
 
     def rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, then a cosine to zero."""
+        """Learning rate: linear warm-up, then a cosine to zero; less for a model that is near the dense one already.
+
+        Adam's steps do not shrink with the gradient: at the full rate they undo more of a fit than they add.
+        """
         warm = max(1, round(self.options.warmup * self.steps))
         rise = min(1.0, (step + 1) / warm)
-        return self.options.lr * rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.options.lr * self.distance * rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
     def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
         """One update. images: [B, 3, H, W] float32 normalised; labels: [B] int64."""
-        rate = self.rate(self.done)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         with BlockOutputs(self.teacher.model, self.depths) as wanted:
             teacher = self.teacher(images)
         with BlockOutputs(self.student, self.depths) as got, autocast(self.bf16):
@@ -89,6 +90,11 @@ class Recovery:
         ]
         features = torch.stack(parts).mean()
         (loss + self.options.features * features).backward()
+        if self.done == 0:
+            self.distance = min(1.0, math.sqrt(float(features.detach())))
+        rate = self.rate(self.done)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.done += 1
@@ -113,6 +119,7 @@ class Recovery:
     def state(self) -> dict[str, Any]:
         return {
             "done": self.done,
+            "distance": self.distance,
             "student": self.student.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -120,7 +127,7 @@ class Recovery:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.done = state["done"]
+        self.done, self.distance = state["done"], state["distance"]
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
