@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from wdp_edge import progress
 from wdp_edge.calibration.fake_quant import Scheme, stand_ins
-from wdp_edge.learn.teacher import distillation
 from wdp_edge.targets.lowering import LoweredViT
+from wdp_edge.task import get_task
 
 _BATCH = 32
 _TEMPERATURE = 2.0
@@ -43,18 +43,19 @@ class _Stage:
 
 
 def sensitivity(
-    lowered: nn.Module, images: Tensor, calibration: Tensor | None, scheme: Scheme
+    lowered: nn.Module, images: Tensor, calibration: Tensor | None, scheme: Scheme, task: str = "classify"
 ) -> tuple[LayerSensitivity, ...]:
     """Every layer that the scheme quantizes, the most sensitive first.
 
     lowered: what `lower` returns, not modified. images: [n, 3, H, W] to compare predictions on; no labels needed.
-    calibration: [m, 3, H, W] for static activations. Raises InputError when it is needed and missing.
+    calibration: [m, 3, H, W] for static activations. task: name of the model's; its divergence is what counts.
+    Raises InputError when calibration is needed and missing.
     """
     model = copy.deepcopy(lowered)
     layers = stand_ins(model, scheme, calibration)
     stages = _stages(model)
     places = [next(i for i, s in enumerate(stages) if name.startswith(s.holds)) for name in layers]
-    total = dict.fromkeys(layers, 0.0)
+    total, diverge = dict.fromkeys(layers, 0.0), get_task(task).divergence
     with torch.no_grad(), progress.task("layer sensitivity", len(images)) as advance:
         for part in images.split(_BATCH):
             inputs = _inputs(stages, part)
@@ -63,7 +64,7 @@ def sensitivity(
                 model.set_submodule(name, layer)
                 got = _run(stages[place:], inputs[place])
                 model.set_submodule(name, original)
-                divergence = distillation(got.flatten(0, 1), inputs[-1].flatten(0, 1), _TEMPERATURE)
+                divergence = diverge(got.flatten(0, 1), inputs[-1].flatten(0, 1), _TEMPERATURE)
                 total[name] += float(divergence) * len(part)
             advance(len(part))
     found = [LayerSensitivity(n, total[n] / len(images), _parameters(model.get_submodule(n))) for n in layers]

@@ -35,8 +35,9 @@ def test_the_stored_recipe_opens_the_run(tmp_path: Path, monkeypatch: pytest.Mon
         pass
     with Run(run.path, recipe):
         pass
-    with pytest.raises(InputError, match="another recipe"), Run(run.path, merge(recipe, {"prune.seed": 1})):
-        pass
+    for other in ({"prune.seed": 1}, {"model.task": "retrieve"}):
+        with pytest.raises(InputError, match="another recipe"), Run(run.path, merge(recipe, other)):
+            pass
 
 
 def test_whole_numbers_given_from_python_are_the_same_settings(tmp_path: Path) -> None:

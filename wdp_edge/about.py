@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 from wdp_edge.data.preprocess import Preprocessing
 from wdp_edge.structure import Structure
+from wdp_edge.task import facts_of
 
 KEY = "wdp_edge"
 ABOUT_VERSION = 1
 
 
-def metadata(
-    model: str, structure: Structure, preprocessing: Preprocessing, classes: Sequence[str], pixels: bool, recipe: str
-) -> dict[str, str]:
-    """One text under the key `wdp_edge`: JSON with input, classes, structure and origin.
+@dataclass(frozen=True)
+class Origin:
+    """Where an artifact comes from. model: its timm name. recipe: the digest of the run's. task: its name."""
 
-    pixels: the file takes uint8 RGB pixels, because normalisation is folded into it. recipe: the digest of the run's.
+    model: str
+    structure: Structure
+    recipe: str
+    task: str
+
+
+def metadata(origin: Origin, preprocessing: Preprocessing, classes: Sequence[str], pixels: bool) -> dict[str, str]:
+    """One text under the key `wdp_edge`: JSON with input, output, classes, structure and origin.
+
+    classes: names in the order of the logits; none for embeddings. pixels: the file takes uint8 RGB pixels, because
+    normalisation is folded into it.
     """
+    structure = origin.structure
     about = {
         "version": ABOUT_VERSION,
         "wdp_edge": version("wdp-edge"),
-        "model": model,
+        "model": origin.model,
+        "task": origin.task,
+        "output": facts_of(origin.task).output.value,
         "input": {
             "shape": [1, 3, *preprocessing.size],
             "dtype": "uint8" if pixels else "float32",
@@ -34,7 +48,7 @@ def metadata(
         },
         "classes": list(classes),
         "structure": {"digest": structure.digest, **structure.to_json()},
-        "recipe": recipe,
+        "recipe": origin.recipe,
     }
     return {KEY: json.dumps(about, ensure_ascii=False)}
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from wdp_edge.results import Parity
 
 
-def compare(name: str, reference: Tensor, got: Tensor) -> Parity:
-    """reference, got: [n, classes] float32 logits of the same images.
+def same_class(reference: Tensor, got: Tensor) -> float:
+    """Share of images with the same top-1 class, in [0, 1]. reference, got: [n, classes] logits."""
+    return float((reference.argmax(1) == got.argmax(1)).float().mean())
 
-    Centred: without the reference's mean logit vector. It is the same for every image, so it raises the plain cosine
+
+def compare(
+    name: str, reference: Tensor, got: Tensor, agreement: Callable[[Tensor, Tensor], float] = same_class
+) -> Parity:
+    """reference, got: [n, K] float32 outputs for the same images; agreement: their task's.
+
+    Centred: without the reference's mean output vector. It is the same for every image, so it raises the plain cosine
     of a model that has lost everything that depends on the image.
     """
     mean = reference.mean(0)
@@ -21,7 +30,7 @@ def compare(name: str, reference: Tensor, got: Tensor) -> Parity:
         max_error=float((reference - got).abs().max()),
         cosine=float(torch.cosine_similarity(reference, got).min()),
         cosine_centred=float(torch.cosine_similarity(reference - mean, got - mean).min()),
-        agreement=float((reference.argmax(1) == got.argmax(1)).float().mean()),
+        agreement=agreement(reference, got),
     )
 
 

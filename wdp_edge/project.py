@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from wdp_edge.progress import task
 from wdp_edge.recipe import BudgetRecipe, ModelRecipe, Recipe
 from wdp_edge.recipe_file import dump_recipe, load_recipe, merge
 from wdp_edge.results import RESULT_VERSION
+from wdp_edge.task import Output, facts_of
 
 RECIPE_FILE = "wdp-edge.toml"
 
@@ -44,7 +45,8 @@ class InitResult:
 def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = False) -> InitResult:
     """Writes wdp-edge.toml into `folder` after reading the checkpoint and listing the images.
 
-    model: num_classes = 0 takes the number of class folders. data: holds train/ and val/ (or test/), or lists.
+    model: num_classes = 0 takes the number of class folders where the task has classes. data: holds train/ and val/ (or
+    test/), or lists.
     Raises InputError when the file exists and `force` is not set, when the checkpoint does not fit the model,
     and for folders that are no sound image data.
     """
@@ -56,24 +58,26 @@ def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = Fa
         raise InputError(f"{path} exists.", "Edit it, or write it anew with --force.")
     if not Path(model.checkpoint).is_file():
         raise InputError(f"Checkpoint {model.checkpoint} does not exist.", "Name a weights file with --checkpoint.")
-    places = resolve_data(data)
-    train, val = (images_at(place) for place in places)
-    classes = model.num_classes or len(train.classes)
-    check_classes(train, val, classes)
-    _check_model(model, classes)
+    facts, places = facts_of(model.task), resolve_data(data)
+    train, val = (images_at(place, facts.labelled) for place in places)
+    if facts.output is Output.LOGITS:
+        model = replace(model, num_classes=model.num_classes or len(train.classes))
+        check_classes(train, val, model.num_classes)
+    _check_model(model)
     recipe = merge(
         Recipe(),
         {
             "model.name": model.name,
             "model.args": model.args,
-            "model.num_classes": classes,
+            "model.task": model.task,
+            "model.num_classes": model.num_classes,
             "model.checkpoint": _from(folder, Path(model.checkpoint)),
             "data.train": _from(folder, places[0]),
             "data.val": _from(folder, places[1]),
         },
     )
     write_text(path, dump_recipe(recipe, comments=True))
-    return InitResult(path, model.name, classes, len(train), len(val))
+    return InitResult(path, model.name, model.num_classes, len(train), len(val))
 
 
 def project_recipe(
@@ -132,14 +136,14 @@ def find_run(folder: Path, run: Path | None) -> Path:
     return latest_run(Path(own) if own else folder)
 
 
-def _check_model(model: ModelRecipe, classes: int) -> None:
+def _check_model(model: ModelRecipe) -> None:
     """Raises InputError unless the checkpoint fits the model."""
     with task("Reading the checkpoint", 2) as advance:
         from wdp_edge.models.files import load_dense
         from wdp_edge.models.spec import ModelSpec
 
         advance(1)
-        load_dense(ModelSpec(model.name, classes, model.args), Path(model.checkpoint))
+        load_dense(ModelSpec.of(model), Path(model.checkpoint))
         advance(1)
 
 

@@ -20,16 +20,19 @@ class ModelRecipe:
     args: Mapping[str, Any] = field(
         default_factory=dict, metadata={"doc": "further arguments of timm.create_model, such as img_size"}
     )
-    num_classes: int = setting("number of classes of the trained head", 0)
+    num_classes: int = setting("number of classes of the trained head; 0 for embeddings", 0)
     checkpoint: str = setting("trained weights: .safetensors, .pt or .pth", "")
+    task: str = setting("what it is for: classify, features (embeddings, no labels) or retrieve", "classify")
 
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """[data]: real images in class folders, or in lists."""
+    """[data]: real images, in class folders or lists; only labels that the task needs are read."""
 
     train: str = setting(
-        "folder with one subfolder of training images per class, or a .csv or .parquet file: path,label", ""
+        "folder with one subfolder of training images per class (for features any images), or a .csv or .parquet file "
+        "with the columns path and label",
+        "",
     )
     val: str = setting("the same for validation; used once, for the final figures", "")
     holdout_images: int = setting("training images held back for choices; never trained on", 2000)
@@ -74,7 +77,7 @@ class RecoverRecipe:
     lr: float = setting("peak learning rate; a model near the dense one gets less of it", 1e-4)
     weight_decay: float = setting("decoupled weight decay of matrices", 0.02)
     warmup: float = setting("share of the steps with rising learning rate", 0.05)
-    distillation: float = setting("weight of the dense model's logits against the labels, 0 to 1", 0.7)
+    distillation: float = setting("weight of the dense model's outputs against the labels, 0 to 1", 0.7)
     temperature: float = setting("softening of the logits in distillation", 2.0)
     features: float = setting("weight of the dense model's block outputs", 5.0)
     feature_depths: int = setting("after how many blocks, spread evenly, outputs are compared", 6)
@@ -136,7 +139,9 @@ class BudgetRecipe:
     accept: str = setting("times that may pass: measured, or also virtual or estimated ones", "measured")
     latency: str = setting("at most: 20ms, or 50% of the dense model; empty: any", "")
     size: str = setting("largest file, such as 6MB; empty: any", "")
-    accuracy_drop: float = setting("points of accuracy that may be lost against the dense model; 100: any", 100.0)
+    accuracy_drop: float = setting(
+        "points of accuracy, or of the task's metric, that may be lost against the dense model; 100: any", 100.0
+    )
     peak_memory: str = setting("most memory of the process that runs the file, such as 60MB; empty: any", "")
 
 
@@ -144,8 +149,8 @@ class BudgetRecipe:
 class Tolerance:
     """How close an artifact must stay to the model it was made from."""
 
-    agreement: float = setting("smallest share of images with the same top-1 class", 0.99)
-    cosine: float = setting("smallest centred cosine of the logits on any image", 0.999)
+    agreement: float = setting("smallest share of images with the same top-1 class, or near the same image", 0.99)
+    cosine: float = setting("smallest centred cosine of the outputs on any image", 0.999)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from wdp_edge.budget import parse_budget, parse_bytes
 from wdp_edge.device import Kind, parse_cpus
 from wdp_edge.errors import InputError
 from wdp_edge.target import Precision, target_names
+from wdp_edge.task import task_names
 from wdp_edge.toml_lines import KeyPath
 
 Name = Callable[[KeyPath], str]
@@ -90,6 +91,7 @@ RANGES: dict[str, Range] = {
 
 CHOICES: dict[str, Callable[[], list[str]]] = {
     "budget.target": target_names,
+    "model.task": task_names,
     "budget.precision": lambda: ["default", *(p.value for p in Precision)],
     "budget.accept": lambda: [k.value for k in Kind],
     "prune.accept": lambda: [k.value for k in Kind],

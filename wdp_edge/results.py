@@ -1,8 +1,14 @@
-"""What the verbs return. Serialised by `wdp_edge.files.to_plain`, the same names in every command."""
+"""What the verbs return. Serialised by `wdp_edge.files.to_plain`, the same names in every command.
+
+`accuracy` is the metric of the model's task, in [0, 1], and `metric` beside it its name: top-1 accuracy for "classify",
+Recall@1 for "retrieve", the mean cosine with the dense model's embeddings for "features". `agreement` is what two forms
+of a model share: images with the same top-1 class, or, of embeddings, images whose nearest neighbour by the one is
+among the five nearest by the other. docs/tasks.md has more.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +22,8 @@ RESULT_VERSION = 1
 class ModelFigures:
     """One model in numbers.
 
-    accuracy: top-1 share of the validation images, in [0, 1]. macs: per image. bytes: of the artifact.
-    exit: number of blocks kept. agreement: share of validation images with the dense model's top-1.
+    accuracy, agreement: with the dense model, on the validation images. macs: per image. bytes: of the artifact.
+    exit: number of blocks kept. also: the task's other figures by name, such as mAP.
     """
 
     accuracy: float | None
@@ -28,6 +34,7 @@ class ModelFigures:
     path: Path | None = None
     exit: int | None = None
     agreement: float | None = None
+    also: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,8 @@ class BudgetFigures:
 class Parity:
     """How far two forms of one model agree on the same images, from exact to what a user sees.
 
-    max_error: largest absolute logit difference. cosine, cosine_centred: smallest over the images; centred means
-    without the reference's mean logit vector, which hides errors. agreement: share with the same top-1.
+    max_error: largest absolute difference of outputs. cosine, cosine_centred: smallest over the images; centred means
+    without the reference's mean output vector, which hides errors.
     """
 
     name: str
@@ -75,6 +82,8 @@ class PruneResult:
     dense: ModelFigures
     shipped: ModelFigures
     verified: bool = True
+    task: str = "classify"
+    metric: str = "accuracy"
     version: int = RESULT_VERSION
 
 
@@ -82,7 +91,7 @@ class PruneResult:
 class ArtifactFigures:
     """One artifact, held against the model it was made from on held-back training images.
 
-    accuracy: top-1 share of these images, in [0, 1]. verified: as close as the recipe's [verify] asks.
+    accuracy: on these images. verified: as close as the recipe's [verify] asks.
     broke_at: the first part of the model whose output is not, where it was looked for. kept_float: layers that a
     chosen precision left unquantized. latency_ms: None where the artifact was not timed.
     """
@@ -124,6 +133,7 @@ class ExportResult:
     artifacts: list[ArtifactFigures]
     verified: bool
     tried: list[TriedFigures] | None = None
+    metric: str = "accuracy"
     version: int = RESULT_VERSION
 
 
@@ -131,7 +141,7 @@ class ExportResult:
 class VerifyResult:
     """`wdp_edge.verify`: the chain dense → shrunk → artifact on real images.
 
-    dense_accuracy, shrunk_accuracy: top-1 shares of the same images, in PyTorch and float32. shrunk: how far the
+    dense_accuracy, shrunk_accuracy: on the same images, in PyTorch and float32. shrunk: how far the
     shrunk model went from the dense one; None for a model that was not pruned.
     """
 
@@ -142,6 +152,8 @@ class VerifyResult:
     shrunk: Parity | None
     artifacts: list[ArtifactFigures]
     verified: bool
+    task: str = "classify"
+    metric: str = "accuracy"
     version: int = RESULT_VERSION
 
 
@@ -255,22 +267,25 @@ class CheckedBudget:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """`wdp_edge.check`: every [[budget]] of the project. met: all are kept."""
+    """`wdp_edge.check`: every [[budget]] of the project. met: all are kept. metric: what accuracy_drop is of."""
 
     run: Path
     budgets: list[CheckedBudget]
     met: bool
+    metric: str = "accuracy"
     version: int = RESULT_VERSION
 
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """`wdp_edge.evaluate`: accuracy of a file through its own runtime."""
+    """`wdp_edge.evaluate`: accuracy of a file through its own runtime. also: as in `ModelFigures`."""
 
     path: Path
     target: str
     images: int
     accuracy: float
+    metric: str = "accuracy"
+    also: dict[str, float] = field(default_factory=dict)
     version: int = RESULT_VERSION
 
 

@@ -119,6 +119,8 @@ def recipe_digest(recipe: Recipe) -> str:
     for table in ("verify", "budget"):  # they decide what is said of the result, not the result
         plain.pop(table)
     plain["prune"].pop("accept")
+    if plain["model"]["task"] == "classify":  # runs that began before there were other tasks go on
+        plain["model"].pop("task")
     if recipe.prune.timing == TimingRecipe():  # runs that began before there was this table go on
         plain["prune"].pop("timing")
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

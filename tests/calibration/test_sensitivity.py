@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from wdp_edge.calibration.fake_quant import DYNAMIC, STATIC, Scheme, fake_quantized, integer_layers, predict
 from wdp_edge.calibration.sensitivity import LayerSensitivity, sensitivity
 from wdp_edge.errors import InputError
-from wdp_edge.learn.teacher import distillation
 from wdp_edge.models.spec import create
 from wdp_edge.target import ExportOptions, Observer, Precision, get_target
 from wdp_edge.targets.lowering import lower, quantized_layers
+from wdp_edge.tasks.classify import distillation
 
 TENSORS = Scheme("dynamic", convolutions=False)
 RANGES = Scheme("static", Observer.MINMAX, outputs=True)

@@ -84,6 +84,13 @@ def test_any_text_is_a_list_or_an_input_error(images: Path, text: str) -> None:
         read_list(path)
 
 
+def test_without_labels_paths_are_enough(images: Path) -> None:
+    found = images_at(listed(images, "path\ndog/000.png\ncat/000.png\n"), labelled=False)
+    assert (found.classes, found.paths, found.labels) == ((), ("cat/000.png", "dog/000.png"), (0, 0))
+    with pytest.raises(InputError, match="no column 'label'"):
+        images_at(images / "list.csv")
+
+
 def test_lists_are_found_beside_folders(images: Path, tmp_path: Path) -> None:
     write_classes(tmp_path / "train", {"cat": 1, "dog": 1})
     (tmp_path / "val.csv").write_text("path,label\ntrain/cat/000.png,cat\ntrain/dog/000.png,dog\n")

@@ -59,3 +59,10 @@ def test_the_seed_decides() -> None:
 
 def test_nothing_is_held_out_when_nothing_is_asked() -> None:
     assert hold_out(folder_of([5, 5]), 0, 0) == (list(range(10)), [])
+
+
+def test_images_without_classes_are_held_back_too() -> None:
+    folder = ImageFolder(Path("x"), (), tuple(f"{i:03}.png" for i in range(100)), (0,) * 100)
+    trained, held = hold_out(folder, 10, seed=3)
+    assert len(held) == 10 and sorted(trained + held) == list(range(100))
+    assert hold_out(folder, 90, seed=3)[1] != held and len(hold_out(folder, 90, seed=3)[1]) == 20

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from wdp_edge.models.files import load, load_dense, read_weights, save
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.models.vit import check_supported, structure_of
+from wdp_edge.recipe import ModelRecipe
+from wdp_edge.task import Output
 
 
 @pytest.mark.parametrize(
@@ -87,3 +90,41 @@ def test_unknown_and_unsupported_models() -> None:
         check_supported(distilled, "deit_tiny_distilled_patch16_224")
     with pytest.raises(InputError, match="Check"):
         create(ModelSpec("vit_tiny_patch16_224", 10, {"no_such_argument": 1}))
+
+
+@pytest.mark.parametrize("output", [Output.EMBEDDING, Output.UNIT])
+def test_an_embedding_is_what_the_head_would_read(
+    output: Output, tiny_model: Any, tiny_spec: ModelSpec, tmp_path: Path
+) -> None:
+    """From a classifier's checkpoint, whose head is left out; cut, saved and read again."""
+    save_file(tiny_model.state_dict(), tmp_path / "dense.safetensors")
+    spec = ModelSpec(tiny_spec.name, 0, tiny_spec.args, output)
+    model = load_dense(spec, tmp_path / "dense.safetensors")
+    images = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        got, read = model(images), tiny_model.forward_head(tiny_model.forward_features(images), pre_logits=True)
+    if output is Output.UNIT:
+        read = torch.nn.functional.normalize(read, dim=-1)
+    assert torch.allclose(got, read, atol=1e-6)
+    small = cut(model, Kept(((0, 3), (1,)), (tuple(range(9)), tuple(range(40)))))
+    save(small, spec, tmp_path / "model")
+    with torch.no_grad():
+        assert torch.equal(load(tmp_path / "model")(images), small(images))
+
+
+def test_a_task_s_output_is_part_of_the_spec() -> None:
+    recipe = ModelRecipe("vit_tiny_patch16_224", {"img_size": 32}, 0, "x.pt", "retrieve")
+    spec = ModelSpec.of(recipe)
+    assert spec.output is Output.UNIT and ModelSpec.from_json(spec.to_json()) == spec
+    plain = ModelSpec.of(replace(recipe, task="classify", num_classes=7))
+    assert plain.to_json() == {"name": "vit_tiny_patch16_224", "num_classes": 7, "args": {"img_size": 32}}
+    assert ModelSpec.from_json(plain.to_json()) == plain
+
+
+def test_classes_and_embeddings_do_not_go_together() -> None:
+    with pytest.raises(InputError, match="has no classes, not 10"):
+        create(ModelSpec("vit_tiny_patch16_224", 10, output=Output.EMBEDDING))
+    with pytest.raises(InputError, match="at least 2 classes, not 0"):
+        create(ModelSpec("vit_tiny_patch16_224", 0))
+    with pytest.raises(InputError, match="VisionTransformerDistilled"):
+        create(ModelSpec("deit_tiny_distilled_patch16_224", 0, output=Output.UNIT))

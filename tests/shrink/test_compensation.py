@@ -15,6 +15,7 @@ from wdp_edge.shrink.compensation import compensate, plan_repairs
 from wdp_edge.shrink.gram import Moments
 from wdp_edge.shrink.saliency import removal, saliency
 from wdp_edge.shrink.streams import Streams
+from wdp_edge.task import Output
 
 TINY = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
 
@@ -67,6 +68,26 @@ def test_every_block_is_refitted(tiny_model: Any) -> None:
     for (proj, fc2), block in zip(before, small.blocks, strict=True):
         assert not torch.allclose(proj, block.attn.proj.weight)
         assert not torch.allclose(fc2, block.mlp.fc2.weight)
+
+
+@pytest.mark.parametrize("output", [Output.EMBEDDING, Output.UNIT])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_base_patch16_gap_224"])
+@pytest.mark.parametrize("depth", [3, 2])
+def test_embeddings_are_repaired_too_also_at_an_exit(name: str, output: Output, depth: int) -> None:
+    """At an exit the head has no weights to fit; the last sub-layer that stays takes them."""
+    torch.manual_seed(0)
+    model = lively(create(ModelSpec(name, 0, TINY, output)))
+    small = cut(model, halved(model, depth))
+    before = error(model, small, pictures(64, seed=9))
+    compensate(model, small, pictures(256), prepare)
+    assert error(model, small, pictures(64, seed=9)) < 0.5 * before
+
+
+def test_an_exit_without_weights_aims_at_the_end_of_the_dense_stream() -> None:
+    model = create(ModelSpec("vit_tiny_patch16_224", 0, TINY, Output.EMBEDDING))
+    dense, repairs = sublayers(model), plan_repairs(model, cut(model, halved(model, 2)))
+    assert [len(r.dense) for r in repairs] == [1, 1, 1, 3]
+    assert [s.inner for s in repairs[-1].dense] == [s.inner for s in dense[3:] if s is not None]
 
 
 def test_nothing_cut_changes_nothing_that_matters(tiny_model: Any) -> None:

@@ -13,7 +13,6 @@ from wdp_edge.results import (
     EvaluateResult,
     ExportResult,
     InspectResult,
-    ModelFigures,
     OperatorProfiles,
     ProfileResult,
     PruneResult,
@@ -22,6 +21,7 @@ from wdp_edge.results import (
     TriedFigures,
     VerifyResult,
 )
+from wdp_edge.task import facts_of
 
 if TYPE_CHECKING:
     from wdp_edge.cost.table import LatencyTable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def show_prune(result: PruneResult) -> None:
     from wdp_edge.report.cautions import cautions
 
-    rows = _comparison(result.dense, result.shipped)
+    rows = _comparison(result)
     kind = result.shipped.latency_ms.kind
     title = f"{result.precision} {result.target} file, latency {kind} on {result.device}"
     print_table(title, ("", "dense", "shipped", "change"), rows)
@@ -46,14 +46,14 @@ def show_prune(result: PruneResult) -> None:
 
 
 def show_export(result: ExportResult) -> None:
-    _artifacts("Files, held against the model on held-back training images", result.artifacts)
+    _artifacts("Files, held against the model on held-back training images", result.artifacts, result.metric)
     if result.tried is not None:
-        _tried(result.tried)
+        _tried(result.tried, result.metric)
     for artifact in result.artifacts:
         print_line(f"File: {near(artifact.path)}")
 
 
-def _tried(tried: Sequence[TriedFigures]) -> None:
+def _tried(tried: Sequence[TriedFigures], metric: str) -> None:
     from wdp_edge.report.units import milliseconds, quantity, share
 
     rows = [
@@ -68,25 +68,28 @@ def _tried(tried: Sequence[TriedFigures]) -> None:
         )
         for t in tried
     ]
-    print_table("Tried", ("precision", "in float", "accuracy", "points lost", "latency", "size", ""), rows)
+    print_table("Tried", ("precision", "in float", metric, "points lost", "latency", "size", ""), rows)
 
 
 def show_verify(result: VerifyResult) -> None:
     from wdp_edge.report.units import share
 
-    print_line(f"{result.images} held-back training images; dense model {share(result.dense_accuracy)} right.")
+    metric, agreement = result.metric, facts_of(result.task).agreement
+    print_line(f"{result.images} held-back training images; dense model: {share(result.dense_accuracy)} {metric}.")
     if result.shrunk is not None:
         print_line(
-            f"Pruned model: {share(result.shrunk_accuracy)} right, "
-            f"{share(result.shrunk.agreement)} in the dense model's class."
+            f"Pruned model: {share(result.shrunk_accuracy)} {metric}, "
+            f"{share(result.shrunk.agreement)} {agreement} as the dense model."
         )
-    _artifacts("Files, held against the pruned model" if result.shrunk else "Files", result.artifacts)
+    title = "Files, held against the pruned model" if result.shrunk else "Files"
+    _artifacts(title, result.artifacts, result.metric)
 
 
-def _artifacts(title: str, artifacts: Sequence[ArtifactFigures]) -> None:
-    """agree: share of images in the model's class. cosine: of logits without their mean, smallest over the images.
+def _artifacts(title: str, artifacts: Sequence[ArtifactFigures], metric: str) -> None:
+    """agree: share of images with the model's class, or neighbour. cosine: of outputs without their mean, smallest over
+    the images.
 
-    right: share of images in their own class. ok: as close as the recipe's [verify] asks.
+    metric: name of the task's, "right" for accuracy. ok: as close as the recipe's [verify] asks.
     """
     from wdp_edge.report.cautions import cautions
     from wdp_edge.report.units import NONE, milliseconds, quantity, share
@@ -96,7 +99,7 @@ def _artifacts(title: str, artifacts: Sequence[ArtifactFigures]) -> None:
         "precision": [a.precision for a in artifacts],
         "agree": [share(a.parity.agreement, 1) for a in artifacts],
         "cosine": [f"{a.parity.cosine_centred:.4f}" for a in artifacts],
-        "right": [share(a.accuracy, 1) for a in artifacts],
+        ("right" if metric == "accuracy" else metric): [share(a.accuracy, 1) for a in artifacts],
         "size": [quantity(a.bytes, "B") for a in artifacts],
         "p50": [milliseconds(a.latency_ms.p50) if a.latency_ms else NONE for a in artifacts],
         "ok": ["yes" if a.verified else "NO" for a in artifacts],
@@ -126,7 +129,8 @@ def show_inspect(result: InspectResult) -> None:
     print_table("", ("weights", "tensors", "size"), weights)
     if about := result.about:
         print_line(f"model: {about['model']}, structure {about['structure']['digest']}, recipe {about['recipe']}")
-        print_line(f"classes: {len(about['classes'])}, normalization: {about['input']['normalization']}")
+        output = f"classes: {len(about['classes'])}" if about["classes"] else f"output: {about['output']}"
+        print_line(f"{output}, normalization: {about['input']['normalization']}")
 
 
 def show_profile(result: ProfileResult) -> None:
@@ -167,10 +171,11 @@ def _operators(profiles: OperatorProfiles) -> None:
 def show_evaluate(result: EvaluateResult) -> None:
     from wdp_edge.report.units import share
 
-    print_line(
-        f"{near(result.path)}: {share(result.accuracy)} of {result.images} images right, "
-        f"through the runtime of {result.target}."
-    )
+    figures = {result.metric: result.accuracy, **result.also}
+    words = ", ".join(f"{name} {share(value)}" for name, value in figures.items())
+    if result.metric == "accuracy":
+        words = f"{share(result.accuracy)} right"
+    print_line(f"{near(result.path)}: {words} on {result.images} images, through the runtime of {result.target}.")
 
 
 def show_doctor(result: DoctorResult) -> None:
@@ -219,7 +224,8 @@ def show_check(result: CheckResult) -> None:
         where = f"{budget.target} {budget.precision}, {budget.device}"
         for limit in budget.limits:
             kind = limit.kind if limit.unit == "ms" else ""
-            rows.append((where, limit.name.replace("_", " "), words(limit), kind, kept(limit.met)))
+            name = f"{result.metric} drop" if limit.name == "accuracy_drop" else limit.name.replace("_", " ")
+            rows.append((where, name, words(limit), kind, kept(limit.met)))
         rows.append((where, "close to its model", "", "", kept(budget.verified)))
     print_table("Budgets", ("file", "limit", "measured", "", ""), rows)
     for budget in result.budgets:
@@ -244,17 +250,13 @@ def budget_line(budget: BudgetFigures) -> str:
     return f"Over the budget{by} by {milliseconds(budget.measured_ms - budget.latency_ms)}: {figures}."
 
 
-def _comparison(dense: ModelFigures, shipped: ModelFigures) -> list[tuple[str, str, str, str]]:
+def _comparison(result: PruneResult) -> list[tuple[str, str, str, str]]:
     from wdp_edge.report.units import NONE, change, milliseconds, points, quantity, share
 
-    rows = [
-        (
-            "accuracy",
-            share(dense.accuracy),
-            share(shipped.accuracy),
-            points(dense.accuracy, shipped.accuracy),
-        ),
-    ]
+    dense, shipped = result.dense, result.shipped
+    figures = {result.metric: (dense.accuracy, shipped.accuracy)}
+    figures |= {name: (dense.also.get(name), shipped.also.get(name)) for name in shipped.also}
+    rows = [(name, share(before), share(after), points(before, after)) for name, (before, after) in figures.items()]
     for name, before, after in (
         ("latency p50", dense.latency_ms.p50, shipped.latency_ms.p50),
         ("latency p90", dense.latency_ms.p90, shipped.latency_ms.p90),
@@ -269,7 +271,7 @@ def _comparison(dense: ModelFigures, shipped: ModelFigures) -> list[tuple[str, s
     if dense.exit and shipped.exit:
         rows.append(("blocks", str(dense.exit), str(shipped.exit), change(dense.exit, shipped.exit)))
     if shipped.agreement is not None:
-        rows.append(("same top-1 class", NONE, share(shipped.agreement), ""))
+        rows.append((facts_of(result.task).agreement, NONE, share(shipped.agreement), ""))
     return rows
 
 

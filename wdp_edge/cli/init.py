@@ -25,6 +25,9 @@ def init(
         int,
         typer.Option("--num-classes", metavar="N", help="Classes of the trained head; 0: one per folder."),
     ] = 0,
+    task: Annotated[
+        str, typer.Option("--task", metavar="NAME", help="classify, features (no labels) or retrieve.")
+    ] = "classify",
     force: Annotated[bool, typer.Option("--force", help="Overwrite wdp-edge.toml.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -35,7 +38,8 @@ def init(
         from wdp_edge.recipe import ModelRecipe
 
         arguments = parse_arguments(model_arg or ())
-        return wdp_edge.init(ModelRecipe(model, arguments, num_classes, str(checkpoint)), data, force=force)
+        recipe = ModelRecipe(model, arguments, num_classes, str(checkpoint), task)
+        return wdp_edge.init(recipe, data, force=force)
 
     return perform(call, _show, as_json)
 
@@ -43,8 +47,9 @@ def init(
 def _show(result: InitResult) -> None:
     from wdp_edge.cli._print import near, print_line
 
+    output = f"{result.num_classes} classes" if result.num_classes else "embeddings"
     print_line(
-        f"Wrote {near(result.path)}: {result.model}, {result.num_classes} classes, "
+        f"Wrote {near(result.path)}: {result.model}, {output}, "
         f"{result.train_images} training and {result.val_images} validation images."
     )
     print_line("Next: wdp-edge prune --latency-budget 50%")

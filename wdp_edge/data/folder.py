@@ -1,4 +1,4 @@
-"""Images in class folders: which there are, what they are called, and whether they fit the model."""
+"""Images in folders: which there are, what they are called, and whether they fit the model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LAYOUT = "Make one subfolder of images per class, for example train/cat/1.jpg."
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Images of labelled classes; class c is `classes[c]`, in the order of their names.
+    """Images; class c is `classes[c]`, in the order of their names. Unlabelled images have no classes.
 
-    paths: relative to root, grouped by class and sorted. labels: class of each path.
+    paths: relative to root, grouped by class and sorted. labels: class of each path; 0 without classes.
     """
 
     root: Path
@@ -33,26 +33,29 @@ class ImageFolder:
         return len(self.paths)
 
     def by_class(self, indices: list[int] | None = None) -> list[list[int]]:
-        """Per class the indices of its images, in order; only those in `indices` when given."""
-        groups: list[list[int]] = [[] for _ in self.classes]
+        """Per class the indices of its images, in order, or those of all without classes; only `indices` when given."""
+        groups: list[list[int]] = [[] for _ in self.classes or ("",)]
         for index in range(len(self)) if indices is None else indices:
             groups[self.labels[index]].append(index)
         return groups
 
 
-def scan(root: Path) -> ImageFolder:
+def scan(root: Path, labelled: bool = True) -> ImageFolder:
     """Finds the images of every class folder in `root`, also in folders below it; hidden names are ignored.
 
+    labelled: False takes all images in and below `root`, whatever its folders are called.
     Raises InputError when the folder is missing or unreadable, or holds no class folders, no images, an empty
     class or one class only.
     """
     if not root.is_dir():
         raise InputError(f"Image folder {root} does not exist.", "Check [data] or --data, --train and --val.")
+    if not labelled:
+        return _scan_unlabelled(root)
     try:
         classes = sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
         found = {name: sorted(_images(root, name)) for name in classes}
     except OSError as error:
-        raise InputError(f"{root} cannot be read: {error.strerror or error}.", "Check its permissions.") from error
+        raise _no_access(root, error) from error
     if not classes:
         raise InputError(f"{root} holds no class folders.", _LAYOUT)
     if not any(found.values()):
@@ -75,6 +78,22 @@ def scan(root: Path) -> ImageFolder:
     )
 
 
+def _scan_unlabelled(root: Path) -> ImageFolder:
+    try:
+        paths = tuple(sorted(_images(root, "")))
+    except OSError as error:
+        raise _no_access(root, error) from error
+    if len(paths) < 2:
+        raise InputError(
+            f"{root} holds {'one image' if paths else 'no images'} ({_KINDS}).", "Name a folder with real images."
+        )
+    return ImageFolder(root, (), paths, (0,) * len(paths))
+
+
+def _no_access(root: Path, error: OSError) -> InputError:
+    return InputError(f"{root} cannot be read: {error.strerror or error}.", "Check its permissions.")
+
+
 def _images(root: Path, name: str) -> Iterator[str]:
     """Relative paths of the images under root/name. A folder reached twice through links is read once."""
     seen: set[tuple[int, int]] = set()
@@ -89,10 +108,11 @@ def _images(root: Path, name: str) -> Iterator[str]:
             continue
         seen.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
-        prefix = Path(folder).relative_to(root).as_posix()
+        inside = Path(folder).relative_to(root).as_posix()
+        prefix = "" if inside == "." else f"{inside}/"
         for file in files:
             if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES:  # noqa: PTH122 (hot)
-                yield f"{prefix}/{file}"
+                yield f"{prefix}{file}"
 
 
 def _named(names: list[str], most: int = 3) -> str:

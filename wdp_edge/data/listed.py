@@ -14,26 +14,29 @@ from wdp_edge.errors import InputError, SetupError
 COLUMNS = ("path", "label")
 
 
-def images_at(place: Path) -> ImageFolder:
-    """The images of class folders, or of a CSV or Parquet file. Raises InputError like `scan` and `read_list`."""
-    return read_list(place) if place.suffix.lower() in LISTS else scan(place)
+def images_at(place: Path, labelled: bool = True) -> ImageFolder:
+    """The images of a folder, or of a CSV or Parquet file. Raises InputError like `scan` and `read_list`."""
+    return read_list(place, labelled) if place.suffix.lower() in LISTS else scan(place, labelled)
 
 
-def read_list(path: Path) -> ImageFolder:
+def read_list(path: Path, labelled: bool = True) -> ImageFolder:
     """Images of a file with the columns path and label; paths are relative to the file's folder.
 
     Whole numbers from 0 are the model's class indices; other labels are classes in the order of their names.
+    labelled: False reads no labels.
     Raises InputError for a missing or damaged file, for paths that are no images below the folder, and for labels that
     name no classes; SetupError when pyarrow is missing.
     """
     if not path.is_file():
         raise InputError(f"The list of images {path} does not exist.", "Check [data] or --data, --train and --val.")
-    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _parquet_rows(path)
-    if not rows:
-        raise InputError(f"{path} lists no images.", "Give one row per image: path,label.")
+    columns = COLUMNS if labelled else COLUMNS[:1]
+    read = _csv_columns if path.suffix.lower() == ".csv" else _parquet_columns
+    names, *labels = read(path, columns)
+    if not names:
+        raise InputError(f"{path} lists no images.", f"Give one row per image: {','.join(columns)}.")
     root = path.parent
-    classes, labels = _classes(path, [label for _, label in rows])
-    found = sorted(zip(labels, (_inside(path, name) for name, _ in rows), strict=True))
+    classes, numbers = _classes(path, labels[0]) if labels else ((), [0] * len(names))
+    found = sorted(zip(numbers, (_inside(path, name) for name in names), strict=True))
     name, times = Counter(name for _, name in found).most_common(1)[0]
     if times > 1:
         raise InputError(f"{path} lists '{name}' {times} times.", "Keep one of the rows.")
@@ -42,21 +45,22 @@ def read_list(path: Path) -> ImageFolder:
             f"{len(missing)} images of {path} do not exist, the first is {root / missing[0]}.",
             "Correct the paths, which are relative to the file's folder, or remove the rows.",
         )
-    return ImageFolder(root, classes, tuple(name for _, name in found), tuple(label for label, _ in found))
+    return ImageFolder(root, classes, tuple(name for _, name in found), tuple(number for number, _ in found))
 
 
-def _csv_rows(path: Path) -> list[tuple[str, str]]:
+def _csv_columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            _check_columns(path, reader.fieldnames or ())
-            rows = [tuple((row[name] or "").strip() for name in COLUMNS) for row in reader]
+            _check_columns(path, reader.fieldnames or (), columns)
+            rows = [[(row[name] or "").strip() for name in columns] for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}.", "Save it as CSV in UTF-8.") from error
-    return [(name, label) for name, label in rows if name or label]
+    rows = [row for row in rows if any(row)]
+    return [[row[i] for row in rows] for i in range(len(columns))]
 
 
-def _parquet_rows(path: Path) -> list[tuple[str, str]]:
+def _parquet_columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -66,19 +70,19 @@ def _parquet_rows(path: Path) -> list[tuple[str, str]]:
             "Install it with: pip install 'wdp-edge[parquet]', or give a CSV file.",
         ) from error
     try:
-        _check_columns(path, parquet.read_schema(path).names)
-        table: Any = parquet.read_table(path, columns=list(COLUMNS))
+        _check_columns(path, parquet.read_schema(path).names, columns)
+        table: Any = parquet.read_table(path, columns=list(columns))
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read as Parquet: {error}.", "Write the file again.") from error
-    names, labels = (table.column(name).to_pylist() for name in COLUMNS)
-    return [(str(name), "" if label is None else str(label)) for name, label in zip(names, labels, strict=True)]
+    values = (table.column(name).to_pylist() for name in columns)
+    return [["" if value is None else str(value) for value in column] for column in values]
 
 
-def _check_columns(path: Path, found: Any) -> None:
-    if missing := [name for name in COLUMNS if name not in found]:
+def _check_columns(path: Path, found: Any, columns: tuple[str, ...]) -> None:
+    if missing := [name for name in columns if name not in found]:
         raise InputError(
             f"{path} has no column '{missing[0]}'; it has: {', '.join(map(str, found)) or 'none'}.",
-            "Name two of its columns path and label, in its first line.",
+            f"Name its columns {' and '.join(columns)}, in its first line.",
         )
 
 

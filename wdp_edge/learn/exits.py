@@ -1,4 +1,4 @@
-"""Plug-in exits: a norm and a linear layer on the pooled token after a block (after WDPruning)."""
+"""Plug-in exits: a norm and the model's head on the pooled token after a block (after WDPruning)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wdp_edge.models import vit
 
 
 class Exits(nn.Module):
-    """Classifiers after some blocks, started from the model's own norm and head. Keys are numbers of kept blocks."""
+    """Heads after some blocks, started from the model's own norm and head. Keys are numbers of kept blocks."""
 
     def __init__(self, model: Any, depths: Sequence[int]) -> None:
         super().__init__()
@@ -21,12 +21,12 @@ class Exits(nn.Module):
         self.heads = nn.ModuleDict({str(d): copy.deepcopy(model.head) for d in depths})
 
     def forward(self, model: Any, depth: int, x: Tensor) -> Tensor:
-        """x: [B, N, D] tokens after `depth` blocks -> logits: [B, classes]."""
+        """x: [B, N, D] tokens after `depth` blocks -> outputs: [B, K]."""
         return self.heads[str(depth)](vit.pooled(model, x, self.norms[str(depth)]))
 
 
 def forward_with_exits(model: Any, exits: Exits, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """images: [B, 3, H, W] -> logits of the whole model, and those of every exit: [B, classes] each."""
+    """images: [B, 3, H, W] -> outputs of the whole model, and those of every exit: [B, K] each."""
     x = vit.embed(model, images)
     early = []
     for depth, block in enumerate(model.blocks, start=1):

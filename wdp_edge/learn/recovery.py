@@ -1,4 +1,4 @@
-"""Fine-tuning of the shrunk model: labels, the dense model's logits, and its block outputs."""
+"""Fine-tuning of the shrunk model: labels, the dense model's outputs, and its block outputs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from wdp_edge import progress
 from wdp_edge.data.stream import TrainStream
 from wdp_edge.learn.checkpoint import Checkpointer, load_state
 from wdp_edge.learn.features import BlockOutputs, feature_depths, feature_loss
-from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays, training_loss
+from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays
 from wdp_edge.models import vit
 from wdp_edge.recipe import RecoverRecipe
 from wdp_edge.stages import CurvePoint, Recovered
+from wdp_edge.task import Task, get_task
 
 CURVE_POINTS = 60
 JUDGEMENTS = 6
@@ -30,12 +31,13 @@ JUDGEMENTS = 6
 class RecoveryPlan:
     """steps: optimiser steps in all. judge: held-back training images' accuracy of a model, for the curve.
 
-    channels: residual channels of the dense model that the small one still has, ascending; None: all.
+    channels: residual channels of the dense model that the small one still has, ascending; None: all. task: its name.
     """
 
     steps: int
     judge: Callable[[nn.Module], float] | None = None
     channels: tuple[int, ...] | None = None
+    task: str = "classify"
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -54,6 +56,7 @@ class Recovery:
 
     def __init__(self, dense: Any, small: Any, plan: RecoveryPlan, options: RecoverRecipe) -> None:
         self.options, self.steps = options, plan.steps
+        self.task: Task = get_task(plan.task)
         self.channels = None if plan.channels is None else torch.tensor(plan.channels)
         self.bf16 = bf16_pays(dense)
         self.teacher = Teacher(dense, self.bf16)
@@ -61,6 +64,10 @@ class Recovery:
         vit.set_fused_attention(small, vit.fused_attention_pays(vit.tokens_of(small)))
         self.average: Any = copy.deepcopy(small).eval()
         self.depths = feature_depths(len(small.blocks), options.feature_depths)
+        self.goals = dict(zip(self.depths, self.depths, strict=True))
+        if not isinstance(small.head, nn.Linear):
+            # A head without weights reads what the dense model's reads, at an exit too.
+            self.goals[len(small.blocks)] = len(dense.blocks)
         self.class_token_only = len(small.blocks) if small.global_pool == "token" else None
         groups = parameter_groups(small, options.weight_decay)
         self.optimiser = torch.optim.AdamW(groups, lr=options.lr, fused=True)
@@ -79,14 +86,15 @@ class Recovery:
 
     def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
         """One update. images: [B, 3, H, W] float32 normalised; labels: [B] int64."""
-        with BlockOutputs(self.teacher.model, self.depths) as wanted:
+        with BlockOutputs(self.teacher.model, list(self.goals.values())) as wanted:
             teacher = self.teacher(images)
         with BlockOutputs(self.student, self.depths) as got, autocast(self.bf16):
-            logits = self.student(images)
+            outputs = self.student(images)
         share, temperature = self.options.distillation, self.options.temperature
-        loss, distilled = training_loss(logits, teacher, labels, share, temperature)
+        loss, distilled = self.task.loss(outputs, teacher, labels, share, temperature)
         parts = [
-            feature_loss(got.values[d], self._shared(wanted.values[d]), d == self.class_token_only) for d in self.depths
+            feature_loss(got.values[d], self._shared(wanted.values[goal]), d == self.class_token_only)
+            for d, goal in self.goals.items()
         ]
         features = torch.stack(parts).mean()
         (loss + self.options.features * features).backward()

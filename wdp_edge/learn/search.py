@@ -22,25 +22,31 @@ from wdp_edge.learn.checkpoint import Checkpointer, load_state
 from wdp_edge.learn.exits import Exits, exit_depths, forward_with_exits
 from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.masks import Masks
-from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays, training_loss
+from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays
 from wdp_edge.models import vit
 from wdp_edge.models.sublayers import sublayers
 from wdp_edge.recipe import LearnRecipe
 from wdp_edge.stages import CurvePoint, Learned
+from wdp_edge.task import Task, get_task
 
 EXIT_WEIGHT = 0.3
+DISTILLATION, TEMPERATURE = 0.7, 2.0
 RAMP = 0.5
 CURVE_POINTS = 60
 
 
 @dataclass(frozen=True)
 class SearchGoal:
-    """cost: latency model; dense_ms: where the budget ramp starts; budget_ms: where it ends after half the steps."""
+    """cost: latency model; dense_ms: where the budget ramp starts; budget_ms: where it ends after half the steps.
+
+    task: name of the model's task.
+    """
 
     cost: CostModel
     dense_ms: float
     budget_ms: float
     steps: int
+    task: str = "classify"
 
     def budget_at(self, step: int) -> float:
         share = min(1.0, (step + 1) / max(1.0, RAMP * self.steps))
@@ -75,6 +81,7 @@ class Search:
 
     def __init__(self, dense: Any, masks: Masks, goal: SearchGoal, options: LearnRecipe) -> None:
         self.goal, self.masks = goal, masks
+        self.task: Task = get_task(goal.task)
         self.bf16 = bf16_pays(dense)
         self.teacher = Teacher(dense, self.bf16)
         self.student: Any = copy.deepcopy(dense).train()
@@ -92,10 +99,10 @@ class Search:
         teacher = self.teacher(images)
         with MaskedForward(self.student) as masked, autocast(self.bf16):
             masked.heads, masked.hidden = self.masks.masks()
-            logits, early = forward_with_exits(self.student, self.exits, images)
-        loss, distilled = training_loss(logits, teacher, labels, 0.7, 2.0)
-        for exit_logits in early:
-            loss = loss + EXIT_WEIGHT * training_loss(exit_logits, teacher, labels, 0.7, 2.0)[0]
+            outputs, early = forward_with_exits(self.student, self.exits, images)
+        loss, distilled = self.task.loss(outputs, teacher, labels, DISTILLATION, TEMPERATURE)
+        for exit_outputs in early:
+            loss = loss + EXIT_WEIGHT * self.task.loss(exit_outputs, teacher, labels, DISTILLATION, TEMPERATURE)[0]
         budget = self.goal.budget_at(self.done)
         cost = structure_cost(self.masks, self.goal.cost)
         (loss + self.lagrangian(cost, budget)).backward()

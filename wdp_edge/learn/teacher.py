@@ -1,4 +1,4 @@
-"""The dense model as teacher, and the loss against it."""
+"""The dense model as teacher."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wdp_edge.models import vit
@@ -38,23 +37,5 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """images: [B, 3, H, W] float32 -> logits: [B, classes] float32."""
+        """images: [B, 3, H, W] float32 -> the model's outputs: [B, K] float32."""
         return self.model(images.to(self.dtype)).float()
-
-
-def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² · KL(teacher ‖ logits) of softened predictions, mean over images (Hinton et al. 2015).
-
-    logits, teacher: [B, classes] float32 -> [].
-    """
-    wanted = F.log_softmax(teacher / temperature, -1)
-    got = F.log_softmax(logits.float() / temperature, -1)
-    return F.kl_div(got, wanted, log_target=True, reduction="batchmean") * temperature**2
-
-
-def training_loss(
-    logits: Tensor, teacher: Tensor, labels: Tensor, share: float, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """share · distillation + (1 - share) · cross entropy, and the distillation alone (for curves)."""
-    distilled = distillation(logits, teacher, temperature)
-    return share * distilled + (1 - share) * F.cross_entropy(logits.float(), labels), distilled.detach()

@@ -17,6 +17,7 @@ from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import build
 from wdp_edge.models.vit import structure_of
 from wdp_edge.structure import Structure
+from wdp_edge.task import Output
 
 MODEL_VERSION = 1
 _HEADS = {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
@@ -24,12 +25,14 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 
 def load_dense(spec: ModelSpec, checkpoint: Path) -> nn.Module:
-    """The trained model, in eval mode, float32.
+    """The trained model, in eval mode, float32; one that puts out embeddings without the checkpoint's head, if any.
 
     Raises InputError for a missing or corrupt checkpoint, one of another architecture or of another class count.
     """
     model = create(spec)
     weights = read_weights(checkpoint)
+    if spec.output is not Output.LOGITS:
+        weights = {k: v for k, v in weights.items() if k not in _HEADS}
     _check_fit(model, weights, spec, checkpoint)
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
     return model.eval()

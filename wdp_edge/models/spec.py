@@ -1,4 +1,4 @@
-"""How to make a timm model again: name, arguments, classes."""
+"""How to make a timm model again: name, arguments, classes, and what it puts out."""
 
 from __future__ import annotations
 
@@ -12,22 +12,34 @@ from torch import nn
 
 from wdp_edge.errors import InputError
 from wdp_edge.models import vit
+from wdp_edge.models.unit import UnitLength
+from wdp_edge.recipe import ModelRecipe
+from wdp_edge.task import Output, facts_of
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Arguments of `timm.create_model`."""
+    """Arguments of `timm.create_model`. num_classes: 0 for models that put out embeddings."""
 
     name: str
     num_classes: int
     args: Mapping[str, Any] = field(default_factory=dict)
+    output: Output = Output.LOGITS
+
+    @classmethod
+    def of(cls, model: ModelRecipe) -> ModelSpec:
+        """The model of a recipe, with the output of its task."""
+        return cls(model.name, model.num_classes, dict(model.args), facts_of(model.task).output)
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "num_classes": self.num_classes, "args": dict(self.args)}
+        """Without `output` where it is logits: measured tables and saved models are found under this text."""
+        plain = {"name": self.name, "num_classes": self.num_classes, "args": dict(self.args)}
+        return plain if self.output is Output.LOGITS else {**plain, "output": self.output.value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelSpec:
-        return cls(str(data["name"]), int(data["num_classes"]), dict(data["args"]))
+        output = Output(data.get("output", Output.LOGITS))
+        return cls(str(data["name"]), int(data["num_classes"]), dict(data["args"]), output)
 
 
 def create(spec: ModelSpec) -> nn.Module:
@@ -43,16 +55,30 @@ def create(spec: ModelSpec) -> nn.Module:
             f"timm {timm.__version__} has no model '{spec.name}'.",
             f"Did you mean {' or '.join(near)}?" if near else "See timm.list_models('vit_*').",
         )
-    if spec.num_classes < 2:
-        raise InputError(
-            f"Model '{spec.name}' needs at least 2 classes, not {spec.num_classes}.",
-            "Set num_classes in [model] or give --num-classes.",
-        )
+    _check_classes(spec)
     try:
         model = timm.create_model(spec.name, pretrained=False, num_classes=spec.num_classes, **spec.args)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise InputError(
             f"timm cannot make '{spec.name}' with {dict(spec.args)}: {error}.", "Check [model] args."
         ) from error
-    vit.check_known(model, spec.name)
+    if spec.output is Output.LOGITS:
+        vit.check_known(model, spec.name)
+    else:  # a distillation token has an embedding of its own
+        vit.check_supported(model, spec.name)
+    if spec.output is Output.UNIT:
+        model.head = UnitLength()
     return model.eval()
+
+
+def _check_classes(spec: ModelSpec) -> None:
+    if spec.output is Output.LOGITS and spec.num_classes < 2:
+        raise InputError(
+            f"Model '{spec.name}' needs at least 2 classes, not {spec.num_classes}.",
+            "Set num_classes in [model] or give --num-classes.",
+        )
+    if spec.output is not Output.LOGITS and spec.num_classes:
+        raise InputError(
+            f"A model that puts out embeddings has no classes, not {spec.num_classes}.",
+            "Set num_classes = 0 in [model]; a classifier's checkpoint is taken without its head.",
+        )

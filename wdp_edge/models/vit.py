@@ -114,7 +114,7 @@ def embed(model: Any, images: Tensor) -> Tensor:
 
 
 def classify(model: Any, x: Tensor) -> Tensor:
-    """x: [B, N, D] tokens after the last block -> logits: [B, classes]."""
+    """x: [B, N, D] tokens after the last block -> the model's outputs: [B, classes], or [B, D] embeddings."""
     return model.forward_head(model.norm(x))
 
 

@@ -16,7 +16,6 @@ from wdp_edge.device import Latency, ratio
 from wdp_edge.devices import check_pair, get_device
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.files import remove, size_of
-from wdp_edge.parity import accuracy
 from wdp_edge.pipeline.export_job import Exporter
 from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.pipeline.proof import artifact_path
@@ -52,7 +51,8 @@ def export_auto(run: Path, target: str | None, accuracy_drop: float, pixels: boo
         families = [Family(p, SPEEDS[p], ranked.get(p, ())) for p in adapter.precisions if p in SPEEDS]
         choice = choose(candidates(families, search.shares), search.measure, accuracy_drop)
         figures = search.keep(held, choice)
-    return ExportResult(run, [figures], figures.verified, tried=[tried_figures(t) for t in choice.tried])
+    tried = [tried_figures(t) for t in choice.tried]
+    return ExportResult(run, [figures], figures.verified, tried, source.context.task.facts.metric)
 
 
 def tried_figures(tried: Tried) -> TriedFigures:
@@ -98,10 +98,10 @@ class Search:
 
     def accuracy_of(self, path: Path) -> float:
         """On all held-back training images."""
-        images, labels = self.source.context.holdout
+        images = self.source.context.holdout[0]
         inputs = (part if self.pixels else self.source.context.prepare(part) for part in images.split(32))
         title = f"{path.name} on held-back images"
-        return accuracy(run_artifact(self.target.name, path, inputs, len(images), title), labels)
+        return self.source.context.holdout_metric(run_artifact(self.target.name, path, inputs, len(images), title))
 
     def measure(self, candidate: Candidate) -> Tried:
         """The candidate's file: its accuracy on held-back images, and its time as a share of the fp32 file's."""
@@ -128,7 +128,7 @@ class Search:
         found = {}
         for precision, scheme in _SCHEMES.items():
             if precision in self.target.precisions:
-                layers = sensitivity(lowered, images, calibration, scheme)
+                layers = sensitivity(lowered, images, calibration, scheme, self.source.recipe.model.task)
                 self.shares = shares_of(layers)
                 found[precision] = tuple(s.name for s in layers)
         return found

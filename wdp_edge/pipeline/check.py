@@ -14,8 +14,7 @@ from wdp_edge.devices.remote import check_memory
 from wdp_edge.errors import InputError
 from wdp_edge.files import remove, write_json
 from wdp_edge.models.files import save
-from wdp_edge.parity import accuracy
-from wdp_edge.pipeline.evaluate import evaluate
+from wdp_edge.pipeline.evaluate import judge_file
 from wdp_edge.pipeline.export import make
 from wdp_edge.pipeline.export_job import Exporter
 from wdp_edge.pipeline.plan import timing_plan
@@ -77,7 +76,7 @@ def check(run: Path, budgets: Sequence[BudgetRecipe] = ()) -> CheckResult:
             checked: list[CheckedBudget] = []
             for one in asked:
                 checked.append(judge(source, one, *files[one.budget.target, one.precision]))
-                result = CheckResult(run, checked, all(c.met for c in checked))
+                result = CheckResult(run, checked, all(c.met for c in checked), source.context.task.facts.metric)
                 write_json(run / CHECK, result)
         finally:
             remove(run / "scratch")
@@ -139,7 +138,7 @@ def judge(source: Source, asked: Asked, path: Path, verified: bool) -> CheckedBu
         size, most = Artifact.of(path, budget.target, asked.precision).bytes, parse_bytes(budget.size)
         limits.append(Limit("size", most, size, "bytes", size <= most))
     if budget.accuracy_drop < _ANY_DROP:
-        drop = 100 * (dense_accuracy(source) - evaluate(path).accuracy)
+        drop = accuracy_drop(source, path)
         limits.append(Limit("accuracy_drop", budget.accuracy_drop, drop, "points", drop <= budget.accuracy_drop))
     return CheckedBudget(
         target=budget.target,
@@ -192,10 +191,15 @@ def dense_file(source: Source, asked: Asked) -> Path:
     return path
 
 
-def dense_accuracy(source: Source) -> float:
-    """Of the dense model on the validation images, in [0, 1]: the run's own figure where it has one."""
-    own = pruned(source)
-    if own and own.dense.accuracy is not None:
-        return own.dense.accuracy
-    logits, labels = source.context.validation_logits(source.context.dense, "dense model on validation images")
-    return accuracy(logits, labels)
+def accuracy_drop(source: Source, path: Path) -> float:
+    """Points of the task's metric that the file loses against the dense model on the validation images.
+
+    The dense model's figure is the run's own where it has one.
+    """
+    context, own = source.context, pruned(source)
+    before = own.dense.accuracy if own and not context.task.facts.relative else None
+    dense = None
+    if before is None:
+        dense, labels = context.validation_outputs(context.dense, "dense model on validation images")
+        before = next(iter(context.task.metrics(dense, labels, dense).values()))
+    return 100 * (before - judge_file(path, context.val, dense).accuracy)

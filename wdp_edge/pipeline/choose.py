@@ -16,7 +16,6 @@ from wdp_edge.learn.budget_term import CostModel
 from wdp_edge.learn.exits import exit_depths
 from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.search import SearchGoal, search
-from wdp_edge.learn.teacher import distillation
 from wdp_edge.models.files import load, save
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.pipeline.context import Context
@@ -58,6 +57,7 @@ def saliency_stage(context: Context, run: Run) -> Saliency:
             context.prepare,
             context.recipe.prune.seed,
             run.path / "scratch",
+            context.recipe.model.task,
         ),
     )
 
@@ -83,8 +83,8 @@ def axes_stage(context: Context, run: Run) -> tuple[tuple[NarrowHeads, ...], ...
 
     def compute() -> Turned:
         images, seed = context.calibration[:AXES_IMAGES], context.recipe.prune.seed
-        scratch = run.path / "scratch"
-        turned, narrow = principal_axes(context.dense, images, context.prepare, seed, widths, scratch)
+        scratch, task = run.path / "scratch", context.recipe.model.task
+        turned, narrow = principal_axes(context.dense, images, context.prepare, seed, widths, scratch, task)
         save(turned, context.tools.spec, run.path / "stages" / "axes")
         return Turned("stages/axes", narrow)
 
@@ -135,7 +135,8 @@ def learn_stage(context: Context, run: Run, table: LatencyTable, start: Saliency
         budget_ms = context.budget.resolve(table.dense_ms) * context.recipe.prune.select.margin
         near = table.around(budget_ms)
         cost = CostModel(near.attention, near.mlp, near.fixed_ms)
-        goal = SearchGoal(cost, near.part_sum(context.structure), budget_ms, steps)
+        task = context.recipe.model.task
+        goal = SearchGoal(cost, near.part_sum(context.structure), budget_ms, steps, task)
         options = context.recipe.prune.learn
         stream = train_stream(context, options.batch_size, first=0)
         return search(context.dense, masks, goal, options, stream, run.path / "stages" / "learn.checkpoint")
@@ -241,14 +242,14 @@ class Selection:
         images = context.calibration[: context.recipe.prune.select.calibration_images]
         title = f"{plan.name}, exit {plan.depth}"
         compensate(context.dense, small, images, context.prepare, self.run.path / "scratch", title)
-        logits = context.quick_logits(small, context.holdout[0])
+        outputs = context.quick_outputs(small, context.holdout[0])
         teacher = context.holdout_teacher
         return Trial(
             plan=plan,
             kept=kept,
             predicted_ms=table.predict(kept.structure(context.structure)),
-            agreement=float((logits.argmax(1) == teacher.argmax(1)).float().mean()),
-            divergence=float(distillation(logits, teacher, 1.0)),
+            agreement=context.task.agreement(teacher, outputs),
+            divergence=float(context.task.divergence(outputs, teacher)),
         )
 
     def close_loop(self, best: Trial, table: LatencyTable, dense: Path) -> tuple[Kept, float, list[Round]]:

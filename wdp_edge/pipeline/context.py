@@ -30,6 +30,7 @@ from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.recipe import Recipe
 from wdp_edge.structure import Geometry, Structure
 from wdp_edge.target import Precision, Target, check_timed, get_target, parse_precision
+from wdp_edge.task import Output, Task, get_task
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Toolkit:
             target=target,
             precision=parse_precision(recipe.prune.precision, target),
             device=device,
-            spec=ModelSpec(recipe.model.name, recipe.model.num_classes, dict(recipe.model.args)),
+            spec=ModelSpec.of(recipe.model),
         )
 
     def plan(self, recipe: Recipe) -> TimingPlan:
@@ -67,16 +68,19 @@ class Context:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.tools = Toolkit.of(recipe)
-        self.train: ImageFolder = images_at(Path(recipe.data.train))
-        self.val: ImageFolder = images_at(Path(recipe.data.val))
-        if not recipe.model.num_classes:
+        self.task: Task = get_task(recipe.model.task)
+        facts = self.task.facts
+        self.train: ImageFolder = images_at(Path(recipe.data.train), facts.labelled)
+        self.val: ImageFolder = images_at(Path(recipe.data.val), facts.labelled)
+        if facts.output is Output.LOGITS and not recipe.model.num_classes:
             raise InputError(
                 "The number of classes is not set.",
                 f"Set num_classes = {len(self.train.classes)} in [model] or give --num-classes.",
             )
         self.dense: nn.Module = load_dense(self.tools.spec, Path(recipe.model.checkpoint))
         self.source: nn.Module = self.dense  # what is cut: the dense model, or the same one in principal axes
-        check_classes(self.train, self.val, recipe.model.num_classes)
+        if facts.output is Output.LOGITS:
+            check_classes(self.train, self.val, recipe.model.num_classes)
         self.preprocessing: Preprocessing = preprocessing_of(self.dense)
         self.structure: Structure = vit.structure_of(self.dense)
         self.geometry: Geometry = vit.geometry_of(self.dense)
@@ -99,6 +103,11 @@ class Context:
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 -> normalised float32."""
         return normalise(images, self.preprocessing)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the logits; none where the model puts out embeddings."""
+        return self.train.classes if self.task.facts.output is Output.LOGITS else ()
 
     @cached_property
     def fingerprints(self) -> dict[str, dict[str, Any]]:
@@ -135,12 +144,12 @@ class Context:
 
     @cached_property
     def holdout_teacher(self) -> Tensor:
-        """The dense model's logits on the held-back images: [n, classes] float32."""
-        return self.quick_logits(self.dense, self.holdout[0])
+        """The dense model's outputs for the held-back images: [n, K] float32."""
+        return self.quick_outputs(self.dense, self.holdout[0])
 
     @torch.no_grad()
-    def quick_logits(self, model: Any, images: Tensor) -> Tensor:
-        """images: [n, 3, H, W] uint8 -> [n, classes] float32, in bfloat16 where that pays: for choices and curves."""
+    def quick_outputs(self, model: Any, images: Tensor) -> Tensor:
+        """images: [n, 3, H, W] uint8 -> [n, K] float32, in bfloat16 where that pays: for choices and curves."""
         model.eval()
         with autocast(bf16_pays(model)):
             return torch.cat([model(self.prepare(part)).float() for part in images.split(128)])
@@ -149,17 +158,22 @@ class Context:
         """[1, 3, H, W] float32."""
         return self.prepare(self.holdout[0][:1])
 
+    def holdout_metric(self, outputs: Tensor) -> float:
+        """The task's metric of a model or a file, from its outputs for the held-back images."""
+        dense = self.holdout_teacher if self.task.facts.relative else None
+        return next(iter(self.task.metrics(outputs, self.holdout[1], dense).values()))
+
     @torch.no_grad()
-    def validation_logits(self, model: nn.Module, title: str) -> tuple[Tensor, Tensor]:
-        """float32 logits [n, classes] of a model on all validation images, and their labels [n]."""
+    def validation_outputs(self, model: nn.Module, title: str) -> tuple[Tensor, Tensor]:
+        """float32 outputs [n, K] of a model for all validation images, and their labels [n]."""
         model.eval()
-        logits, labels = [], []
+        outputs, labels = [], []
         workers = self.recipe.data.workers
         everything = range(len(self.val))
         for images, part in eval_batches(self.val, everything, self.preprocessing, 64, workers, title):
-            logits.append(model(self.prepare(images)))
+            outputs.append(model(self.prepare(images)))
             labels.append(part)
-        return torch.cat(logits), torch.cat(labels)
+        return torch.cat(outputs), torch.cat(labels)
 
     def images_budget(self) -> int:
         """Training images seen by learning and recovery together."""

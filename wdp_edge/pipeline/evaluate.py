@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
+from wdp_edge.data.folder import ImageFolder
 from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.errors import InputError
-from wdp_edge.parity import accuracy
 from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.results import EvaluateResult
+from wdp_edge.task import Output, Task, facts_of, get_task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:
-    """Top-1 accuracy of an artifact on class folders of images or a list of them; `val`: those of its run unless given.
+    """The metric of an artifact's task on images or a list of them; `val`: those of its run unless given.
 
-    Raises InputError when the file is no sound artifact or the folders hold other classes.
+    Raises InputError when the file is no sound artifact, the folders hold other classes, or the metric compares with
+    the dense model, which a file alone does not bring along.
     """
     sidecar = read_sidecar(path)
-    folder = images_at(val or sidecar.val)
-    if list(folder.classes) != sidecar.classes:
+    facts = facts_of(sidecar.task)
+    if facts.relative:
+        raise InputError(
+            f"{path} is for the task '{facts.name}': its {facts.metric} is with the dense model's outputs.",
+            "`wdp-edge verify` compares them, and so does `wdp-edge check` with an accuracy_drop.",
+        )
+    folder = images_at(val or sidecar.val, facts.labelled)
+    if facts.output is Output.LOGITS and list(folder.classes) != sidecar.classes:
         raise InputError(
             f"{val or sidecar.val} holds other classes than {path} was trained on.",
             "Give the same class folders with --val.",
         )
+    return judge_file(path, folder)
+
+
+def judge_file(path: Path, folder: ImageFolder, dense: Tensor | None = None) -> EvaluateResult:
+    """An artifact on all images of a folder. dense: the dense model's outputs for them, where the task needs these."""
+    sidecar = read_sidecar(path)
     batches = eval_batches(folder, range(len(folder)), sidecar.preprocessing, 32, 1, "read images")
-    logits = run_artifact(
+    outputs = run_artifact(
         sidecar.target,
         path,
         (sidecar.input_of(images) for images, _ in batches),
         len(folder),
         f"{path.name} on {len(folder)} images",
     )
-    labels = torch.tensor(folder.labels)
-    return EvaluateResult(path, sidecar.target, len(folder), accuracy(logits, labels))
+    task: Task = get_task(sidecar.task)
+    metrics = task.metrics(outputs, torch.tensor(folder.labels), dense)
+    value = metrics.pop(task.facts.metric)
+    return EvaluateResult(path, sidecar.target, len(folder), value, task.facts.metric, metrics)

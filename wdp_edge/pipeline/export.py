@@ -47,7 +47,8 @@ def export(
             figures = make(source, held, plans, pixels)
         finally:
             remove(run / "scratch")
-    return ExportResult(run, figures, all(f.verified for f in figures))
+    metric = source.context.task.facts.metric
+    return ExportResult(run, figures, all(f.verified for f in figures), metric=metric)
 
 
 def auto_words(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from wdp_edge.learn.recovery import RecoveryPlan, recover
 from wdp_edge.models import vit
 from wdp_edge.models.files import load, read_spec, save
 from wdp_edge.models.surgery import Kept, cut
-from wdp_edge.parity import accuracy, compare
+from wdp_edge.parity import compare
 from wdp_edge.pipeline.choose import allowed
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.proof import spread
@@ -47,12 +47,14 @@ class Saved:
 
 @dataclass(frozen=True)
 class Final:
-    """Stage `final`: the only use of the validation images."""
+    """Stage `final`: the only use of the validation images. Accuracy: the task's metric. also: its other figures."""
 
     dense_accuracy: float
     shipped_accuracy: float
     agreement: float
     images: int
+    dense_also: dict[str, float] = field(default_factory=dict)
+    shipped_also: dict[str, float] = field(default_factory=dict)
 
 
 def compensate_stage(context: Context, run: Run, kept: Kept) -> nn.Module:
@@ -76,8 +78,11 @@ def recover_stage(context: Context, run: Run, small: nn.Module, steps: int, name
         if steps == 0:
             save(small, context.tools.spec, folder)
             return Recovered(0.0, 0, [])
-        images, labels = context.holdout
-        plan = RecoveryPlan(steps, lambda model: accuracy(context.quick_logits(model, images), labels))
+
+        def judge(model: nn.Module) -> float:
+            return context.holdout_metric(context.quick_outputs(model, context.holdout[0]))
+
+        plan = RecoveryPlan(steps, judge, task=context.recipe.model.task)
         options = context.recipe.prune.recover
         stream = train_stream(context, options.batch_size, first=1 if name == "recover" else 2)
         checkpoint = run.path / "stages" / f"{name}.checkpoint"
@@ -120,8 +125,8 @@ def tighten(context: Context, run: Run, table: LatencyTable, folder: Path, used:
     now_ms = table.predict(structure)
     limit = now_ms * context.recipe.prune.select.margin / used
     images = context.calibration[:512]
-    scratch = run.path / "scratch"
-    ranking = saliency_ranking(saliency(model, images, context.prepare, context.recipe.prune.seed, scratch))
+    scratch, seed = run.path / "scratch", context.recipe.prune.seed
+    ranking = saliency_ranking(saliency(model, images, context.prepare, seed, scratch, context.recipe.model.task))
     kept = solve(ranking, structure, structure.depth, table, limit, allowed(context, drop=False))
     if kept is None:
         return folder
@@ -160,7 +165,7 @@ def verify_stage(context: Context, run: Run, kept: Kept, folder: Path, artifact:
     """masked = shrunk, and shrunk = exported, on held-back images."""
 
     def compute() -> Verified:
-        every = context.holdout[0]
+        every, agreement = context.holdout[0], context.task.agreement
         images = every[spread(len(every), context.recipe.verify.images)]
         masked, shrunk = masked_and_cut(context, kept, images)
         model = load(folder)
@@ -174,8 +179,8 @@ def verify_stage(context: Context, run: Run, kept: Kept, folder: Path, artifact:
         )
         return Verified(
             [
-                compare("masked = shrunk", masked, shrunk),
-                compare(f"shrunk = exported ({artifact.precision.value})", reference, exported),
+                compare("masked = shrunk", masked, shrunk, agreement),
+                compare(f"shrunk = exported ({artifact.precision.value})", reference, exported, agreement),
             ]
         )
 
@@ -183,7 +188,7 @@ def verify_stage(context: Context, run: Run, kept: Kept, folder: Path, artifact:
 
 
 def masked_and_cut(context: Context, kept: Kept, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of the dense model under masks (up to the exit), and of the cut one: [n, classes] each."""
+    """Outputs of the dense model under masks (up to the exit), and of the cut one: [n, K] each."""
     small = cut(context.source, kept).eval()
     blocks = context.structure.blocks[: len(kept.heads)]
     shallow = cut(context.source, Kept.first(replace(context.structure, blocks=blocks))).eval()
@@ -204,11 +209,11 @@ def ones_at(kept: tuple[int, ...], units: int) -> torch.Tensor:
 
 
 def final_stage(context: Context, run: Run, artifact: Artifact) -> Final:
-    """Accuracy of the dense model (PyTorch, float32) and of the shipped file (its own runtime) on all validation
+    """The metric of the dense model (PyTorch, float32) and of the shipped file (its own runtime) on all validation
     images."""
 
     def compute() -> Final:
-        dense, labels = context.validation_logits(context.dense, "dense model on validation images")
+        dense, labels = context.validation_outputs(context.dense, "dense model on validation images")
         workers = context.recipe.data.workers
         batches = eval_batches(context.val, range(len(context.val)), context.preprocessing, 32, workers, "read images")
         shipped = run_artifact(
@@ -218,10 +223,18 @@ def final_stage(context: Context, run: Run, artifact: Artifact) -> Final:
             len(context.val),
             "shipped file on validation images",
         )
-        agreement = float((dense.argmax(1) == shipped.argmax(1)).float().mean())
-        return Final(accuracy(dense, labels), accuracy(shipped, labels), agreement, len(labels))
+        before, before_also = split_metric(context.task.metrics(dense, labels, dense))
+        after, after_also = split_metric(context.task.metrics(shipped, labels, dense))
+        agreement = context.task.agreement(dense, shipped)
+        return Final(before, after, agreement, len(labels), before_also, after_also)
 
     return run.stage("final", Final, compute)
+
+
+def split_metric(metrics: dict[str, float]) -> tuple[float, dict[str, float]]:
+    """A task's metric and its other figures."""
+    name, value = next(iter(metrics.items()))
+    return value, {other: metrics[other] for other in metrics if other != name}
 
 
 def clear_scratch(run: Run) -> None:

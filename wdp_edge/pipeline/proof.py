@@ -14,10 +14,11 @@ from wdp_edge.data.preprocess import Preprocessing, normalise
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.models import vit
 from wdp_edge.models.prefix import Prefix
-from wdp_edge.parity import accuracy, compare
+from wdp_edge.parity import compare
 from wdp_edge.recipe import Tolerance, VerifyRecipe
 from wdp_edge.results import ArtifactFigures, Parity
 from wdp_edge.target import Artifact, Precision
+from wdp_edge.task import Task, get_task
 
 BISECT_IMAGES = 16
 _BATCH = 32
@@ -45,18 +46,27 @@ def within(parity: Parity, tolerance: Tolerance) -> bool:
 class Reference:
     """Images, labels and what the model says of them.
 
-    images: [n, 3, H, W] uint8; labels: [n] int64; logits: [n, classes] float32, in PyTorch.
+    images: [n, 3, H, W] uint8; labels: [n] int64; outputs: [n, K] float32, in PyTorch.
+    task: its name. dense: the dense model's outputs, [n, K], where the task's metric compares with them.
     """
 
     images: Tensor
     labels: Tensor
-    logits: Tensor
+    outputs: Tensor
     preprocessing: Preprocessing
+    task: str = "classify"
+    dense: Tensor | None = None
 
     @classmethod
-    def of(cls, model: nn.Module, images: Tensor, labels: Tensor, preprocessing: Preprocessing) -> Reference:
+    def of(
+        cls, model: nn.Module, images: Tensor, labels: Tensor, preprocessing: Preprocessing, task: str = "classify"
+    ) -> Reference:
         """The model's own word on these images."""
-        return cls(images, labels, vit.logits(model, normalise(images, preprocessing)), preprocessing)
+        return cls(images, labels, vit.logits(model, normalise(images, preprocessing)), preprocessing, task)
+
+    def metric(self, outputs: Tensor) -> float:
+        """The task's metric of outputs for the images: [n, K]."""
+        return next(iter(get_task(self.task).metrics(outputs, self.labels, self.dense).values()))
 
     def inputs(self, pixels: bool, count: int | None = None) -> Iterator[Tensor]:
         """Batches as a file takes them: uint8 pixels, or normalised float32."""
@@ -72,7 +82,8 @@ def prove(artifact: Artifact, reference: Reference, tolerance: Tolerance, pixels
     title = f"compare {artifact.path.name} with the model"
     count = len(reference.images)
     got = run_artifact(artifact.target, artifact.path, reference.inputs(pixels), count, title, processes=1)
-    parity = compare(f"shrunk = exported ({artifact.precision.value})", reference.logits, got)
+    task: Task = get_task(reference.task)
+    parity = compare(f"shrunk = exported ({artifact.precision.value})", reference.outputs, got, task.agreement)
     return ArtifactFigures(
         path=artifact.path,
         target=artifact.target,
@@ -80,7 +91,7 @@ def prove(artifact: Artifact, reference: Reference, tolerance: Tolerance, pixels
         bytes=artifact.bytes,
         sha256=artifact.sha256,
         parity=parity,
-        accuracy=accuracy(got, reference.labels),
+        accuracy=reference.metric(got),
         verified=within(parity, tolerance),
     )
 

@@ -143,6 +143,7 @@ def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
         ),
         dense=ModelFigures(
             accuracy=outcome.final.dense_accuracy,
+            also=outcome.final.dense_also,
             latency_ms=measured.dense,
             macs=outcome.dense.macs,
             parameters=outcome.dense.parameters,
@@ -152,6 +153,7 @@ def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
         ),
         shipped=ModelFigures(
             accuracy=outcome.final.shipped_accuracy,
+            also=outcome.final.shipped_also,
             latency_ms=measured.shipped,
             macs=counts.macs,
             parameters=counts.parameters,
@@ -161,4 +163,6 @@ def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
             agreement=outcome.final.agreement,
         ),
         verified=within(outcome.verified.parity[-1], tolerance_of(context.recipe.verify, outcome.artifact.precision)),
+        task=context.task.facts.name,
+        metric=context.task.facts.metric,
     )

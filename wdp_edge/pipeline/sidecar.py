@@ -23,8 +23,9 @@ SIDECAR_VERSION = 1
 
 @dataclass(frozen=True)
 class Sidecar:
-    """Everything needed to run and judge an artifact without its run. classes: names in the order of the logits.
+    """Everything needed to run and judge an artifact without its run.
 
+    classes: names in the order of the logits; none where the file puts out embeddings.
     pixels: the file takes uint8 pixels, because normalisation is folded into it.
     """
 
@@ -36,6 +37,7 @@ class Sidecar:
     structure: Structure
     val: Path
     pixels: bool = False
+    task: str = "classify"
     version: int = SIDECAR_VERSION
 
     def input_of(self, images: Tensor) -> Tensor:
@@ -56,10 +58,11 @@ def write_sidecar(context: Context, artifact: Artifact, structure: Structure, pi
             precision=artifact.precision.value,
             sha256=artifact.sha256,
             preprocessing=context.preprocessing,
-            classes=list(context.train.classes),
+            classes=list(context.class_names),
             structure=structure,
             val=Path(context.recipe.data.val).absolute(),
             pixels=pixels,
+            task=context.task.facts.name,
         ),
     )
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from wdp_edge.about import metadata
+from wdp_edge.about import Origin, metadata
+from wdp_edge.data.preprocess import normalise
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.errors import InputError
 from wdp_edge.files import atomic_path
+from wdp_edge.models import vit
 from wdp_edge.models.files import load, read_spec, save
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.export_job import Exporter, ExportJob
@@ -64,7 +66,14 @@ class Source:
 
     @cached_property
     def reference(self) -> Reference:
-        return Reference.of(self.model, *self.images, self.context.preprocessing)
+        context, facts = self.context, self.context.task.facts
+        reference = Reference.of(self.model, *self.images, context.preprocessing, facts.name)
+        return replace(reference, dense=self.dense_outputs) if facts.relative else reference
+
+    @cached_property
+    def dense_outputs(self) -> Tensor:
+        """The dense model's outputs for `images`: [n, K] float32, in PyTorch."""
+        return vit.logits(self.context.dense, normalise(self.images[0], self.context.preprocessing))
 
     def calibration_file(self) -> Path:
         """Calibration images on disk, for the processes that export."""
@@ -77,13 +86,13 @@ class Source:
     def job(self, path: Path, precision: Precision, pixels: bool = False) -> ExportJob:
         """The export of the model to `path`."""
         spec, structure = read_spec(self.folder)
-        classes, recipe = self.context.train.classes, recipe_digest(self.recipe)
+        origin = Origin(spec.name, structure, recipe_digest(self.recipe), self.recipe.model.task)
         return ExportJob(
             path=path,
             precision=precision,
             preprocessing=self.context.preprocessing,
             calibration=self.calibration_file(),
-            metadata=metadata(spec.name, structure, self.context.preprocessing, classes, pixels, recipe),
+            metadata=metadata(origin, self.context.preprocessing, self.context.class_names, pixels),
             pixels=pixels,
         )
 

@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from wdp_edge import progress
-from wdp_edge.data.preprocess import normalise
 from wdp_edge.device import Device, Latency, TimingPlan
 from wdp_edge.devices import get_device, runs_on
 from wdp_edge.errors import InputError
 from wdp_edge.files import remove
 from wdp_edge.models import vit
-from wdp_edge.parity import accuracy, compare
+from wdp_edge.parity import compare
 from wdp_edge.pipeline.export import judged
 from wdp_edge.pipeline.export_job import Exporter
 from wdp_edge.pipeline.plan import timing_plan
@@ -33,23 +32,25 @@ def verify(run: Path) -> VerifyResult:
     source = Source.of(run)
     with Run(run, source.recipe) as held:
         found = artifacts_of(source, held)
-        dense = vit.logits(source.context.dense, normalise(source.images[0], source.context.preprocessing))
+        dense = source.dense_outputs
         with progress.task("compare artifacts with the model", len(found)) as advance:
             figures = []
             for artifact, sidecar in found:
                 figures.append(examined(source, artifact, sidecar))
                 advance(1)
         remove(run / "scratch")
-    reference, labels = source.reference.logits, source.images[1]
+    reference, task = source.reference, source.context.task
     pruned = source.context.structure != vit.structure_of(source.model)
     return VerifyResult(
         run=run,
-        images=len(labels),
-        dense_accuracy=accuracy(dense, labels),
-        shrunk_accuracy=accuracy(reference, labels),
-        shrunk=compare("dense = shrunk", dense, reference) if pruned else None,
+        images=len(reference.images),
+        dense_accuracy=reference.metric(dense),
+        shrunk_accuracy=reference.metric(reference.outputs),
+        shrunk=compare("dense = shrunk", dense, reference.outputs, task.agreement) if pruned else None,
         artifacts=timed(figures, get_device(source.recipe.prune.device), timing_plan(source.recipe.prune)),
         verified=all(f.verified for f in figures),
+        task=task.facts.name,
+        metric=task.facts.metric,
     )
 
 

@@ -16,6 +16,7 @@ from wdp_edge.report.parts import outside, part_rows
 from wdp_edge.report.pictures import pictures
 from wdp_edge.report.record import Record, Widths
 from wdp_edge.results import PruneResult
+from wdp_edge.task import facts_of
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def render(record: Record) -> str:
         rows=rows(record.result),
         pictures=pictures(record),
         operator_tables=part_rows(record.operators) if record.operators else [],
+        facts=facts_of(record.result.task),
         command=[shlex.quote(word) for word in record.manifest.command],
     )
 
@@ -76,8 +78,8 @@ def verdict(record: Record) -> str:
 def _accuracy_words(result: PruneResult) -> str:
     before, after = result.dense.accuracy, result.shipped.accuracy
     if before is None or after is None:
-        return "accuracy not measured"
-    return f"accuracy {units.share(before)} → {units.share(after)} ({units.points(before, after)})"
+        return f"{result.metric} not measured"
+    return f"{result.metric} {units.share(before)} → {units.share(after)} ({units.points(before, after)})"
 
 
 def speedup(record: Record) -> float:
@@ -96,7 +98,7 @@ def kept_words(widths: Widths) -> str:
     return (
         f"{widths.exit} of {len(blocks)} blocks, {sum(widths.heads)} of {heads} heads and "
         f"{units.whole(sum(widths.hidden))} of {units.whole(hidden)} hidden units are kept. "
-        f"{narrow}Blocks after the exit are dropped; the norm and the classifier follow the exit."
+        f"{narrow}Blocks after the exit are dropped; the norm and the head follow the exit."
     )
 
 
@@ -105,22 +107,32 @@ def rows(result: PruneResult) -> list[Row]:
     dense, shipped = result.dense, result.shipped
     before, after = dense.latency_ms, shipped.latency_ms
     known = dense.accuracy is not None and shipped.accuracy is not None
+    facts = facts_of(result.task)
     return [
         Row(
-            "Accuracy (top-1)",
+            facts.title,
             units.share(dense.accuracy),
             units.share(shipped.accuracy),
             units.points(dense.accuracy, shipped.accuracy),
             (shipped.accuracy or 0) >= (dense.accuracy or 0) if known else None,
         ),
+        *(_more(name, dense.also.get(name), value) for name, value in shipped.also.items()),
         _less(f"Latency p50, {after.kind}", before.p50, after.p50, units.milliseconds),
         _less(f"Latency p90, {after.kind}", before.p90, after.p90, units.milliseconds),
         _less("MACs per image", dense.macs, shipped.macs, units.quantity),
         _less("Parameters", dense.parameters, shipped.parameters, units.quantity),
         _less("File size", dense.bytes, shipped.bytes, partial(units.quantity, unit="B")),
         Row("Blocks kept (exit)", _count(dense.exit), _count(shipped.exit), _fewer(dense.exit, shipped.exit)),
-        Row("Same top-1 as dense", units.share(dense.agreement), units.share(shipped.agreement), ""),
+        Row(
+            f"{facts.agreement.capitalize()} as dense", units.share(dense.agreement), units.share(shipped.agreement), ""
+        ),
     ]
+
+
+def _more(name: str, before: float | None, after: float) -> Row:
+    """A line for a share that should become more."""
+    better = None if before is None else after >= before
+    return Row(name, units.share(before), units.share(after), units.points(before, after), better)
 
 
 def _less(name: str, before: float, after: float, write: Callable[[float], str]) -> Row:

@@ -31,7 +31,7 @@ def pictures(record: Record) -> dict[str, Markup]:
         add("learning", partial(plots.plot_learning, learned.curve, budget), text)
     if (recovered := record.recovered) and plots.has_recovery(recovered.curve):
         text = describe_curve("Recovery", recovered.curve)
-        add("recovery", partial(plots.plot_recovery, recovered.curve), text)
+        add("recovery", partial(plots.plot_recovery, recovered.curve, record.result.metric), text)
     if (selected := record.selected) and selected.rounds:
         text = describe_rounds(selected.rounds)
         add("rounds", partial(plots.plot_rounds, selected.rounds, record.recipe.prune.select.floor), text)

@@ -120,9 +120,10 @@ def plot_learning(curve: Sequence[CurvePoint], budget_ms: float) -> Figure:
     return drawn
 
 
-def plot_recovery(curve: Sequence[CurvePoint]) -> Figure:
-    """Loss, and accuracy on held-back training images, over the steps of recovery."""
-    return _curves(curve, _RECOVERY)[0]
+def plot_recovery(curve: Sequence[CurvePoint], metric: str = "accuracy") -> Figure:
+    """Loss, and the task's metric on held-back training images, over the steps of recovery."""
+    name = metric[0].upper() + metric[1:]
+    return _curves(curve, [(title.replace("Accuracy", name), values) for title, values in _RECOVERY])[0]
 
 
 def has_learning(curve: Sequence[CurvePoint]) -> bool:

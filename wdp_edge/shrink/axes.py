@@ -60,13 +60,14 @@ def principal_axes(
     seed: int,
     widths: tuple[int, ...],
     scratch: Path | None = None,
+    task: str = "classify",
 ) -> tuple[Any, tuple[tuple[NarrowHeads, ...], ...]]:
     """A copy that computes the same, and per block what heads of these `widths` cost.
 
-    images: [n, 3, H, W] uint8, unlabelled; prepare: uint8 -> normalised float32.
+    images: [n, 3, H, W] uint8, unlabelled; prepare: uint8 -> normalised float32; task: name of the model's.
     """
     with torch.enable_grad():
-        information = fisher(model, images[:512], prepare, seed)
+        information = fisher(model, images[:512], prepare, seed, task)
     turned, narrow = copy.deepcopy(model), []
     with (
         Streams(len(images), vit.tokens_of(model), model.embed_dim, scratch) as streams,

@@ -37,7 +37,8 @@ def compensate(
     """Refits `small` (a cut copy of `dense`, changed in place) against `dense` on unlabelled images.
 
     images: [n, 3, H, W] uint8; prepare: uint8 -> normalised float32. An exit before the last block gets its head
-    fitted to the dense logits. Memory is bounded: second moments of one layer and one chunk of images.
+    fitted to the dense logits; where the head has no weights, the last sub-layer aims at the dense stream after the
+    last block instead. Memory is bounded: second moments of one layer and one chunk of images.
     """
     dense.eval(), small.eval()
     depth = len(small.blocks)
@@ -55,7 +56,7 @@ def compensate(
             _refit(repair, before, streams)
             before = repair.small
             advance(1)
-        if depth < len(dense.blocks):
+        if depth < len(dense.blocks) and isinstance(small.head, nn.Linear):
             _fit_exit(dense, small, before, streams)
 
 
@@ -73,11 +74,14 @@ class Repair:
 def plan_repairs(dense: Any, small: Any) -> list[Repair]:
     """What each writer that is left has to bring to the stream: the part of a dropped one that it can predict, too."""
     repairs = [Repair(None, [])]
-    for whole, kept in zip(sublayers(dense), sublayers(small), strict=False):
+    every = sublayers(dense)
+    for whole, kept in zip(every, sublayers(small), strict=False):
         if kept is not None:
             repairs.append(Repair(kept, []))
         if whole is not None:
             repairs[-1].dense.append(whole)
+    if not isinstance(small.head, nn.Linear):
+        repairs[-1].dense.extend(s for s in every[len(sublayers(small)) :] if s is not None)
     return repairs if repairs[0].dense else repairs[1:]
 
 

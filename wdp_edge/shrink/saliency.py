@@ -2,8 +2,8 @@
 
 The residual of the best refit after removing a set R is tr(W_R (P_RR)^-1 W_R^T), with P the inverse covariance of the
 layer's inputs and W its weights: the optimal brain surgeon applied to whole units (Hassibi & Stork 1993; CORP, arXiv
-2602.05243). Errors of different layers are made comparable by the empirical Fisher information of the dense model's
-own predictions at the place where the layer writes into the residual stream.
+2602.05243). Errors of different layers are made comparable by the Fisher information of the dense model's
+own outputs, as the task sees them, at the place where the layer writes into the residual stream.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from wdp_edge.models.sublayers import Sublayer, sublayers
 from wdp_edge.shrink.compensation import RIDGE
 from wdp_edge.shrink.gram import Moments, damped
 from wdp_edge.shrink.streams import Streams
+from wdp_edge.task import get_task
 
 GROUP = 8
-FISHER_TEMPERATURE = 2.0
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ def saliency(
     prepare: Callable[[Tensor], Tensor],
     seed: int,
     scratch: Path | None = None,
+    task: str = "classify",
 ) -> Saliency:
-    """images: [n, 3, H, W] uint8, unlabelled; prepare: uint8 -> normalised float32."""
-    information = fisher(model, images[:512], prepare, seed)
+    """images: [n, 3, H, W] uint8, unlabelled; prepare: uint8 -> normalised float32; task: name of the model's."""
+    information = fisher(model, images[:512], prepare, seed, task)
     removals = []
     with (
         torch.no_grad(),
@@ -103,12 +104,15 @@ def _writes(linear: nn.Linear, gamma: Tensor | None, information: Tensor) -> Ten
     return linear.weight.detach().double() * scale[:, None]
 
 
-def fisher(model: Any, images: Tensor, prepare: Callable[[Tensor], Tensor], seed: int) -> list[Tensor]:
+def fisher(
+    model: Any, images: Tensor, prepare: Callable[[Tensor], Tensor], seed: int, task: str = "classify"
+) -> list[Tensor]:
     """Diagonal Fisher information per residual channel at the output of every sub-layer, summed over tokens.
 
-    Labels are drawn from the model's own (softened) predictions. Returns a list over sub-layers of [D] float64; zero
-    for those that are gone.
+    It is that of the task's probe. Returns a list over sub-layers of [D] float64; zero for
+    those that are gone.
     """
+    probe = get_task(task).probe
     generator = torch.Generator().manual_seed(seed)
     places = sublayers(model)
     sums = [torch.zeros(model.embed_dim, dtype=torch.float64) for _ in places]
@@ -128,9 +132,7 @@ def fisher(model: Any, images: Tensor, prepare: Callable[[Tensor], Tensor], seed
         for p, _ in parameters:
             p.requires_grad_(False)
         for part in images.split(64):
-            logits = model(prepare(part).requires_grad_(True)) / FISHER_TEMPERATURE
-            drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator)[:, 0]
-            nn.functional.cross_entropy(logits, drawn, reduction="sum").backward()
+            probe(model(prepare(part).requires_grad_(True)), generator).backward()
     finally:
         for hook in hooks:
             hook.remove()

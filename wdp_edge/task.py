@@ -1,0 +1,115 @@
+"""What a model is for, and what follows from it: losses, figures, and what its file puts out.
+
+A task's facts are here and need no torch; its arithmetic is in `wdp_edge/tasks/`, one file per task.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+from wdp_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+class Output(StrEnum):
+    """What a model puts out: one value per class, what its head would read, or that scaled to length 1."""
+
+    LOGITS = "logits"
+    EMBEDDING = "embedding"
+    UNIT = "unit embedding"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A task in words.
+
+    metric: what results call `accuracy`. title: the same in a report. agreement: what two forms of a model share on an
+    image. labelled: images come in class folders. relative: the metric compares with the dense model's outputs, so it
+    is 1 for the dense model itself. home: module of `wdp_edge.tasks` with the task.
+    """
+
+    name: str
+    metric: str
+    title: str
+    agreement: str
+    output: Output
+    labelled: bool
+    relative: bool
+    home: str
+
+
+class Task(Protocol):
+    """The arithmetic of a task. Outputs are [n, K] float32: logits or embeddings of n images.
+
+    teacher, dense: the dense model's outputs for the same images. labels: [n] int64, zeros where there are none.
+    """
+
+    facts: Facts
+
+    def divergence(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """How far outputs are from the dense model's, mean over images: []. Selection takes the least.
+
+        temperature: softening of logits.
+        """
+
+    def loss(
+        self, outputs: Tensor, teacher: Tensor, labels: Tensor, share: float, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """What training minimises, and the part of it that needs no labels (for curves): [] each.
+
+        share: weight of the dense model against the labels, 0 to 1. temperature: as in `divergence`.
+        """
+
+    def probe(self, outputs: Tensor, generator: Generator) -> Tensor:
+        """A random scalar whose squared gradients are, in expectation, the diagonal of the Fisher information: [].
+
+        A sum over images. Small changes of what the outputs are made from then cost, in divergence, half the
+        information times the squared change.
+        """
+
+    def agreement(self, reference: Tensor, outputs: Tensor) -> float:
+        """Share of images, 0 to 1, that both treat alike."""
+
+    def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
+        """Figures by name, each in [0, 1], more is better; the first is the task's metric.
+
+        dense may be None where the task is not relative.
+        """
+
+
+_LOGITS, _FREE = Output.LOGITS, Output.EMBEDDING
+TASKS = {
+    facts.name: facts
+    for facts in (
+        Facts("classify", "accuracy", "Accuracy (top-1)", "same top-1", _LOGITS, True, False, "classify"),
+        Facts("features", "mean cosine", "Mean cosine", "same neighbour", _FREE, False, True, "features"),
+        Facts("retrieve", "Recall@1", "Recall@1", "same neighbour", Output.UNIT, True, False, "retrieve"),
+    )
+}
+
+
+def task_names() -> list[str]:
+    """Names for `task` in [model]."""
+    return list(TASKS)
+
+
+def facts_of(name: str) -> Facts:
+    """Raises InputError for an unknown name."""
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        raise InputError(
+            f"There is no task '{name}'.", f"Did you mean {near[0]}?" if near else f"Use one of: {', '.join(TASKS)}."
+        )
+    return TASKS[name]
+
+
+def get_task(name: str) -> Task:
+    """The task of this name. Raises InputError for an unknown one."""
+    task: Task = import_module(f"wdp_edge.tasks.{facts_of(name).home}").TASK
+    return task

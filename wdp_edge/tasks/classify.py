@@ -1,0 +1,53 @@
+"""One label per image: logits, cross entropy, accuracy."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Generator, Tensor, multinomial
+
+from wdp_edge.parity import accuracy, same_class
+from wdp_edge.task import TASKS
+
+PROBE_TEMPERATURE = 2.0
+
+
+class Classify:
+    """`wdp_edge.task.Task` for single-label classification. Outputs: logits [n, classes]."""
+
+    facts = TASKS["classify"]
+
+    def divergence(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """KL divergence of the class probabilities, in nats; see `distillation`."""
+        return distillation(outputs, teacher, temperature)
+
+    def loss(
+        self, outputs: Tensor, teacher: Tensor, labels: Tensor, share: float, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """share · distillation + (1 - share) · cross entropy."""
+        distilled = self.divergence(outputs, teacher, temperature)
+        return share * distilled + (1 - share) * F.cross_entropy(outputs.float(), labels), distilled.detach()
+
+    def probe(self, outputs: Tensor, generator: Generator) -> Tensor:
+        """Cross entropy with labels drawn from the model's own softened predictions."""
+        logits = outputs / PROBE_TEMPERATURE
+        drawn = multinomial(logits.detach().softmax(-1), 1, generator=generator)[:, 0]
+        return F.cross_entropy(logits, drawn, reduction="sum")
+
+    def agreement(self, reference: Tensor, outputs: Tensor) -> float:
+        return same_class(reference, outputs)
+
+    def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
+        return {self.facts.metric: accuracy(outputs, labels)}
+
+
+def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² · KL(teacher ‖ logits) of softened predictions, mean over images (Hinton et al. 2015).
+
+    logits, teacher: [B, classes] float32 -> [].
+    """
+    wanted = F.log_softmax(teacher / temperature, -1)
+    got = F.log_softmax(logits.float() / temperature, -1)
+    return F.kl_div(got, wanted, log_target=True, reduction="batchmean") * temperature**2
+
+
+TASK = Classify()

@@ -1,0 +1,48 @@
+"""Embeddings without labels: whatever is built on the dense model's goes on working with the small one's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from wdp_edge.task import TASKS
+from wdp_edge.tasks.similarity import mean_cosine, same_neighbour
+
+
+class Features:
+    """`wdp_edge.task.Task` for embeddings. Outputs: what the model's head would read, [n, D]."""
+
+    facts = TASKS["features"]
+
+    def divergence(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """Half the squared error, as a share of the variance of the dense model's embeddings over these images.
+
+        Not of their length: what all images share tells nothing, and is most of some models' embeddings.
+        """
+        outputs, teacher = outputs.float(), teacher.float()
+        variance = (teacher - teacher.mean(0)).square().mean(0).sum()
+        return (outputs - teacher).square().sum(-1).mean() / (2 * variance).clamp_min(1e-12)
+
+    def loss(
+        self, outputs: Tensor, teacher: Tensor, labels: Tensor, share: float, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """The divergence; labels are not read."""
+        distilled = self.divergence(outputs, teacher)
+        return distilled, distilled.detach()
+
+    def probe(self, outputs: Tensor, generator: Generator) -> Tensor:
+        """A random direction times the embedding, in units of the embeddings' spread: the diagonal of JᵀJ."""
+        direction = torch.randn(outputs.shape, generator=generator)
+        fixed = outputs.detach()
+        spread = (fixed - fixed.mean(0)).square().mean(0).sum().sqrt().clamp_min(1e-6)
+        return (outputs * direction).sum() / spread
+
+    def agreement(self, reference: Tensor, outputs: Tensor) -> float:
+        return same_neighbour(reference, outputs)
+
+    def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
+        assert dense is not None, "the metric of this task compares with the dense model"
+        return {self.facts.metric: mean_cosine(outputs, dense)}
+
+
+TASK = Features()

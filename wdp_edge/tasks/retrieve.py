@@ -1,0 +1,46 @@
+"""Embeddings of length 1 for search: images of one label stand near each other."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from wdp_edge.task import TASKS
+from wdp_edge.tasks.similarity import contrastive, neighbour_divergence, retrieval, same_neighbour
+
+TEMPERATURE = 0.1
+
+
+class Retrieve:
+    """`wdp_edge.task.Task` for retrieval. Outputs: embeddings of length 1, [n, D]."""
+
+    facts = TASKS["retrieve"]
+
+    def divergence(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """What changed in who is near whom, and how far each embedding went from the dense one (1 - cosine).
+
+        The second keeps an index usable that was built with the dense model.
+        """
+        away = 1 - F.cosine_similarity(outputs.float(), teacher.float()).mean()
+        return neighbour_divergence(outputs, teacher, TEMPERATURE) + away
+
+    def loss(
+        self, outputs: Tensor, teacher: Tensor, labels: Tensor, share: float, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """share · divergence + (1 - share) · supervised contrastive loss."""
+        distilled = self.divergence(outputs, teacher)
+        return share * distilled + (1 - share) * contrastive(outputs, labels, TEMPERATURE), distilled.detach()
+
+    def probe(self, outputs: Tensor, generator: Generator) -> Tensor:
+        """A random direction times the embedding: the diagonal of JᵀJ, as 1 - cosine is half a squared distance."""
+        return (outputs * torch.randn(outputs.shape, generator=generator)).sum()
+
+    def agreement(self, reference: Tensor, outputs: Tensor) -> float:
+        return same_neighbour(reference, outputs)
+
+    def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
+        return retrieval(outputs, labels)
+
+
+TASK = Retrieve()
