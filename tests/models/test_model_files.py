@@ -11,7 +11,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.models.files import load, load_dense, read_weights, save
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
-from wdp_edge.models.vit import check_supported, structure_of
+from wdp_edge.models.vit import structure_of
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,7 @@ def test_unknown_and_unsupported_models() -> None:
         create(ModelSpec("vit_tinny_patch16_224", 10))
     with pytest.raises(InputError, match="Known families"):
         create(ModelSpec("resnet18", 10))
-    distilled = create(ModelSpec("deit_tiny_distilled_patch16_224", 10))  # can be exported
-    with pytest.raises(InputError, match="Known families"):
-        check_supported(distilled, "deit_tiny_distilled_patch16_224")
+    with pytest.raises(InputError, match="it pools by attention"):
+        create(ModelSpec("vit_base_patch16_siglip_224", 10))
     with pytest.raises(InputError, match="Check"):
         create(ModelSpec("vit_tiny_patch16_224", 10, {"no_such_argument": 1}))

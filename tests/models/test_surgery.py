@@ -8,25 +8,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_vit import lively
+from tiny_families import FORMS, made, spec_of
 
 from wdp_edge.errors import InputError
 from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.models import vit
-from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.spec import create
 from wdp_edge.models.surgery import Kept, build, cut
 from wdp_edge.structure import BlockWidths, Structure, count
-
-FAMILY = [
-    ("vit_tiny_patch16_224", {}),
-    ("vit_small_patch14_dinov2", {"init_values": 0.3}),
-    ("vit_small_patch14_reg4_dinov2", {"init_values": 0.3}),
-    ("vit_base_patch16_gap_224", {}),
-    ("deit3_small_patch16_224", {"init_values": 0.3}),
-    ("vit_tiny_patch16_224", {"qk_norm": True}),
-    ("vit_tiny_patch16_224", {"class_token": False, "global_pool": "avg"}),
-]
-SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
 
 
 def some_kept(data: st.DataObject, dense: Structure, head_channels: bool) -> Kept:
@@ -46,14 +35,13 @@ def ones_at(kept: Sequence[tuple[int, ...]], width: int) -> list[torch.Tensor]:
     return [torch.isin(torch.arange(width), torch.tensor(k)).float() for k in kept]
 
 
-@pytest.mark.parametrize(("name", "args"), FAMILY)
+@pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_masked_equals_shrunk_and_counts_are_exact(name: str, args: dict[str, Any], data: st.DataObject) -> None:
-    torch.manual_seed(0)
-    model = lively(create(ModelSpec(name, 5, {**SMALL, **args})))
+def test_masked_equals_shrunk_and_counts_are_exact(form: str, data: st.DataObject) -> None:
+    model = made(form)
     dense = vit.structure_of(model)
-    kept = some_kept(data, dense, not args.get("qk_norm"))
+    kept = some_kept(data, dense, vit.fixed_heads(model) is None)
     small = cut(model, kept)
     shallow = cut(model, Kept.first(replace(dense, blocks=dense.blocks[: len(kept.heads)])))
     images = torch.randn(3, 3, 16, 16)
@@ -72,24 +60,24 @@ def test_masked_equals_shrunk_and_counts_are_exact(name: str, args: dict[str, An
 
 
 STRUCTURES = {
-    "widths": lambda dense: dense.with_widths([3, 1], [40, 104]),
+    "widths": lambda dense: dense.with_widths([3, 1], [40, 56]),
     "without sub-layers": lambda dense: dense.with_widths([0, 1, 4], [40, 0, 0]),
     "nothing but the embedding": lambda dense: dense.with_widths([0], [0]),
-    "narrow stream": lambda dense: replace(dense.with_widths([3, 1], [40, 104]), embed_dim=24),
+    "narrow stream": lambda dense: replace(dense.with_widths([3, 1], [40, 56]), embed_dim=24),
     "narrow heads": lambda dense: replace(dense, blocks=tuple(replace(b, head_dim=4) for b in dense.blocks)),
 }
 
 
-@pytest.mark.parametrize("form", STRUCTURES)
-@pytest.mark.parametrize(("name", "args"), FAMILY)
-def test_macs_equal_pytorch_own_count(name: str, args: dict[str, Any], form: str) -> None:
+@pytest.mark.parametrize("widths", STRUCTURES)
+@pytest.mark.parametrize("form", FORMS)
+def test_macs_equal_pytorch_own_count(form: str, widths: str) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    spec = ModelSpec(name, 5, {**SMALL, **args})
+    spec = spec_of(form)
     dense = create(spec)
-    structure = STRUCTURES[form](vit.structure_of(dense))
-    if form == "narrow heads" and args.get("qk_norm"):
-        with pytest.raises(InputError, match="normalised"):
+    structure = STRUCTURES[widths](vit.structure_of(dense))
+    if widths == "narrow heads" and vit.fixed_heads(dense):
+        with pytest.raises(InputError, match=r"normalised|rotary"):
             build(spec, structure)
         return
     small = build(spec, structure)

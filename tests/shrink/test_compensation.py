@@ -5,18 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_vit import lively
+from tiny_families import FORMS, made
 
 from wdp_edge.models import vit
-from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.models.sublayers import sublayers
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.shrink.compensation import compensate, plan_repairs
 from wdp_edge.shrink.gram import Moments
 from wdp_edge.shrink.saliency import removal, saliency
 from wdp_edge.shrink.streams import Streams
-
-TINY = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
 
 
 def prepare(images: torch.Tensor) -> torch.Tensor:
@@ -31,7 +27,7 @@ def pictures(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def halved(model: Any, depth: int = 3) -> Kept:
-    hidden = model.blocks[0].mlp.fc1.out_features
+    hidden = vit.structure_of(model).blocks[0].hidden
     return Kept(((0, 2),) * depth, (tuple(range(0, hidden, 2)),) * depth)
 
 
@@ -40,19 +36,10 @@ def error(model: Any, small: Any, images: torch.Tensor) -> float:
         return float((model(prepare(images)) - small(prepare(images))).square().mean())
 
 
-@pytest.mark.parametrize(
-    ("name", "args"),
-    [
-        ("vit_tiny_patch16_224", {}),
-        ("vit_small_patch14_dinov2", {"init_values": 0.3}),
-        ("vit_base_patch16_gap_224", {}),
-        ("vit_small_patch14_reg4_dinov2", {"init_values": 0.3}),
-    ],
-)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("depth", [3, 2])
-def test_compensation_repairs_a_cut_on_images_it_has_not_seen(name: str, args: dict[str, Any], depth: int) -> None:
-    torch.manual_seed(0)
-    model = lively(create(ModelSpec(name, 5, {**TINY, **args})))
+def test_compensation_repairs_a_cut_on_images_it_has_not_seen(form: str, depth: int) -> None:
+    model = made(form)
     small = cut(model, halved(model, depth))
     before = error(model, small, pictures(64, seed=9))
     compensate(model, small, pictures(256), prepare)
@@ -101,7 +88,7 @@ def test_moments_are_least_squares_and_do_not_grow_with_the_samples() -> None:
 
 
 def test_streams_leave_no_file(tmp_path: Path) -> None:
-    with Streams(10, 3, 4, tmp_path, chunk=4) as streams:
+    with Streams(10, (3, 4), tmp_path, chunk=4) as streams:
         for part in streams.chunks():
             x = torch.full((part.stop - part.start, 3, 4), float(part.start))
             streams.write(part, x, x + 1)
@@ -138,6 +125,15 @@ def test_removal_cost_is_the_residual_of_the_refit() -> None:
         assert found.cost[gone] == pytest.approx(float(residual.square().sum(1).mean()), rel=0.05)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_saliency_knows_every_form(form: str) -> None:
+    model = made(form)
+    found = saliency(model, pictures(64), prepare, seed=0)
+    for block, heads, hidden in zip(vit.structure_of(model).blocks, found.heads, found.hidden, strict=True):
+        assert sorted(heads.order) == list(range(block.heads)) and sorted(hidden.order) == list(range(block.hidden))
+        assert 0 < heads.cost[-1] < float("inf") and 0 < hidden.cost[-1] < float("inf")
+
+
 def test_saliency_covers_every_unit_and_leaves_the_model_alone(tiny_model: Any) -> None:
     before = {k: v.clone() for k, v in tiny_model.state_dict().items()}
     found = saliency(tiny_model, pictures(64), prepare, seed=0)
@@ -164,7 +160,7 @@ def test_saliency_beats_the_opposite_choice(tiny_model: Any) -> None:
 def test_a_dropped_sublayer_is_taken_over_by_the_one_before_it(tiny_model: Any) -> None:
     every, hidden = (0, 1, 2, 3), tuple(range(128))
     small = cut(tiny_model, Kept(((), every, every), (hidden, (), hidden)))
-    whole, left = sublayers(tiny_model), sublayers(small)
+    whole, left = vit.sublayers(tiny_model), vit.sublayers(small)
     assert [(r.small, r.dense) for r in plan_repairs(tiny_model, small)] == [
         (None, [whole[0]]),
         (left[1], [whole[1]]),

@@ -40,7 +40,9 @@ class RecoveryPlan:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices are decayed; biases, norms, LayerScale and position are not."""
-    decayed = [p for name, p in model.named_parameters() if p.ndim >= 2 and "embed" not in name and "token" not in name]
+    exempt = getattr(model, "no_weight_decay", None)
+    undecayed = ("embed", "token", *(exempt() if exempt else ()))
+    decayed = [p for name, p in model.named_parameters() if p.ndim >= 2 and not any(w in name for w in undecayed)]
     ids = {id(p) for p in decayed}
     others = [p for p in model.parameters() if id(p) not in ids]
     return [
@@ -60,8 +62,9 @@ class Recovery:
         self.student: Any = small.train()
         vit.set_fused_attention(small, vit.fused_attention_pays(vit.tokens_of(small)))
         self.average: Any = copy.deepcopy(small).eval()
-        self.depths = feature_depths(len(small.blocks), options.feature_depths)
-        self.class_token_only = len(small.blocks) if small.global_pool == "token" else None
+        depth = len(vit.blocks_of(small))
+        self.depths = feature_depths(depth, options.feature_depths)
+        self.read_tokens = {depth: vit.read_tokens(small)}
         groups = parameter_groups(small, options.weight_decay)
         self.optimiser = torch.optim.AdamW(groups, lr=options.lr, fused=True)
         self.done = 0
@@ -85,7 +88,7 @@ class Recovery:
         share, temperature = self.options.distillation, self.options.temperature
         loss, distilled = training_loss(logits, teacher, labels, share, temperature)
         parts = [
-            feature_loss(got.values[d], self._shared(wanted.values[d]), d == self.class_token_only) for d in self.depths
+            feature_loss(got.values[d], self._shared(wanted.values[d]), self.read_tokens.get(d)) for d in self.depths
         ]
         features = torch.stack(parts).mean()
         (loss + self.options.features * features).backward()

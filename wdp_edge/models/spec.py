@@ -54,5 +54,5 @@ def create(spec: ModelSpec) -> nn.Module:
         raise InputError(
             f"timm cannot make '{spec.name}' with {dict(spec.args)}: {error}.", "Check [model] args."
         ) from error
-    vit.check_known(model, spec.name)
+    vit.check_supported(model, spec.name)
     return model.eval()

@@ -1,0 +1,130 @@
+"""timm's attentions seen alike: their q, k and v, and how heads and channels are cut out of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.layers.attention import Attention, AttentionRope
+from timm.models.eva import EvaAttention
+from torch import Tensor, nn
+
+from wdp_edge.models.linears import keep_inputs, keep_outputs, kept
+
+Projection = tuple[Tensor, Tensor | None]
+
+
+def unsupported(attn: Any, kinds: tuple[type, ...]) -> str | None:
+    """Why its heads cannot be cut, or None. kinds: the classes that the family knows."""
+    if attn is None:
+        return None
+    if type(attn) not in kinds or getattr(attn, "gate", None) is not None:
+        return "its attention is not the plain one"
+    if not isinstance(getattr(attn, "norm", nn.Identity()), nn.Identity):
+        return "its attention output is normalised across heads"
+    return "its heads share keys and values" if getattr(attn, "num_kv_groups", 1) > 1 else None
+
+
+def head_dim(attn: Any) -> int:
+    """Channels of each head."""
+    return int(attn.proj.in_features) // int(attn.num_heads)
+
+
+def readers(attn: Any) -> tuple[nn.Linear, ...]:
+    """The layers that read the stream: q, k and v in one, or three."""
+    return (attn.q_proj, attn.k_proj, attn.v_proj) if _separate(attn) else (attn.qkv,)
+
+
+def _separate(attn: Any) -> bool:
+    return getattr(attn, "q_proj", None) is not None
+
+
+def projections(attn: Any) -> list[Projection]:
+    """Weight [inner, D] and bias [inner], or None, of q, k and v: parts of the parameters themselves."""
+    if _separate(attn):
+        return [(layer.weight, layer.bias) for layer in readers(attn)]
+    biases: tuple[Tensor | None, ...] = (None,) * 3
+    if attn.qkv.bias is not None:
+        biases = attn.qkv.bias.chunk(3)
+    elif getattr(attn, "q_bias", None) is not None:
+        biases = (attn.q_bias, None, attn.v_bias)
+    return list(zip(attn.qkv.weight.chunk(3), biases, strict=True))
+
+
+def inner_rows(attn: Any, heads: Tensor, channels: Tensor) -> Tensor:
+    """Places of these heads' channels among all of them: [heads · channels] int64."""
+    return (heads[:, None] * head_dim(attn) + channels).flatten()
+
+
+def cut_heads(attn: Any, heads: Tensor, channels: Tensor) -> Any:
+    """The attention with these heads, [n] int64, and of each these channels, [m] int64; changed in place.
+
+    `EvaAttention` only runs with all heads: it becomes timm's `AttentionRope`, which computes the same.
+    """
+    full = head_dim(attn)
+    if len(heads) == attn.num_heads and len(channels) == full:
+        return attn
+    if isinstance(attn, EvaAttention):
+        attn = as_rope_attention(attn)
+    inner = inner_rows(attn, heads, channels)
+    if _separate(attn):
+        for layer in readers(attn):
+            keep_outputs(layer, inner)
+    else:
+        keep_outputs(attn.qkv, torch.cat([part * attn.proj.in_features + inner for part in range(3)]))
+    keep_inputs(attn.proj, inner)
+    attn.num_heads = len(heads)
+    for name in ("attn_dim", "kv_dim"):
+        if hasattr(attn, name):
+            setattr(attn, name, len(inner))
+    if hasattr(attn, "num_kv_heads"):
+        attn.num_kv_heads = len(heads)
+    if len(channels) != full:
+        _set_head_dim(attn, len(channels))
+    return attn
+
+
+@torch.no_grad()
+def _set_head_dim(attn: Any, width: int) -> None:
+    """timm scales q·k by head_dim^-0.5: what changes with it goes into q."""
+    attn.head_dim, scale = width, attn.scale
+    attn.scale = width**-0.5
+    for part in projections(attn)[0]:
+        if part is not None:
+            part *= scale / attn.scale
+
+
+def as_rope_attention(attn: Any) -> AttentionRope:
+    """An `EvaAttention` as timm's `AttentionRope` with separate q, k and v, which takes any number of heads."""
+    made: Any = AttentionRope(
+        attn.proj.out_features,
+        num_heads=attn.num_heads,
+        attn_head_dim=head_dim(attn),
+        qkv_bias=False,
+        qkv_fused=False,
+        num_prefix_tokens=attn.num_prefix_tokens,
+        rotate_half=attn.rotate_half,
+        device="meta",
+    )
+    parts = zip(("q_proj", "k_proj", "v_proj"), projections(attn), strict=True)
+    for name, (weight, bias) in parts:
+        setattr(made, name, _linear(weight, bias))
+    for name in ("proj", "q_norm", "k_norm", "attn_drop", "proj_drop"):
+        setattr(made, name, getattr(attn, name))
+    made.fused_attn = attn.fused_attn
+    return made.train(attn.training)
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """weight: [out, in], bias: [out] or None -> a layer of its own."""
+    every = torch.arange(len(weight))
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        layer.bias = kept(bias, every)
+    return layer
+
+
+def plain(attn: Any) -> bool:
+    """Whether nothing but q, k and v decides what is attended to: no positions, no norms of q and k."""
+    return type(attn) is Attention and isinstance(attn.q_norm, nn.Identity)
