@@ -45,6 +45,14 @@ def centre(writer: nn.Linear | nn.Conv2d) -> None:
         writer.bias.sub_(writer.bias.mean())
 
 
+def norm_after(norm: Any, writer: nn.Linear | nn.Conv2d) -> nn.Module:
+    """The lowered form of a norm right after a layer that nothing else reads; other kinds stay as they are."""
+    if not isinstance(norm, nn.LayerNorm):
+        return norm
+    centre(writer)
+    return LoweredNorm(norm.normalized_shape[0], norm.eps, True, norm.weight, norm.bias)
+
+
 def finish(writer: nn.Linear, gamma: Tensor | None, centred: bool) -> None:
     """What a layer that writes into the stream takes in: the LayerScale after it, and the centring."""
     if gamma is not None:
@@ -55,14 +63,17 @@ def finish(writer: nn.Linear, gamma: Tensor | None, centred: bool) -> None:
 
 
 class LoweredNorm(nn.Module):
-    """A LayerNorm without affine part: x / rms(x) of a centred x, times `scale` where a smoothed norm keeps one.
+    """A LayerNorm without affine part: x / rms(x) of a centred x.
 
+    Times `scale` where a smoothed norm keeps one, and plus `shift` where nothing but the stream reads the norm.
     The mean of squares is a product with a constant row, eps its bias: one operator every delegate knows.
     """
 
-    def __init__(self, width: int, eps: float, centred: bool, scale: Tensor | None) -> None:
+    def __init__(
+        self, width: int, eps: float, centred: bool, scale: Tensor | None, shift: Tensor | None = None
+    ) -> None:
         super().__init__()
-        self.scale = scale
+        self.scale, self.shift = scale, shift
         row = torch.full((1, width), 1.0 / width)
         self.mean_square = plain_linear(row, torch.full((1,), eps))
         self.mean = None if centred else plain_linear(row, None)
@@ -72,7 +83,9 @@ class LoweredNorm(nn.Module):
         if self.mean is not None:
             x = x - self.mean(x)
         normed = x * torch.rsqrt(self.mean_square(x * x))
-        return normed if self.scale is None else normed * self.scale
+        if self.scale is not None:
+            normed = normed * self.scale
+        return normed if self.shift is None else normed + self.shift
 
 
 def lowered_norm(norm: nn.Module, readers: list[nn.Linear], centred: bool) -> nn.Module:
@@ -160,16 +173,35 @@ class LoweredBlock(nn.Module):
     An MLP with a gate has `fc1_g` and `fc1_x` in place of `fc1`.
     """
 
-    def __init__(self, attention: Sublayer | None, mlp: Sublayer | None, centred: bool, norms: Norms) -> None:
+    def __init__(
+        self,
+        attention: Sublayer | None,
+        mlp: Sublayer | None,
+        centred: bool,
+        norms: Norms,
+        attn: nn.Module | None = None,
+        enter: nn.Module | None = None,
+    ) -> None:
+        """attn: the lowered attention, in families with one of their own. enter: what comes before the block."""
         super().__init__()
+        self.enter = enter or nn.Identity()
         self.has_attention, self.has_mlp = attention is not None, mlp is not None
         if attention is not None:
-            self.attn = LoweredAttention(attention.module, rope_of(attention))
-            readers = [self.attn.q, self.attn.k, self.attn.v]
-            self.norm1 = lowered_norm(attention.norm, readers, centred) if norms == "folded" else attention.norm
-            finish(self.attn.proj, attention.gamma, centred)
+            self._take_attention(
+                attention, attn or LoweredAttention(attention.module, rope_of(attention)), centred, norms
+            )
         if mlp is not None:
             self._take_mlp(mlp, centred, norms)
+
+    def _take_attention(self, attention: Sublayer, attn: Any, centred: bool, norms: Norms) -> None:
+        self.attn, self.norm1 = attn, attention.norm
+        self.post_norm1 = attention.post_norm or nn.Identity()
+        if norms == "folded":
+            # Tokens that fill windows up are zero after the norm: there its affine part has to stay.
+            if not getattr(attn, "fills", False):
+                self.norm1 = lowered_norm(attention.norm, [attn.q, attn.k, attn.v], centred)
+            self.post_norm1 = norm_after(self.post_norm1, attn.proj)
+        finish(attn.proj, attention.gamma, centred)
 
     def _take_mlp(self, mlp: Sublayer, centred: bool, norms: Norms) -> None:
         readers = [plain_linear(*half) for half in mlps.halves(mlp.module)]
@@ -180,19 +212,23 @@ class LoweredBlock(nn.Module):
             (self.fc1,) = readers
         self.fc2 = plain_linear(mlp.module.fc2.weight, mlp.module.fc2.bias)
         self.act, self.inner_norm = mlp.module.act, mlp.module.norm
-        self.norm2 = mlp.norm
+        self.norm2, self.post_norm2 = mlp.norm, mlp.post_norm or nn.Identity()
         if norms == "folded":
             self.norm2 = lowered_norm(mlp.norm, readers, centred)
             self.inner_norm = lowered_norm(self.inner_norm, [self.fc2], centred=False)
+            self.post_norm2 = norm_after(self.post_norm2, self.fc2)
         finish(self.fc2, mlp.gamma, centred)
 
     def attend(self, x: Tensor) -> Tensor:
-        """The first sub-layer. x: [1, N, D] -> [1, N, D]."""
-        return x + self.attn(self.norm1(x)) if self.has_attention else x
+        """The first sub-layer, and what comes before it. x: [1, N, D] -> [1, N, D]."""
+        x = self.enter(x)
+        return x + self.post_norm1(self.attn(self.norm1(x))) if self.has_attention else x
 
     def transform(self, x: Tensor) -> Tensor:
         """The second sub-layer. x: [1, N, D] -> [1, N, D]."""
-        return x + self.fc2(self.inner_norm(self.hidden(self.norm2(x)))) if self.has_mlp else x
+        if not self.has_mlp:
+            return x
+        return x + self.post_norm2(self.fc2(self.inner_norm(self.hidden(self.norm2(x)))))
 
     def hidden(self, x: Tensor) -> Tensor:
         """x: [1, N, D] -> activations: [1, N, hidden]."""

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from wdp_edge.errors import InputError
 from wdp_edge.models.families import family_of, unsupported
 from wdp_edge.models.families.base import mean_of_heads
+from wdp_edge.models.families.swin import Swin
 from wdp_edge.models.prefix import Prefix
 from wdp_edge.models.vit import read_tokens, set_fused_attention, sublayers, tokens_of
 from wdp_edge.targets.lowered_parts import LoweredBlock, Norms, centre, lowered_norm, plain_linear
+from wdp_edge.targets.lowered_windows import LoweredSwin
 
 _NORM_PARTS = ("mean_square", "mean")
 _NAMES_SHOWN = 6
@@ -40,10 +42,15 @@ def lower(model: nn.Module, norms: Norms = "folded") -> nn.Module:
     lowered: Any = copy.deepcopy(model).eval().requires_grad_(False)
     set_fused_attention(lowered, False)
     if isinstance(lowered, Prefix):
-        return LoweredPrefix(LoweredViT(lowered.vit, norms), lowered.sublayers).eval()
+        return LoweredPrefix(_lowered(lowered.vit, norms), lowered.sublayers).eval()
     if unsupported(lowered):
         return lowered
-    return LoweredViT(lowered, norms).eval()
+    return _lowered(lowered, norms).eval()
+
+
+def _lowered(model: Any, norms: Norms) -> LoweredViT | LoweredSwin:
+    family = family_of(model)
+    return LoweredSwin(model, family, norms) if isinstance(family, Swin) else LoweredViT(model, norms)
 
 
 def quantized_layers(lowered: nn.Module) -> list[str]:
@@ -131,10 +138,10 @@ class LoweredViT(nn.Module):
 class LoweredPrefix(nn.Module):
     """`Prefix`, lowered. The mean over channels of its tokens may differ from the model's: see the module's text."""
 
-    def __init__(self, vit: LoweredViT, sublayers: int) -> None:
+    def __init__(self, vit: LoweredViT | LoweredSwin, sublayers: int) -> None:
         super().__init__()
         vit.blocks = vit.blocks[: (sublayers + 1) // 2]
-        vit.head = vit.norm = vit.fc_norm = nn.Identity()
+        vit.head = vit.norm = vit.fc_norm = vit.leaving = nn.Identity()
         self.vit, self.sublayers = vit, sublayers
 
     def forward(self, images: Tensor) -> Tensor:

@@ -13,6 +13,14 @@ from wdp_edge.models.spec import ModelSpec, create
 
 SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
 SCALED = {**SMALL, "init_values": 0.3}
+STAGES = {
+    "img_size": 16,
+    "patch_size": 2,
+    "embed_dim": 16,
+    "depths": (1, 2),
+    "num_heads": (2, 4),
+    "window_size": 2,
+}
 Form = tuple[str, dict[str, Any]]
 
 PLAIN: dict[str, Form] = {
@@ -36,7 +44,12 @@ EVA: dict[str, Form] = {
     "axial rope": ("vit_small_patch16_rope_224", SCALED),
     "rope attention": ("vit_base_patch16_rope_reg1_gap_256", {**SCALED, "qk_norm": True}),
 }
-FORMS = PLAIN | EVA
+SWIN: dict[str, Form] = {
+    "swin": ("swin_tiny_patch4_window7_224", STAGES),
+    "swin with filled windows": ("swin_tiny_patch4_window7_224", {**STAGES, "depths": (2, 1), "window_size": 3}),
+    "swin v2": ("swinv2_tiny_window8_256", STAGES),
+}
+FORMS = PLAIN | EVA | SWIN
 
 
 def spec_of(form: str, classes: int = 5) -> ModelSpec:

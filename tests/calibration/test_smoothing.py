@@ -19,7 +19,7 @@ from wdp_edge.models.mlps import halves
 from wdp_edge.models.smoothed import SmoothedNorm
 from wdp_edge.models.spec import create
 from wdp_edge.models.surgery import build
-from wdp_edge.models.vit import structure_of
+from wdp_edge.models.vit import blocks_of, structure_of, sublayers
 from wdp_edge.targets.lowered_parts import LoweredNorm, Norms
 from wdp_edge.targets.lowering import lower
 
@@ -42,7 +42,7 @@ def images(count: int = 6) -> Tensor:
 def with_outliers(model: Any) -> Any:
     """A few channels that are a hundred times larger than the rest, as large ViTs have them."""
     with torch.no_grad():
-        for block in model.blocks:
+        for block in blocks_of(model):
             block.norm1.weight[3] *= 100
             block.norm2.weight[5] *= 100
             projections(block.attn)[2][0][-7] *= 100
@@ -56,7 +56,8 @@ def test_is_the_same_function(form: str, alpha: float) -> None:
     smoothed = smooth(model, images(), alpha)
     with torch.no_grad():
         assert float((smoothed(images()) - model(images())).abs().max()) < 1e-9
-    assert all(type(b.norm1) is type(b.norm2) is SmoothedNorm for b in smoothed.blocks)
+    before = [s.norm for s in sublayers(smoothed) if s is not None and s.post_norm is None]
+    assert all(type(norm) is SmoothedNorm for norm in before)
 
 
 @pytest.mark.parametrize("norms", ["folded", "native"])
@@ -71,6 +72,8 @@ def test_lowering_keeps_it_and_is_the_same_function(form: str, norms: Norms) -> 
             assert max(float((lowered(x) - model(x)).abs().max()) for x in images().split(1)) < 1e-9
     finally:
         torch.set_default_dtype(torch.float32)
+    if form in tiny_families.SWIN:
+        return
     block, source = lowered.blocks[0], smoothed.blocks[0]
     assert torch.equal(block.norm1.scale if norms == "folded" else block.norm1.weight, source.norm1.weight)
     first = block.fc1_g if block.gated else block.fc1

@@ -27,8 +27,8 @@ def pictures(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def halved(model: Any, depth: int = 3) -> Kept:
-    hidden = vit.structure_of(model).blocks[0].hidden
-    return Kept(((0, 2),) * depth, (tuple(range(0, hidden, 2)),) * depth)
+    blocks = vit.structure_of(model).blocks[:depth]
+    return Kept(tuple(tuple(range(0, b.heads, 2)) for b in blocks), tuple(tuple(range(0, b.hidden, 2)) for b in blocks))
 
 
 def error(model: Any, small: Any, images: torch.Tensor) -> float:

@@ -16,6 +16,7 @@ from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, build, cut
 from wdp_edge.models.vit import fixed_heads, structure_of
 from wdp_edge.targets.lowered_parts import Norms
+from wdp_edge.targets.lowered_windows import LoweredSwin
 from wdp_edge.targets.lowering import LoweredViT, check_kept, lower, matches, quantized_layers
 
 FORMS = tiny_families.FORMS | {
@@ -59,7 +60,7 @@ def made(form: str) -> nn.Module:
 @pytest.mark.parametrize("norms", ["folded", "native"])
 @pytest.mark.parametrize("form", FORMS)
 def test_lowering_is_exact(form: str, norms: Norms) -> None:
-    assert isinstance(lower(made(form), norms), LoweredViT)
+    assert isinstance(lower(made(form), norms), LoweredSwin if form in tiny_families.SWIN else LoweredViT)
     assert error(made(form), norms) < 1e-9
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from timm.layers.attention import Attention, AttentionRope
 from timm.models.eva import EvaAttention
+from timm.models.swin_transformer_v2 import WindowAttention as CosineWindowAttention
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from wdp_edge.models.linears import keep_inputs, keep_outputs, kept
 
@@ -72,6 +75,7 @@ def cut_heads(attn: Any, heads: Tensor, channels: Tensor) -> Any:
             keep_outputs(layer, inner)
     else:
         keep_outputs(attn.qkv, torch.cat([part * attn.proj.in_features + inner for part in range(3)]))
+        attn = _cut_apart(attn, heads, inner)
     keep_inputs(attn.proj, inner)
     attn.num_heads = len(heads)
     for name in ("attn_dim", "kv_dim"):
@@ -82,6 +86,61 @@ def cut_heads(attn: Any, heads: Tensor, channels: Tensor) -> Any:
     if len(channels) != full:
         _set_head_dim(attn, len(channels))
     return attn
+
+
+def _cut_apart(attn: Any, heads: Tensor, inner: Tensor) -> Any:
+    """What stands beside qkv: biases of their own, and positions relative to each other."""
+    if getattr(attn, "q_bias", None) is not None:
+        attn.q_bias, attn.v_bias = kept(attn.q_bias, inner), kept(attn.v_bias, inner)
+        attn.k_bias = attn.k_bias[inner].clone()
+    if hasattr(attn, "relative_position_bias_table"):
+        attn.relative_position_bias_table = kept(attn.relative_position_bias_table, heads)
+    if not hasattr(attn, "cpb_mlp"):
+        return attn
+    attn.logit_scale = nn.Parameter(attn.logit_scale.detach()[heads].clone())
+    keep_outputs(attn.cpb_mlp[-1], heads)
+    return CutWindowAttention(attn)
+
+
+class CutWindowAttention(CosineWindowAttention):
+    """The attention of Swin V2 with any number of heads: timm's own takes heads as wide as the stream together only."""
+
+    def __init__(self, attn: Any) -> None:
+        """Takes over all of `attn`; saved weights keep their names."""
+        nn.Module.__init__(self)
+        self.__dict__.update(attn.__dict__)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x: [B · windows, N, C], mask: [windows, N, N] -> [B · windows, N, C]."""
+        tokens = x.shape[1]
+        bias = None if self.q_bias is None else torch.cat((self.q_bias, self.k_bias, self.v_bias))
+        qkv = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
+        scores = scores * cosine_scale(self) + window_bias(self)
+        if mask is not None:
+            per_window = scores.unflatten(0, (-1, len(mask))) + mask[:, None]
+            scores = per_window.flatten(0, 1)
+        out = self.attn_drop(scores.softmax(-1)) @ v
+        projected: Tensor = self.proj(out.transpose(1, 2).reshape(len(x), tokens, -1))
+        return self.proj_drop(projected)
+
+
+def cosine_scale(attn: Any) -> Tensor:
+    """What cosines of q and k are multiplied by in Swin V2, at most 100: [heads, 1, 1]."""
+    scale: Tensor = attn.logit_scale.clamp(max=math.log(100.0)).exp()
+    return scale
+
+
+def window_bias(attn: Any) -> Tensor:
+    """What is added to the scores of a window's tokens by their places: [heads, N, N]."""
+    area = attn.window_size[0] * attn.window_size[1]
+    if hasattr(attn, "cpb_mlp"):
+        table = attn.cpb_mlp(attn.relative_coords_table).reshape(-1, attn.num_heads)
+    else:
+        table = attn.relative_position_bias_table
+    bias: Tensor = table[attn.relative_position_index.flatten()].reshape(area, area, -1).permute(2, 0, 1)
+    return 16 * bias.sigmoid() if hasattr(attn, "cpb_mlp") else bias
 
 
 @torch.no_grad()

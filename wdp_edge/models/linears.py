@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
-@torch.no_grad()
 def keep_outputs(linear: nn.Linear, index: Tensor) -> None:
     """linear: only these outputs stay, [n] int64."""
-    linear.weight = nn.Parameter(linear.weight.detach().index_select(0, index).clone())
+    linear.weight = kept(linear.weight, index, 0)
     if linear.bias is not None:
         linear.bias = kept(linear.bias, index)
     linear.out_features = len(index)
 
 
-@torch.no_grad()
 def keep_inputs(linear: nn.Linear, index: Tensor) -> None:
     """linear: only these inputs stay, [n] int64."""
-    linear.weight = nn.Parameter(linear.weight.detach().index_select(1, index).clone())
+    linear.weight = kept(linear.weight, index)
     linear.in_features = len(index)
 
 
@@ -32,6 +29,6 @@ def keep_channels(norm: Any, index: Tensor) -> None:
             setattr(norm, name, kept(getattr(norm, name), index))
 
 
-def kept(parameter: Tensor, index: Tensor) -> nn.Parameter:
-    """parameter: [..., D] -> [..., n]."""
-    return nn.Parameter(parameter.detach()[..., index].clone())
+def kept(parameter: Tensor, index: Tensor, dim: int = -1) -> nn.Parameter:
+    """parameter: [..., D] -> [..., n], or along another dimension; trainable where it was."""
+    return nn.Parameter(parameter.detach().index_select(dim, index), parameter.requires_grad)

@@ -8,8 +8,9 @@ from wdp_edge.errors import InputError
 from wdp_edge.models.families.base import Family
 from wdp_edge.models.families.eva import EvaFamily
 from wdp_edge.models.families.plain import PlainViT
+from wdp_edge.models.families.swin import Swin, SwinV2
 
-FAMILIES: tuple[Family, ...] = (PlainViT(), EvaFamily())
+FAMILIES: tuple[Family, ...] = (PlainViT(), EvaFamily(), Swin(), SwinV2())
 
 
 def find_family(model: Any) -> Family | None:
