@@ -160,8 +160,9 @@ class LoweredSwin(nn.Module):
                 enter, self.centred = nn.Sequential(*(enter or ()), merging), after
             for block in stage.blocks:
                 place = len(self.blocks)
-                own = parts[2 * place : 2 * place + 2]
-                self.blocks.append(LoweredBlock(*own, self.centred, norms, LoweredWindowAttention(block), enter))
+                attention, mlp = parts[2 * place : 2 * place + 2]
+                attn = LoweredWindowAttention(block)
+                self.blocks.append(LoweredBlock(attention, mlp, self.centred, norms, attn, enter))
                 enter = None
         self.leaving = enter or nn.Identity()
         self._take_head(swin, folded)

@@ -24,15 +24,17 @@ class Family:
     """One timm architecture. Methods take the model: a family has no state.
 
     This class holds what is the same for all: blocks with `norm1`, `attn`, `norm2` and `mlp`.
-    name: timm's class. models: timm's names of its models, as a user would look for them. types: its classes.
-    attentions: classes of attention whose heads can be cut. narrows_stream, drops: whether the residual stream can be
-    narrowed, and whole sub-layers dropped.
+    name: timm's class. models: timm's names of its models, as a user would look for them; modules: where timm has them.
+    types: its classes. attentions: classes of attention whose heads can be cut. narrows_heads, narrows_stream, drops:
+    whether heads and the residual stream can be narrowed, and whole sub-layers dropped.
     """
 
     name: ClassVar[str]
     models: ClassVar[str]
     types: ClassVar[tuple[type, ...]]
     attentions: ClassVar[tuple[type, ...]]
+    modules: ClassVar[tuple[str, ...]]
+    narrows_heads: ClassVar[bool] = False
     narrows_stream: ClassVar[bool] = True
     drops: ClassVar[bool] = True
 

@@ -54,6 +54,7 @@ class EvaFamily(Family):
     models = "eva02_*, vit_*_dinov3, vit_*_rope_*"
     types = (Eva,)
     attentions = (EvaAttention, AttentionRope)
+    modules = ("eva",)
 
     def unsupported(self, model: Any) -> str | None:
         if model.attn_pool is not None:

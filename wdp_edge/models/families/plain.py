@@ -22,6 +22,8 @@ class PlainViT(Family):
     models = "vit_*, deit_*, deit3_*, DINOv2"
     types = (VisionTransformer, VisionTransformerDistilled)
     attentions = (Attention,)
+    modules = ("vision_transformer", "deit")
+    narrows_heads = True
 
     def unsupported(self, model: Any) -> str | None:
         if model.attn_pool is not None:

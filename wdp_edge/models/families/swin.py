@@ -24,7 +24,8 @@ class Swin(Family):
     name = "SwinTransformer"
     models = "swin_*"
     types = (swin_transformer.SwinTransformer,)
-    attentions = (swin_transformer.WindowAttention,)
+    attentions: ClassVar[tuple[type, ...]] = (swin_transformer.WindowAttention,)
+    modules = ("swin_transformer",)
     block_types: ClassVar[tuple[type, ...]] = (swin_transformer.SwinTransformerBlock,)
     narrows_stream = False
     drops = False
@@ -152,6 +153,7 @@ class SwinV2(Swin):
     models = "swinv2_* (not swinv2_cr_*)"
     types = (swin_transformer_v2.SwinTransformerV2,)
     attentions = (swin_transformer_v2.WindowAttention, attentions.CutWindowAttention)
+    modules = ("swin_transformer_v2",)
     block_types = (swin_transformer_v2.SwinTransformerV2Block,)
 
     def _attention(self, enter: Step, block: Any) -> Sublayer:
