@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from wdp_edge import progress
 from wdp_edge.calibration.fake_quant import Scheme, stand_ins
+from wdp_edge.targets.lowered_windows import LoweredSwin
 from wdp_edge.targets.lowering import LoweredViT
 from wdp_edge.task import get_task
 
@@ -77,11 +78,11 @@ def _parameters(layer: nn.Module) -> int:
 
 def _stages(model: Any) -> list[_Stage]:
     """A lowered ViT as embedding, sub-layers and head; any other module as one piece."""
-    if not isinstance(model, LoweredViT):
+    if not isinstance(model, LoweredViT | LoweredSwin):
         return [_Stage(("",), model)]
     stages = [_Stage(("embedding.",), model.embed)]
     for number, block in enumerate(model.blocks):
-        stages.append(_Stage((f"blocks.{number}.attn.",), _method(block, "attend")))
+        stages.append(_Stage((f"blocks.{number}.attn.", f"blocks.{number}.enter."), _method(block, "attend")))
         stages.append(_Stage((f"blocks.{number}.fc",), _method(block, "transform")))
     return [*stages, _Stage(("",), model.classify)]
 

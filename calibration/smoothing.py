@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from wdp_edge.errors import InputError
+from wdp_edge.models import attentions
 from wdp_edge.models.smoothed import SmoothedNorm
-from wdp_edge.models.sublayers import sublayers
-from wdp_edge.models.vit import check_known
+from wdp_edge.models.sublayers import Sublayer
+from wdp_edge.models.vit import blocks_of, check_supported, sublayers
 
 _BATCH = 32
 
@@ -32,37 +33,44 @@ def smooth(model: nn.Module, images: Tensor, alpha: float = 0.5) -> nn.Module:
     """
     if not 0 <= alpha <= 1:
         raise InputError(f"Smoothing with alpha = {alpha} is not possible.", "Choose alpha from 0 to 1.")
-    check_known(model, "model")
+    check_supported(model, "model")
     smoothed: Any = copy.deepcopy(model).eval()
     with torch.no_grad():
         largest = largest_inputs(smoothed, images)
-        for block in smoothed.blocks:
-            if block.attn is not None:
-                block.norm1 = _smooth_norm(block.norm1, block.attn.qkv, largest, alpha)
-                _smooth_values(block.attn, largest, alpha)
-            if block.mlp is not None:
-                block.norm2 = _smooth_norm(block.norm2, block.mlp.fc1, largest, alpha)
+        parts = sublayers(smoothed)
+        for block, attention, mlp in zip(blocks_of(smoothed), parts[0::2], parts[1::2], strict=True):
+            if attention is not None:
+                block.norm1 = _smooth_norm(block.norm1, attention, largest, alpha)
+                _smooth_values(attention.module, largest, alpha)
+            if mlp is not None:
+                block.norm2 = _smooth_norm(block.norm2, mlp, largest, alpha)
     return smoothed
 
 
 def largest_inputs(model: Any, images: Tensor) -> dict[nn.Module, Tensor]:
-    """max |x| per input channel, [D], of every qkv, proj and fc1 over the images."""
+    """max |x| per channel, [D], over the images: of what every norm before a sub-layer gives, and of proj's inputs."""
     largest: dict[nn.Module, Tensor] = {}
-    layers = [s.reader for s in sublayers(model) if s is not None]
-    layers += [b.attn.proj for b in model.blocks if b.attn is not None]
-    with _watched(layers, largest):
+    parts = [s for s in sublayers(model) if s is not None]
+    norms = [s.norm for s in parts if isinstance(s.norm, nn.LayerNorm)]
+    writers = [b.attn.proj for b in blocks_of(model) if b.attn is not None]
+    with _watched(norms, writers, largest):
         for part in images.split(_BATCH):
             model(part)
     return largest
 
 
 @contextmanager
-def _watched(layers: Sequence[nn.Module], largest: dict[nn.Module, Tensor]) -> Iterator[None]:
-    def watch(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen = inputs[0].abs().amax((0, 1))
+def _watched(
+    givers: Sequence[nn.Module], takers: Sequence[nn.Module], largest: dict[nn.Module, Tensor]
+) -> Iterator[None]:
+    """Outputs of `givers` and inputs of `takers`."""
+
+    def note(layer: nn.Module, x: Tensor) -> None:
+        seen = x.abs().flatten(0, -2).amax(0)
         largest[layer] = torch.maximum(largest[layer], seen) if layer in largest else seen
 
-    handles = [layer.register_forward_pre_hook(watch) for layer in layers]
+    handles = [layer.register_forward_hook(lambda m, _, output: note(m, output)) for layer in givers]
+    handles += [layer.register_forward_pre_hook(lambda m, args: note(m, args[0])) for layer in takers]
     try:
         yield
     finally:
@@ -83,12 +91,14 @@ def balance(activations: Tensor, weights: Tensor, alpha: float) -> Tensor:
     return exponent.exp()
 
 
-def _smooth_norm(norm: Any, reader: nn.Linear, largest: dict[nn.Module, Tensor], alpha: float) -> nn.Module:
-    """The norm with its output divided by s, which goes into `reader`. Norms of other kinds stay as they are."""
-    if not isinstance(norm, nn.LayerNorm):
+def _smooth_norm(norm: Any, sublayer: Sublayer, largest: dict[nn.Module, Tensor], alpha: float) -> nn.Module:
+    """The norm with its output divided by s, which goes into the readers. Other norms stay as they are."""
+    if norm is not sublayer.norm or not isinstance(norm, nn.LayerNorm):
         return norm
-    scale = balance(largest[reader], reader.weight.abs().amax(0), alpha)
-    reader.weight.mul_(scale)
+    weights = torch.stack([r.weight.abs().amax(0) for r in sublayer.readers]).amax(0)
+    scale = balance(largest[norm], weights, alpha)
+    for reader in sublayer.readers:
+        reader.weight.mul_(scale)
     smoothed: Any = SmoothedNorm(norm.normalized_shape, norm.eps, bias=norm.bias is not None).to(scale)
     smoothed.weight.copy_(1 / scale if norm.weight is None else norm.weight / scale)
     if norm.bias is not None:
@@ -100,6 +110,7 @@ def _smooth_values(attn: Any, largest: dict[nn.Module, Tensor], alpha: float) ->
     """Attention is linear in v: what divides a channel of v is made up for by a column of proj."""
     scale = balance(largest[attn.proj], attn.proj.weight.abs().amax(0), alpha)
     attn.proj.weight.mul_(scale)
-    attn.qkv.weight[-attn.attn_dim :].div_(scale[:, None])
-    if attn.qkv.bias is not None:
-        attn.qkv.bias[-attn.attn_dim :].div_(scale)
+    weight, bias = attentions.projections(attn)[2]
+    weight.div_(scale[:, None])
+    if bias is not None:
+        bias.div_(scale)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from wdp_edge.targets.lowering import LoweredNorm
+from wdp_edge.targets.lowered_parts import LoweredNorm
 
 # A power of two is exact. Residual streams of large ViTs reach hundreds, and squares above 65504 do not exist in half;
 # shrunk further, those of streams around 0.05 would lose digits.

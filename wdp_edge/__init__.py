@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wdp_edge.pipeline.evaluate import evaluate
     from wdp_edge.pipeline.export import export
     from wdp_edge.pipeline.inspect import inspect
+    from wdp_edge.pipeline.models import describe_model, known_models
     from wdp_edge.pipeline.profile import profile
     from wdp_edge.pipeline.prune import prune
     from wdp_edge.pipeline.set_up import set_up
@@ -41,12 +42,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "Recipe": "wdp_edge.recipe",
     "check": "wdp_edge.pipeline.check",
+    "describe_model": "wdp_edge.pipeline.models",
     "doctor": "wdp_edge.pipeline.doctor",
     "dense_run": "wdp_edge.pipeline.source",
     "evaluate": "wdp_edge.pipeline.evaluate",
     "export": "wdp_edge.pipeline.export",
     "inspect": "wdp_edge.pipeline.inspect",
     "init": "wdp_edge.project",
+    "known_models": "wdp_edge.pipeline.models",
     "load": "wdp_edge.models.files",
     "load_recipe": "wdp_edge.recipe_file",
     "profile": "wdp_edge.pipeline.profile",
@@ -61,11 +64,13 @@ __all__ = [
     "__version__",
     "check",
     "dense_run",
+    "describe_model",
     "doctor",
     "evaluate",
     "export",
     "init",
     "inspect",
+    "known_models",
     "load",
     "load_recipe",
     "profile",

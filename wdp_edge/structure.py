@@ -91,22 +91,56 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class AttentionGeometry:
+    """What one block's attention counts besides its q, k, v and proj matrices.
+
+    tokens: that pass through it; keys: how many of them each one attends to; channels: of its stream, in
+    multiples of the structure's embed_dim. Parameters for each channel of the stream (norm, LayerScale, bias of proj),
+    each channel of all heads (biases of q, k, v), each head (positions), each channel of one head (norms of q and k)
+    and besides; macs for each head and besides (positions that are computed).
+    """
+
+    tokens: int = 0
+    keys: int = 0
+    channels: int = 1
+    per_channel: int = 0
+    per_inner: int = 0
+    per_head: int = 0
+    per_head_channel: int = 0
+    fixed: int = 0
+    head_macs: int = 0
+    fixed_macs: int = 0
+
+
+@dataclass(frozen=True)
+class MlpGeometry:
+    """What one block's MLP counts besides its matrices; terms as in `AttentionGeometry`.
+
+    matrices: fc2 and those before the activation. per_unit: parameters for each hidden unit (biases, a norm).
+    """
+
+    tokens: int = 0
+    channels: int = 1
+    matrices: int = 2
+    per_channel: int = 0
+    per_unit: int = 0
+
+
+@dataclass(frozen=True)
 class Geometry:
     """What a model's counts depend on besides its Structure.
 
-    tokens: sequence length in the blocks (patches + class token + registers).
-    channel_parameters, channel_macs: everything outside the blocks (patch embedding, position, final norm, head) for
-    each channel of the residual stream. fixed_parameters: what does not depend on it (the head's bias).
+    attention, mlp: of every block. channel_parameters, channel_macs: everything outside the blocks (patch embedding,
+    position, final norm, head) for each channel of the residual stream. fixed_parameters, fixed_macs: what does not
+    depend on it (the head's bias).
     """
 
-    tokens: int
+    attention: tuple[AttentionGeometry, ...]
+    mlp: tuple[MlpGeometry, ...]
     channel_parameters: int
     channel_macs: int
     fixed_parameters: int
-    qkv_bias: bool
-    proj_bias: bool
-    layer_scale: bool
-    qk_norm: bool
+    fixed_macs: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,36 +151,43 @@ class Counts:
     macs: int
 
 
-def attention_counts(block: BlockWidths, embed_dim: int, geometry: Geometry) -> Counts:
-    """Norm, qkv, scores, weighted sum and proj of one block (and its LayerScale)."""
+def attention_counts(block: BlockWidths, embed_dim: int, geometry: Geometry, number: int = 0) -> Counts:
+    """Norm, qkv, scores, weighted sum and proj of one block (and its LayerScale). number: the block's place."""
     if not block.heads:
         return Counts(0, 0)
-    inner = block.heads * block.head_dim
-    weights = 4 * embed_dim * inner
-    parameters = weights + 2 * embed_dim
-    parameters += 3 * inner * geometry.qkv_bias + embed_dim * geometry.proj_bias
-    parameters += embed_dim * geometry.layer_scale + 4 * block.head_dim * geometry.qk_norm
-    n = geometry.tokens
-    return Counts(parameters, n * weights + 2 * n * n * inner)
+    own, inner = geometry.attention[number], block.heads * block.head_dim
+    channels = own.channels * embed_dim
+    weights = 4 * channels * inner
+    parameters = weights + own.per_channel * channels + own.per_inner * inner
+    parameters += own.per_head * block.heads + own.per_head_channel * block.head_dim + own.fixed
+    macs = own.tokens * weights + 2 * own.tokens * own.keys * inner + own.head_macs * block.heads + own.fixed_macs
+    return Counts(parameters, macs)
 
 
-def mlp_counts(block: BlockWidths, embed_dim: int, geometry: Geometry) -> Counts:
-    """Norm, fc1 and fc2 of one block (and its LayerScale)."""
+def mlp_counts(block: BlockWidths, embed_dim: int, geometry: Geometry, number: int = 0) -> Counts:
+    """Norm, fc1 and fc2 of one block (and its LayerScale). number: the block's place."""
     if not block.hidden:
         return Counts(0, 0)
-    weights = 2 * embed_dim * block.hidden
-    parameters = weights + 2 * embed_dim
-    parameters += (block.hidden + embed_dim) * geometry.proj_bias + embed_dim * geometry.layer_scale
-    return Counts(parameters, geometry.tokens * weights)
+    own = geometry.mlp[number]
+    channels = own.channels * embed_dim
+    weights = own.matrices * channels * block.hidden
+    return Counts(weights + own.per_channel * channels + own.per_unit * block.hidden, own.tokens * weights)
+
+
+def block_counts(structure: Structure, geometry: Geometry) -> Counts:
+    """Of all blocks together."""
+    parts = [
+        part(block, structure.embed_dim, geometry, number)
+        for number, block in enumerate(structure.blocks)
+        for part in (attention_counts, mlp_counts)
+    ]
+    return Counts(sum(p.parameters for p in parts), sum(p.macs for p in parts))
 
 
 def count(structure: Structure, geometry: Geometry) -> Counts:
     """Exact parameters and MACs of the shrunk module."""
-    parts = [
-        part(b, structure.embed_dim, geometry) for b in structure.blocks for part in (attention_counts, mlp_counts)
-    ]
-    outside = geometry.fixed_parameters + structure.embed_dim * geometry.channel_parameters
+    blocks = block_counts(structure, geometry)
     return Counts(
-        outside + sum(p.parameters for p in parts),
-        structure.embed_dim * geometry.channel_macs + sum(p.macs for p in parts),
+        geometry.fixed_parameters + structure.embed_dim * geometry.channel_parameters + blocks.parameters,
+        geometry.fixed_macs + structure.embed_dim * geometry.channel_macs + blocks.macs,
     )

@@ -27,6 +27,7 @@ COMMANDS = (
     "export",
     "verify",
     "inspect",
+    "models",
     "profile",
     "evaluate",
     "check",

@@ -12,7 +12,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.models.files import load, load_dense, read_weights, save
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
-from wdp_edge.models.vit import check_supported, structure_of
+from wdp_edge.models.vit import structure_of
 from wdp_edge.recipe import ModelRecipe
 from wdp_edge.task import Output
 
@@ -85,9 +85,8 @@ def test_unknown_and_unsupported_models() -> None:
         create(ModelSpec("vit_tinny_patch16_224", 10))
     with pytest.raises(InputError, match="Known families"):
         create(ModelSpec("resnet18", 10))
-    distilled = create(ModelSpec("deit_tiny_distilled_patch16_224", 10))  # can be exported
-    with pytest.raises(InputError, match="Known families"):
-        check_supported(distilled, "deit_tiny_distilled_patch16_224")
+    with pytest.raises(InputError, match="it pools by attention"):
+        create(ModelSpec("vit_base_patch16_siglip_224", 10))
     with pytest.raises(InputError, match="Check"):
         create(ModelSpec("vit_tiny_patch16_224", 10, {"no_such_argument": 1}))
 
@@ -126,5 +125,5 @@ def test_classes_and_embeddings_do_not_go_together() -> None:
         create(ModelSpec("vit_tiny_patch16_224", 10, output=Output.EMBEDDING))
     with pytest.raises(InputError, match="at least 2 classes, not 0"):
         create(ModelSpec("vit_tiny_patch16_224", 0))
-    with pytest.raises(InputError, match="VisionTransformerDistilled"):
+    with pytest.raises(InputError, match="two heads"):
         create(ModelSpec("deit_tiny_distilled_patch16_224", 0, output=Output.UNIT))

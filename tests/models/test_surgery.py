@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,60 +8,52 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_vit import lively
+from tiny_families import FORMS, made, spec_of
 
 from wdp_edge.errors import InputError
 from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.models import vit
-from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.families import family_of
+from wdp_edge.models.spec import create
 from wdp_edge.models.surgery import Kept, build, cut
-from wdp_edge.structure import BlockWidths, Structure, count
-
-FAMILY = [
-    ("vit_tiny_patch16_224", {}),
-    ("vit_small_patch14_dinov2", {"init_values": 0.3}),
-    ("vit_small_patch14_reg4_dinov2", {"init_values": 0.3}),
-    ("vit_base_patch16_gap_224", {}),
-    ("deit3_small_patch16_224", {"init_values": 0.3}),
-    ("vit_tiny_patch16_224", {"qk_norm": True}),
-    ("vit_tiny_patch16_224", {"class_token": False, "global_pool": "avg"}),
-]
-SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
+from wdp_edge.structure import BlockWidths, count
 
 
-def some_kept(data: st.DataObject, dense: Structure, head_channels: bool) -> Kept:
-    """Any part of the model; sub-layers may be gone. A stream of one channel would be a constant to LayerNorm."""
+def some_kept(data: st.DataObject, model: Any) -> Kept:
+    """Any part of the model that its family offers. A stream of one channel would be a constant to LayerNorm."""
+    dense, family = vit.structure_of(model), family_of(model)
+    head_channels, least = vit.fixed_heads(model) is None, 0 if family.drops else 1
     count = data.draw(st.integers(1, dense.depth))
-    subset = lambda n, least=0: st.sets(st.integers(0, n - 1), min_size=least).map(lambda s: tuple(sorted(s)))  # noqa: E731
+    subset = lambda n, least=least: st.sets(st.integers(0, n - 1), min_size=least).map(lambda s: tuple(sorted(s)))  # noqa: E731
     blocks = dense.blocks[:count]
     return Kept(
         tuple(data.draw(subset(b.heads)) for b in blocks),
         tuple(data.draw(subset(b.hidden)) for b in blocks),
         tuple(data.draw(subset(b.head_dim, 1)) for b in blocks) if head_channels else None,
-        data.draw(st.none() | subset(dense.embed_dim, 2)),
+        data.draw(st.none() | subset(dense.embed_dim, 2)) if family.narrows_stream else None,
     )
 
 
-def ones_at(kept: Sequence[tuple[int, ...]], width: int) -> list[torch.Tensor]:
-    return [torch.isin(torch.arange(width), torch.tensor(k)).float() for k in kept]
+def ones_at(kept: Sequence[tuple[int, ...]], widths: Sequence[int]) -> list[torch.Tensor]:
+    pairs = zip(kept, widths, strict=False)
+    return [torch.isin(torch.arange(width), torch.tensor(k)).float() for k, width in pairs]
 
 
-@pytest.mark.parametrize(("name", "args"), FAMILY)
+@pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_masked_equals_shrunk_and_counts_are_exact(name: str, args: dict[str, Any], data: st.DataObject) -> None:
-    torch.manual_seed(0)
-    model = lively(create(ModelSpec(name, 5, {**SMALL, **args})))
+def test_masked_equals_shrunk_and_counts_are_exact(form: str, data: st.DataObject) -> None:
+    model = made(form)
     dense = vit.structure_of(model)
-    kept = some_kept(data, dense, not args.get("qk_norm"))
+    kept = some_kept(data, model)
     small = cut(model, kept)
     shallow = cut(model, Kept.first(replace(dense, blocks=dense.blocks[: len(kept.heads)])))
     images = torch.randn(3, 3, 16, 16)
-    first = dense.blocks[0]
+    heads, channels, hidden = zip(*((b.heads, b.head_dim, b.hidden) for b in dense.blocks), strict=True)
     with MaskedForward(shallow) as masked, torch.no_grad():
-        masked.heads, masked.hidden = ones_at(kept.heads, first.heads), ones_at(kept.hidden, first.hidden)
-        masked.head_channels = ones_at(kept.head_channels, first.head_dim) if kept.head_channels else None
-        masked.stream = ones_at([kept.stream], dense.embed_dim)[0] if kept.stream else None
+        masked.heads, masked.hidden = ones_at(kept.heads, heads), ones_at(kept.hidden, hidden)
+        masked.head_channels = ones_at(kept.head_channels, channels) if kept.head_channels else None
+        masked.stream = ones_at([kept.stream], [dense.embed_dim])[0] if kept.stream else None
         expected = shallow(images)
         got = small(images)
     assert (expected - got).abs().max() < 1e-4
@@ -72,24 +64,33 @@ def test_masked_equals_shrunk_and_counts_are_exact(name: str, args: dict[str, An
 
 
 STRUCTURES = {
-    "widths": lambda dense: dense.with_widths([3, 1], [40, 104]),
+    "widths": lambda dense: dense.with_widths([min(3, dense.blocks[0].heads), 1], [40, 56]),
     "without sub-layers": lambda dense: dense.with_widths([0, 1, 4], [40, 0, 0]),
     "nothing but the embedding": lambda dense: dense.with_widths([0], [0]),
-    "narrow stream": lambda dense: replace(dense.with_widths([3, 1], [40, 104]), embed_dim=24),
+    "narrow stream": lambda dense: replace(dense.with_widths([1, 2], [40, 56]), embed_dim=12),
     "narrow heads": lambda dense: replace(dense, blocks=tuple(replace(b, head_dim=4) for b in dense.blocks)),
 }
 
 
-@pytest.mark.parametrize("form", STRUCTURES)
-@pytest.mark.parametrize(("name", "args"), FAMILY)
-def test_macs_equal_pytorch_own_count(name: str, args: dict[str, Any], form: str) -> None:
+REFUSALS: dict[str, Callable[[Any], bool]] = {
+    "widths": lambda model: False,
+    "without sub-layers": lambda model: not family_of(model).drops,
+    "nothing but the embedding": lambda model: not family_of(model).drops,
+    "narrow stream": lambda model: not family_of(model).narrows_stream,
+    "narrow heads": lambda model: vit.fixed_heads(model) is not None,
+}
+
+
+@pytest.mark.parametrize("widths", STRUCTURES)
+@pytest.mark.parametrize("form", FORMS)
+def test_macs_equal_pytorch_own_count(form: str, widths: str) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    spec = ModelSpec(name, 5, {**SMALL, **args})
+    spec = spec_of(form)
     dense = create(spec)
-    structure = STRUCTURES[form](vit.structure_of(dense))
-    if form == "narrow heads" and args.get("qk_norm"):
-        with pytest.raises(InputError, match="normalised"):
+    structure = STRUCTURES[widths](vit.structure_of(dense))
+    if REFUSALS[widths](dense):
+        with pytest.raises(InputError, match=r"normalised|rotary|in windows|keep"):
             build(spec, structure)
         return
     small = build(spec, structure)

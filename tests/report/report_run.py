@@ -24,18 +24,15 @@ from wdp_edge.stages import (
     Selected,
     Verified,
 )
-from wdp_edge.structure import BlockWidths, Geometry, Structure, count
+from wdp_edge.structure import AttentionGeometry, BlockWidths, Geometry, MlpGeometry, Structure, count
 
 DENSE = Structure(384, (BlockWidths(6, 64, 1536),) * 12)
 GEOMETRY = Geometry(
-    tokens=17,
+    attention=(AttentionGeometry(tokens=17, keys=17, per_channel=4, per_inner=3),) * 12,
+    mlp=(MlpGeometry(tokens=17, per_channel=4, per_unit=1),) * 12,
     channel_parameters=631,
     channel_macs=9_411,
     fixed_parameters=10,
-    qkv_bias=True,
-    proj_bias=True,
-    layer_scale=True,
-    qk_norm=False,
 )
 HEADS = [5, 4, 4, 5, 6, 5, 4, 4, 3, 4, 3]
 HIDDEN = [768, 576, 512, 640, 704, 768, 640, 576, 448, 512, 320]

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_families import FORMS, made
 from tiny_vit import lively
 
 from wdp_edge.models import vit
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.models.sublayers import sublayers
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.shrink.compensation import compensate, plan_repairs
 from wdp_edge.shrink.gram import Moments
@@ -32,8 +32,8 @@ def pictures(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def halved(model: Any, depth: int = 3) -> Kept:
-    hidden = model.blocks[0].mlp.fc1.out_features
-    return Kept(((0, 2),) * depth, (tuple(range(0, hidden, 2)),) * depth)
+    blocks = vit.structure_of(model).blocks[:depth]
+    return Kept(tuple(tuple(range(0, b.heads, 2)) for b in blocks), tuple(tuple(range(0, b.hidden, 2)) for b in blocks))
 
 
 def error(model: Any, small: Any, images: torch.Tensor) -> float:
@@ -41,19 +41,10 @@ def error(model: Any, small: Any, images: torch.Tensor) -> float:
         return float((model(prepare(images)) - small(prepare(images))).square().mean())
 
 
-@pytest.mark.parametrize(
-    ("name", "args"),
-    [
-        ("vit_tiny_patch16_224", {}),
-        ("vit_small_patch14_dinov2", {"init_values": 0.3}),
-        ("vit_base_patch16_gap_224", {}),
-        ("vit_small_patch14_reg4_dinov2", {"init_values": 0.3}),
-    ],
-)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("depth", [3, 2])
-def test_compensation_repairs_a_cut_on_images_it_has_not_seen(name: str, args: dict[str, Any], depth: int) -> None:
-    torch.manual_seed(0)
-    model = lively(create(ModelSpec(name, 5, {**TINY, **args})))
+def test_compensation_repairs_a_cut_on_images_it_has_not_seen(form: str, depth: int) -> None:
+    model = made(form)
     small = cut(model, halved(model, depth))
     before = error(model, small, pictures(64, seed=9))
     compensate(model, small, pictures(256), prepare)
@@ -85,7 +76,7 @@ def test_embeddings_are_repaired_too_also_at_an_exit(name: str, output: Output, 
 
 def test_an_exit_without_weights_aims_at_the_end_of_the_dense_stream() -> None:
     model = create(ModelSpec("vit_tiny_patch16_224", 0, TINY, Output.EMBEDDING))
-    dense, repairs = sublayers(model), plan_repairs(model, cut(model, halved(model, 2)))
+    dense, repairs = vit.sublayers(model), plan_repairs(model, cut(model, halved(model, 2)))
     assert [len(r.dense) for r in repairs] == [1, 1, 1, 3]
     assert [s.inner for s in repairs[-1].dense] == [s.inner for s in dense[3:] if s is not None]
 
@@ -122,7 +113,7 @@ def test_moments_are_least_squares_and_do_not_grow_with_the_samples() -> None:
 
 
 def test_streams_leave_no_file(tmp_path: Path) -> None:
-    with Streams(10, 3, 4, tmp_path, chunk=4) as streams:
+    with Streams(10, (3, 4), tmp_path, chunk=4) as streams:
         for part in streams.chunks():
             x = torch.full((part.stop - part.start, 3, 4), float(part.start))
             streams.write(part, x, x + 1)
@@ -159,6 +150,15 @@ def test_removal_cost_is_the_residual_of_the_refit() -> None:
         assert found.cost[gone] == pytest.approx(float(residual.square().sum(1).mean()), rel=0.05)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_saliency_knows_every_form(form: str) -> None:
+    model = made(form)
+    found = saliency(model, pictures(64), prepare, seed=0)
+    for block, heads, hidden in zip(vit.structure_of(model).blocks, found.heads, found.hidden, strict=True):
+        assert sorted(heads.order) == list(range(block.heads)) and sorted(hidden.order) == list(range(block.hidden))
+        assert 0 < heads.cost[-1] < float("inf") and 0 < hidden.cost[-1] < float("inf")
+
+
 def test_saliency_covers_every_unit_and_leaves_the_model_alone(tiny_model: Any) -> None:
     before = {k: v.clone() for k, v in tiny_model.state_dict().items()}
     found = saliency(tiny_model, pictures(64), prepare, seed=0)
@@ -185,7 +185,7 @@ def test_saliency_beats_the_opposite_choice(tiny_model: Any) -> None:
 def test_a_dropped_sublayer_is_taken_over_by_the_one_before_it(tiny_model: Any) -> None:
     every, hidden = (0, 1, 2, 3), tuple(range(128))
     small = cut(tiny_model, Kept(((), every, every), (hidden, (), hidden)))
-    whole, left = sublayers(tiny_model), sublayers(small)
+    whole, left = vit.sublayers(tiny_model), vit.sublayers(small)
     assert [(r.small, r.dense) for r in plan_repairs(tiny_model, small)] == [
         (None, [whole[0]]),
         (left[1], [whole[1]]),

@@ -23,7 +23,8 @@ from wdp_edge.models.spec import create
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.target import Artifact, ExportOptions, Observer, Precision, get_target, parse_precision, target_names
 from wdp_edge.targets.coreml import CoreMLTarget
-from wdp_edge.targets.lowering import Norms, lower, quantized_layers
+from wdp_edge.targets.lowered_parts import Norms
+from wdp_edge.targets.lowering import lower, quantized_layers
 
 pytestmark = pytest.mark.slow  # minutes of conversions
 

@@ -20,7 +20,8 @@ from wdp_edge.targets import executorch_edge, executorch_file
 from wdp_edge.targets.executorch_half import HalfGelu, HalfModel, HalfNorm
 from wdp_edge.targets.executorch_int4 import GROUP, best_scales
 from wdp_edge.targets.hush import paused_collection, quiet
-from wdp_edge.targets.lowering import LoweredNorm, lower, quantized_layers
+from wdp_edge.targets.lowered_parts import LoweredNorm
+from wdp_edge.targets.lowering import lower, quantized_layers
 
 BYTES = {"float32": 3.9, "float16": 1.9, "int8": 1.0, "int4": 0.5}  # per parameter, at least
 PIXELS = ((0.5, 0.4, 0.3), (0.2, 0.3, 0.25))

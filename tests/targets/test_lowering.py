@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import timm
+import tiny_families
 import torch
+from tiny_families import SMALL
 from torch import nn
 
 from wdp_edge.errors import InputError
@@ -14,25 +14,20 @@ from wdp_edge.models.pixels import fold_normalization
 from wdp_edge.models.prefix import Prefix
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, build, cut
-from wdp_edge.models.vit import structure_of
-from wdp_edge.targets.lowering import LoweredViT, Norms, check_kept, lower, matches, quantized_layers
+from wdp_edge.models.vit import fixed_heads, structure_of
+from wdp_edge.targets.lowered_parts import Norms
+from wdp_edge.targets.lowered_windows import LoweredSwin
+from wdp_edge.targets.lowering import LoweredViT, check_kept, lower, matches, quantized_layers
 
-SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
-FORMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "plain": ("vit_tiny_patch16_224", SMALL),
-    "layer scale": ("vit_small_patch14_dinov2", SMALL),
-    "registers": ("vit_small_patch14_reg4_dinov2", SMALL),
-    "average pooling": ("vit_base_patch16_gap_224", SMALL),
-    "average pooling after the norm": (
-        "vit_tiny_patch16_224",
-        {**SMALL, "global_pool": "avg", "fc_norm": False},
-    ),
+FORMS = tiny_families.FORMS | {
+    "average pooling after the norm": ("vit_tiny_patch16_224", {**SMALL, "global_pool": "avg", "fc_norm": False}),
     "max pooling": ("vit_tiny_patch16_224", {**SMALL, "global_pool": "max"}),
-    "qk norm": ("vit_tiny_patch16_224", {**SMALL, "qk_norm": True}),
     "norm before the blocks": ("vit_tiny_patch16_224", {**SMALL, "pre_norm": True}),
     "no qkv bias": ("vit_tiny_patch16_224", {**SMALL, "qkv_bias": False}),
-    "deit3": ("deit3_small_patch16_224", SMALL),
-    "distilled": ("deit_tiny_distilled_patch16_224", SMALL),
+    "class token of a dinov3": (
+        "vit_small_patch16_dinov3",
+        {**SMALL, "global_pool": "token", "dynamic_img_size": False},
+    ),
 }
 
 
@@ -65,11 +60,11 @@ def made(form: str) -> nn.Module:
 @pytest.mark.parametrize("norms", ["folded", "native"])
 @pytest.mark.parametrize("form", FORMS)
 def test_lowering_is_exact(form: str, norms: Norms) -> None:
-    assert isinstance(lower(made(form), norms), LoweredViT)
+    assert isinstance(lower(made(form), norms), LoweredSwin if form in tiny_families.SWIN else LoweredViT)
     assert error(made(form), norms) < 1e-9
 
 
-@pytest.mark.parametrize("form", ["plain", "layer scale", "distilled"])
+@pytest.mark.parametrize("form", ["plain", "dinov2", "distilled", "dinov3"])
 def test_pixels_go_in_where_normalised_images_did(form: str) -> None:
     model = spread(made(form))
     pixels = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
@@ -95,11 +90,26 @@ def test_cut_models_with_different_widths_lower_exactly() -> None:
 
 
 @pytest.mark.parametrize("norms", ["folded", "native"])
-@pytest.mark.parametrize("form", ["plain", "layer scale", "registers", "average pooling", "no qkv bias", "deit3"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "plain",
+        "dinov2",
+        "registers",
+        "average pooling",
+        "no qkv bias",
+        "deit3",
+        "distilled",
+        "packed swiglu",
+        *tiny_families.EVA,
+    ],
+)
 def test_models_without_sublayers_and_with_narrow_heads_and_stream(form: str, norms: Norms) -> None:
     name, args = FORMS[form]
-    kept = Kept(((0, 2), (), ()), ((), tuple(range(24)), ()), ((0, 1, 5), (), ()), tuple(range(0, 32, 2)))
-    assert error(cut(create(ModelSpec(name, 5, args)), kept), norms) < 1e-9
+    model = create(ModelSpec(name, 5, args))
+    channels = ((0, 1, 5), (), ()) if fixed_heads(model) is None else None
+    kept = Kept(((0, 2), (), ()), ((), tuple(range(24)), ()), channels, tuple(range(0, 32, 2)))
+    assert error(cut(model, kept), norms) < 1e-9
 
 
 def test_float32_stays_within_rounding() -> None:
@@ -129,7 +139,7 @@ def test_other_modules_are_copied() -> None:
 @pytest.mark.parametrize("norms", ["folded", "native"])
 @pytest.mark.parametrize("sublayers", [0, 1, 4, 6])
 def test_prefixes_follow_the_residual_stream(sublayers: int, norms: Norms) -> None:
-    model = spread(made("layer scale"))
+    model = spread(made("dinov2"))
     images = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected, got = Prefix(model, sublayers)(images), lower(Prefix(model, sublayers), norms)(images)

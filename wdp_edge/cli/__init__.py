@@ -20,6 +20,7 @@ from wdp_edge.cli import (
     export,
     init,
     inspect,
+    models,
     profile,
     prune,
     report,
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (init, prune, export, verify, inspect, profile, evaluate, check, table, report, demo, doctor):
+for module in (init, models, prune, export, verify, inspect, profile, evaluate, check, table, report, demo, doctor):
     name = module.__name__.rpartition(".")[2]
     app.command(name)(getattr(module, name))
 app.add_typer(devices.devices, name="devices")

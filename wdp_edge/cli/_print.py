@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from wdp_edge.task import facts_of
 if TYPE_CHECKING:
     from wdp_edge.cost.table import LatencyTable
     from wdp_edge.pipeline.doctor import DoctorResult
+    from wdp_edge.pipeline.models import KnownModels, ModelDescription
 
 
 def show_prune(result: PruneResult) -> None:
@@ -187,6 +189,29 @@ def show_doctor(result: DoctorResult) -> None:
             print_line(f"{check.name}: {advice}")
     missing = len(result.missing)
     print_line(f"{missing} of {len(checks)} are missing." if missing else "All is there.")
+
+
+def show_known_models(result: KnownModels) -> None:
+    rows = [(f.name, f.models, str(len(f.names)), ", ".join(f.dimensions)) for f in result.families]
+    print_table(f"Families of timm {result.timm}", ("class", "names", "models", "can be cut"), rows)
+    print_line("`wdp-edge models NAME` shows one of them; --json lists all names.")
+
+
+def show_model(result: ModelDescription) -> None:
+    """Dimensions, and what the dense model costs."""
+    from wdp_edge.report.units import quantity
+
+    height, width = result.size
+    print_line(f"{result.model}: {result.family}, {height} x {width} pixels, {result.tokens} tokens")
+    rows = [(d.name, runs(d.widths), f"stays: {d.fixed}" if d.fixed else "can be cut") for d in result.dimensions]
+    print_table("", ("dimension", "widths", ""), rows)
+    print_line(f"{quantity(result.parameters, '')} parameters and {quantity(result.macs, '')} MACs, not pruned.")
+
+
+def runs(widths: Sequence[int]) -> str:
+    """Equal neighbours together: 3, 3, 6 -> 2 x 3, 6."""
+    counted = [(width, len(list(same))) for width, same in groupby(widths)]
+    return ", ".join(f"{count} x {width}" if count > 1 else str(width) for width, count in counted)
 
 
 def show_setup(result: SetupResult) -> None:

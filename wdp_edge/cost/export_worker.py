@@ -13,6 +13,7 @@ from wdp_edge.devices.messages import read_message, write_message
 from wdp_edge.devices.serve import serve
 from wdp_edge.models.spec import ModelSpec
 from wdp_edge.models.surgery import build
+from wdp_edge.models.vit import example_of
 from wdp_edge.structure import Structure
 from wdp_edge.target import ExportOptions, Precision, get_target
 
@@ -35,11 +36,6 @@ def handle(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> 
         target.export(model, example, Path(job["path"]), ExportOptions(precision, calibration))
         gc.collect()  # the graphs of an export are cycles, and hold the weights
         write_message(replies, {"done": job["path"]})
-
-
-def example_of(model: Any) -> torch.Tensor:
-    """A zero image of the model's own size: [1, 3, H, W] float32."""
-    return torch.zeros(1, model.patch_embed.proj.in_channels, *model.patch_embed.img_size)
 
 
 @torch.no_grad()

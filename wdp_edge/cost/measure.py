@@ -22,7 +22,7 @@ from wdp_edge.devices.process import WorkerProcess
 from wdp_edge.errors import InputError
 from wdp_edge.files import read_json, write_json
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.models.vit import geometry_of, tokens_of
+from wdp_edge.models.vit import fixed_heads, tokens_of
 from wdp_edge.recipe import TableRecipe
 from wdp_edge.structure import Structure
 from wdp_edge.target import Precision, Target
@@ -55,7 +55,7 @@ class Setting:
 
     def probes(self) -> Probes:
         """The models to time."""
-        narrow = not geometry_of(create(self.spec)).qk_norm
+        narrow = fixed_heads(create(self.spec)) is None
         return plan_probes(self.structure, self.options, self.target.hidden_multiple, narrow)
 
 

@@ -18,19 +18,19 @@ class Exits(nn.Module):
         super().__init__()
         self.depths = tuple(depths)
         self.norms = nn.ModuleDict({str(d): copy.deepcopy(model.norm) for d in depths})
-        self.heads = nn.ModuleDict({str(d): copy.deepcopy(model.head) for d in depths})
+        self.heads = nn.ModuleDict({str(d): vit.head_of(model) for d in depths})
 
     def forward(self, model: Any, depth: int, x: Tensor) -> Tensor:
-        """x: [B, N, D] tokens after `depth` blocks -> outputs: [B, K]."""
-        return self.heads[str(depth)](vit.pooled(model, x, self.norms[str(depth)]))
+        """x: [B, ..., D] stream after `depth` blocks -> outputs: [B, K]."""
+        return self.heads[str(depth)](vit.pooled(model, x, depth, self.norms[str(depth)]))
 
 
 def forward_with_exits(model: Any, exits: Exits, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     """images: [B, 3, H, W] -> outputs of the whole model, and those of every exit: [B, K] each."""
     x = vit.embed(model, images)
     early = []
-    for depth, block in enumerate(model.blocks, start=1):
-        x = block(x)
+    for depth in range(1, len(vit.blocks_of(model)) + 1):
+        x = vit.run_block(model, depth - 1, x)
         if depth in exits.depths:
             early.append(exits(model, depth, x))
     return vit.classify(model, x), early

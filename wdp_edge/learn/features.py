@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from wdp_edge.models.vit import blocks_of
+
 
 def feature_depths(depth: int, count: int) -> list[int]:
     """`count` places spread evenly over the kept blocks, the last one always among them."""
@@ -24,8 +26,9 @@ class BlockOutputs:
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> BlockOutputs:
+        blocks = blocks_of(self.model)
         for depth in self.depths:
-            block = self.model.blocks[depth - 1]
+            block = blocks[depth - 1]
             self._handles.append(block.register_forward_hook(self._record(depth)))
         return self
 
@@ -40,13 +43,13 @@ class BlockOutputs:
         return hook
 
 
-def feature_loss(got: Tensor, wanted: Tensor, pooled_only: bool) -> Tensor:
+def feature_loss(got: Tensor, wanted: Tensor, tokens: int | None) -> Tensor:
     """Squared error of a residual stream relative to its variance over tokens: [].
 
-    got, wanted: [B, N, D]. pooled_only: compare only the class token, where nothing else reaches the head.
+    got, wanted: [B, ..., D]. tokens: compare only this many of the first ones, where nothing else reaches the head.
     """
-    got, wanted = got.float(), wanted.float()
-    if pooled_only:
-        got, wanted = got[:, :1], wanted[:, :1]
+    got, wanted = (x.float().flatten(1, -2) for x in (got, wanted))
+    if tokens is not None:
+        got, wanted = got[:, :tokens], wanted[:, :tokens]
     variance = (wanted - wanted.mean((0, 1))).square().mean((0, 1))
     return ((got - wanted).square() / (variance + 1e-6 * variance.mean())).mean()

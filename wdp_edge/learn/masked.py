@@ -9,16 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from wdp_edge.models import vit
 from wdp_edge.models.stream import norms_of
 
 Masks = Sequence[Tensor] | None
 
 
 class MaskedForward:
-    """Runs a timm ViT under masks of ones and zeros.
+    """Runs a model under masks of ones and zeros.
 
     heads, hidden: per block [heads] and [hidden]. Heads are silenced before `proj` (one mask silences query, key and
-    value together), hidden units before `fc2`; a mask of zeros alone silences the whole sub-layer, biases included.
+    value together), hidden units before `fc2` (a norm over them sees the kept ones only); a mask of zeros alone
+    silences the whole sub-layer, biases included.
     head_channels: per block [head_dim], for the q, k and v of all heads. stream: [D]; norms see these channels only.
     Use as a context manager; inside, set the masks (see `Masks.masks`) before each forward pass. With None all stays.
     """
@@ -32,15 +34,20 @@ class MaskedForward:
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> MaskedForward:
-        for index, block in enumerate(self.model.blocks):
-            if (attn := block.attn) is not None:
-                self._handles.append(attn.qkv.register_forward_hook(self._mask_channels(index, attn.num_heads)))
-                self._handles.append(attn.proj.register_forward_pre_hook(self._mask_heads(index, attn.head_dim)))
-                self._handles.append(attn.register_forward_hook(self._silence("heads", index)))
-            if (mlp := block.mlp) is not None:
-                self._handles.append(mlp.fc2.register_forward_pre_hook(self._mask_hidden(index)))
-                self._handles.append(mlp.register_forward_hook(self._silence("hidden", index)))
-        self._handles += [norm.register_forward_hook(self._mask_norm) for norm in norms_of(self.model)]
+        parts = vit.sublayers(self.model)
+        for number, sublayer in enumerate(parts):
+            if sublayer is None:
+                continue
+            index, writer, module = number // 2, sublayer.writer, sublayer.module
+            kind = "hidden" if number % 2 else "heads"
+            self._handles.append(writer.register_forward_pre_hook(self._mask_units(kind, index, sublayer.unit)))
+            self._handles.append(module.register_forward_hook(self._silence(kind, index)))
+            if kind == "heads" and vit.fixed_heads(self.model) is None:
+                hook = self._mask_channels(index, module.num_heads)
+                self._handles.append(sublayer.readers[0].register_forward_hook(hook))
+            if kind == "hidden" and not isinstance(module.norm, nn.Identity):
+                self._handles.append(module.norm.register_forward_hook(self._mask_hidden_norm(index)))
+        self._handles += [norm.register_forward_hook(self._mask_stream_norm) for norm in norms_of(self.model)]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,17 +62,17 @@ class MaskedForward:
 
         return hook
 
-    def _mask_heads(self, index: int, head_dim: int) -> Any:
+    def _mask_units(self, kind: str, index: int, unit: int) -> Any:
         def hook(_: nn.Module, args: tuple[Tensor]) -> Tensor | None:
-            mask = _of(self.heads, index)
-            return None if mask is None else args[0] * mask.to(args[0].dtype).repeat_interleave(head_dim)
+            mask = _of(getattr(self, kind), index)
+            return None if mask is None else args[0] * mask.to(args[0].dtype).repeat_interleave(unit)
 
         return hook
 
-    def _mask_hidden(self, index: int) -> Any:
-        def hook(_: nn.Module, args: tuple[Tensor]) -> Tensor | None:
+    def _mask_hidden_norm(self, index: int) -> Any:
+        def hook(norm: nn.Module, args: tuple[Tensor], _: Tensor) -> Tensor | None:
             mask = _of(self.hidden, index)
-            return None if mask is None else args[0] * mask.to(args[0].dtype)
+            return None if mask is None or not mask.any() else masked_norm(norm, args[0], mask)
 
         return hook
 
@@ -76,18 +83,20 @@ class MaskedForward:
 
         return hook
 
-    def _mask_norm(self, norm: Any, args: tuple[Tensor], _: Tensor) -> Tensor | None:
-        """LayerNorm over the kept channels; zero elsewhere."""
-        if self.stream is None:
-            return None
-        kept = self.stream.to(args[0].dtype)
-        x = args[0] * kept
-        centred = (x - x.sum(-1, keepdim=True) / kept.sum()) * kept
-        variance = centred.square().sum(-1, keepdim=True) / kept.sum()
-        normed = centred / (variance + norm.eps).sqrt()
-        if norm.weight is not None:
-            normed = normed * norm.weight
-        return normed * kept if norm.bias is None else (normed + norm.bias) * kept
+    def _mask_stream_norm(self, norm: Any, args: tuple[Tensor], _: Tensor) -> Tensor | None:
+        return None if self.stream is None else masked_norm(norm, args[0], self.stream)
+
+
+def masked_norm(norm: Any, x: Tensor, mask: Tensor) -> Tensor:
+    """LayerNorm over the channels that mask, [D], keeps; zero elsewhere. x: [..., D]."""
+    kept = mask.to(x.dtype)
+    x = x * kept
+    centred = (x - x.sum(-1, keepdim=True) / kept.sum()) * kept
+    variance = centred.square().sum(-1, keepdim=True) / kept.sum()
+    normed = centred / (variance + norm.eps).sqrt()
+    if norm.weight is not None:
+        normed = normed * norm.weight
+    return normed * kept if norm.bias is None else (normed + norm.bias) * kept
 
 
 def _of(masks: Masks, index: int) -> Tensor | None:

@@ -42,7 +42,9 @@ class RecoveryPlan:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices are decayed; biases, norms, LayerScale and position are not."""
-    decayed = [p for name, p in model.named_parameters() if p.ndim >= 2 and "embed" not in name and "token" not in name]
+    exempt = getattr(model, "no_weight_decay", None)
+    undecayed = ("embed", "token", *(exempt() if exempt else ()))
+    decayed = [p for name, p in model.named_parameters() if p.ndim >= 2 and not any(w in name for w in undecayed)]
     ids = {id(p) for p in decayed}
     others = [p for p in model.parameters() if id(p) not in ids]
     return [
@@ -63,12 +65,13 @@ class Recovery:
         self.student: Any = small.train()
         vit.set_fused_attention(small, vit.fused_attention_pays(vit.tokens_of(small)))
         self.average: Any = copy.deepcopy(small).eval()
-        self.depths = feature_depths(len(small.blocks), options.feature_depths)
+        depth = len(vit.blocks_of(small))
+        self.depths = feature_depths(depth, options.feature_depths)
         self.goals = dict(zip(self.depths, self.depths, strict=True))
-        if not isinstance(small.head, nn.Linear):
+        if not vit.has_classifier(small):
             # A head without weights reads what the dense model's reads, at an exit too.
-            self.goals[len(small.blocks)] = len(dense.blocks)
-        self.class_token_only = len(small.blocks) if small.global_pool == "token" else None
+            self.goals[depth] = len(vit.blocks_of(dense))
+        self.read_tokens = {depth: vit.read_tokens(small)}
         groups = parameter_groups(small, options.weight_decay)
         self.optimiser = torch.optim.AdamW(groups, lr=options.lr, fused=True)
         self.done = 0
@@ -93,7 +96,7 @@ class Recovery:
         share, temperature = self.options.distillation, self.options.temperature
         loss, distilled = self.task.loss(outputs, teacher, labels, share, temperature)
         parts = [
-            feature_loss(got.values[d], self._shared(wanted.values[goal]), d == self.class_token_only)
+            feature_loss(got.values[d], self._shared(wanted.values[goal]), self.read_tokens.get(d))
             for d, goal in self.goals.items()
         ]
         features = torch.stack(parts).mean()

@@ -24,7 +24,6 @@ from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.masks import Masks
 from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays
 from wdp_edge.models import vit
-from wdp_edge.models.sublayers import sublayers
 from wdp_edge.recipe import LearnRecipe
 from wdp_edge.stages import CurvePoint, Learned
 from wdp_edge.task import Task, get_task
@@ -71,7 +70,7 @@ def optimiser_groups(student: nn.Module, masks: Masks, exits: Exits, options: Le
 def searched_weights(student: Any) -> None:
     """Freezes everything but `proj` and `fc2` of every block."""
     student.requires_grad_(False)
-    for sublayer in sublayers(student):
+    for sublayer in vit.sublayers(student):
         if sublayer is not None:
             sublayer.writer.requires_grad_(True)
 
@@ -87,7 +86,7 @@ class Search:
         self.student: Any = copy.deepcopy(dense).train()
         vit.set_fused_attention(self.student, vit.fused_attention_pays(vit.tokens_of(dense)))
         searched_weights(self.student)
-        self.exits = Exits(dense, exit_depths(len(dense.blocks), options.exits))
+        self.exits = Exits(dense, exit_depths(len(vit.blocks_of(dense)), options.exits))
         self.lagrangian = AugmentedLagrangian()
         groups = optimiser_groups(self.student, masks, self.exits, options)
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from wdp_edge.models.vit import check_known
+from wdp_edge.models.vit import check_supported
 
 
 def fold_normalization(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
@@ -18,7 +18,7 @@ def fold_normalization(model: nn.Module, mean: Sequence[float], std: Sequence[fl
     Goes into the patch embedding, which has no padding. Only the exported form also takes them as uint8.
     Raises InputError when the model is not of the family.
     """
-    check_known(model, "model")
+    check_supported(model, "model")
     folded: Any = copy.deepcopy(model).eval()
     conv = folded.patch_embed.proj
     scale = 1 / (255 * torch.tensor(std, dtype=conv.weight.dtype))

@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from wdp_edge.models.sublayers import sublayers
-from wdp_edge.models.vit import embed
+from wdp_edge.models.vit import embed, sublayers
 
 
 class Prefix(nn.Module):
@@ -21,7 +20,7 @@ class Prefix(nn.Module):
         self.vit, self.sublayers = vit, sublayers
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: [B, 3, H, W] -> tokens: [B, N, D]."""
+        """images: [B, 3, H, W] -> the stream: [B, ..., D]."""
         x = embed(self.vit, images)
         for sublayer in sublayers(self.vit)[: self.sublayers]:
             x = x if sublayer is None else sublayer(x)

@@ -62,12 +62,14 @@ def create(spec: ModelSpec) -> nn.Module:
         raise InputError(
             f"timm cannot make '{spec.name}' with {dict(spec.args)}: {error}.", "Check [model] args."
         ) from error
-    if spec.output is Output.LOGITS:
-        vit.check_known(model, spec.name)
-    else:  # a distillation token has an embedding of its own
-        vit.check_supported(model, spec.name)
+    vit.check_supported(model, spec.name)
+    if spec.output is not Output.LOGITS and vit.head_count(model) > 1:
+        raise InputError(
+            f"'{spec.name}' cannot put out embeddings: its two heads read tokens of their own.",
+            "Take a model without distillation token.",
+        )
     if spec.output is Output.UNIT:
-        model.head = UnitLength()
+        vit.set_head(model, UnitLength())
     return model.eval()
 
 

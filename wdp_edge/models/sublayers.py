@@ -1,64 +1,62 @@
-"""Attention and MLP of a timm ViT seen alike: a norm, a reader, a writer into the residual stream, and its scale."""
+"""Attention and MLP of any family seen alike: a norm, readers, a writer into the residual stream, and its scale."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+Step = Callable[[Tensor], Tensor]
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
 
 @dataclass(frozen=True)
 class Sublayer:
-    """One sub-layer of a block. It adds scale(inner(norm(x))) to the stream.
+    """One sub-layer of a block. It adds post_norm(gamma · inner(norm(x))) to the stream [B, ..., D].
 
-    reader: first layer of `inner` (qkv or fc1); writer: its last one (proj or fc2). unit: inputs of the writer that
-    belong to one unit, a head or a hidden unit.
+    module: the attention or the MLP itself; inner: how the block calls it. readers: the layers of `module` that read
+    norm(x) (qkv or fc1); writer: its last one (proj or fc2). unit: inputs of the writer that belong to one unit, a head
+    or a hidden unit. outlet: the module whose output errors of the writer are weighed at.
+    gamma: [D] of the LayerScale, or None. post_norm: of families that normalise what is added; None elsewhere.
+    enter: what happens to the stream before the sub-layer, where a new stage begins. arrange: the writer's inputs in
+    the stream's order, where the sub-layer works in another one (windows).
     """
 
+    module: Any
     norm: nn.Module
-    inner: nn.Module
-    reader: nn.Linear
+    inner: Step
+    readers: tuple[nn.Linear, ...]
     writer: nn.Linear
-    scale: nn.Module
     unit: int
+    outlet: nn.Module
+    gamma: Tensor | None = None
+    post_norm: nn.Module | None = None
+    enter: Step = same
+    arrange: Step = same
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x: [B, N, D] -> the stream after it: [B, N, D]."""
-        added: Tensor = self.scale(self.inner(self.norm(x)))
-        return x + added
+        """x: [B, ..., D] -> the stream after it: [B, ..., D]."""
+        x = self.enter(x)
+        return x + self.scale(self.inner(self.norm(x)))
+
+    def scale(self, written: Tensor) -> Tensor:
+        """What the writer gives -> what is added: [B, ..., D]."""
+        if self.post_norm is not None:
+            normed: Tensor = self.post_norm(written)
+            return normed
+        return written if self.gamma is None else written * self.gamma
 
     def written(self, x: Tensor) -> Tensor:
-        """x: [B, N, D] -> what the writer reads: [B, N, inputs]."""
+        """x: [B, ..., D] -> what the writer reads, in the stream's order: [B, ..., inputs]."""
         seen: list[Tensor] = []
         hook = self.writer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
-            self.inner(self.norm(x))
+            self.inner(self.norm(self.enter(x)))
         finally:
             hook.remove()
-        return seen[0]
-
-    @property
-    def gamma(self) -> Tensor | None:
-        """[D] of the LayerScale, or None where there is none."""
-        gamma: Tensor | None = getattr(self.scale, "gamma", None)
-        return gamma
-
-
-def attention(block: Any) -> Sublayer | None:
-    """The block's attention, or None where it has none."""
-    if (attn := block.attn) is None:
-        return None
-    return Sublayer(block.norm1, attn, attn.qkv, attn.proj, block.ls1, attn.head_dim)
-
-
-def mlp(block: Any) -> Sublayer | None:
-    """The block's MLP, or None where it has none."""
-    if block.mlp is None:
-        return None
-    return Sublayer(block.norm2, block.mlp, block.mlp.fc1, block.mlp.fc2, block.ls2, 1)
-
-
-def sublayers(model: Any) -> list[Sublayer | None]:
-    """Attention and MLP of every block, in the order they run; None for those that are gone."""
-    return [s for block in model.blocks for s in (attention(block), mlp(block))]
+        return self.arrange(seen[0])

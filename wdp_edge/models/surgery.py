@@ -1,4 +1,4 @@
-"""Cutting a timm ViT: heads, their channels, hidden units, sub-layers, blocks and channels of the residual stream.
+"""Cutting a model: heads, their channels, hidden units, sub-layers, blocks and channels of the residual stream.
 
 Slices and attributes: no wrappers, no index operators in the graph.
 """
@@ -10,16 +10,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wdp_edge.errors import InputError
-from wdp_edge.models.partial import PartialBlock
+from wdp_edge.models import attentions, mlps
+from wdp_edge.models.families import family_of
+from wdp_edge.models.families.base import Family
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.models.stream import cut_stream, sliced
+from wdp_edge.models.stream import cut_stream
 from wdp_edge.models.vit import structure_of
 from wdp_edge.structure import Structure
 
 Units = tuple[tuple[int, ...], ...]
+KeptOfBlock = tuple[tuple[int, ...], tuple[int, ...] | None, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Kept:
             small = replace(small, blocks=tuple(replace(b, head_dim=len(c)) for b, c in channels))
         return small if self.stream is None else replace(small, embed_dim=len(self.stream))
 
+    def of_block(self, number: int) -> KeptOfBlock:
+        """Heads, channels of each and hidden units of one block."""
+        channels = None if self.head_channels is None else self.head_channels[number]
+        return self.heads[number], channels, self.hidden[number]
+
     @classmethod
     def first(cls, structure: Structure) -> Kept:
         """The first units of every block: for models whose weights do not matter (yet)."""
@@ -62,70 +70,41 @@ def cut(model: Any, kept: Kept) -> Any:
     hidden activations (before `fc2`) set to zero. Removed channels of a head are gone from its q, k and v; a removed
     sub-layer leaves the stream as it is, biases included; a removed channel of the stream is gone from every tensor
     on it, so LayerNorms see the others only. Removed blocks are skipped; the head is left as it is.
-    Raises InputError when channels are to be removed from heads whose q and k are normalised.
+    Raises InputError for what the family does not offer: channels of heads whose q and k are normalised, for one.
     """
-    blocks = model.blocks
-    model.blocks = nn.Sequential()
-    try:
-        small = copy.deepcopy(model)
-        kept_blocks = [copy.deepcopy(b) for b in blocks[: len(kept.heads)]]
-    finally:
-        model.blocks = blocks
-    channels = kept.head_channels or (None,) * len(kept.heads)
-    parts = zip(kept_blocks, kept.heads, channels, kept.hidden, strict=True)
-    small.blocks = nn.Sequential(*(_cut_block(*part) for part in parts))
+    family = family_of(model)
+    small = copy.deepcopy(model)
+    family.truncate(small, len(kept.heads))
+    for number, block in enumerate(family.blocks(small)):
+        if (left := _cut_block(family, small, block, kept.of_block(number))) is not block:
+            family.replace_block(small, number, left)
     if hasattr(small, "feature_info"):
-        small.feature_info = small.feature_info[: len(kept_blocks)]
+        family.trim_features(small)
     if kept.stream is not None and len(kept.stream) != small.embed_dim:
+        if not family.narrows_stream:
+            raise InputError(f"The stages of a {family.name} keep their width.", "Cut heads and hidden units.")
         cut_stream(small, torch.tensor(kept.stream))
     return small
 
 
-def _cut_block(
-    block: Any, heads: tuple[int, ...], channels: tuple[int, ...] | None, hidden: tuple[int, ...]
-) -> nn.Module:
+def _cut_block(family: Family, model: Any, block: Any, kept: KeptOfBlock) -> nn.Module:
     """block is changed in place. Returns it, or what is left of it without whole sub-layers."""
+    heads, channels, hidden = kept
     if heads:
-        inside = range(block.attn.head_dim) if channels is None else channels
-        _cut_heads(block.attn, torch.tensor(heads), torch.tensor(inside))
+        full = attentions.head_dim(block.attn)
+        inside = range(full) if channels is None else channels
+        if len(inside) != full and (reason := family.fixed_heads(model)):
+            raise InputError(
+                f"Channels cannot be removed from attention heads {reason}.", "Keep the head_dim of this model."
+            )
+        block.attn = attentions.cut_heads(block.attn, torch.tensor(heads), torch.tensor(inside))
     if hidden:
-        _cut_hidden(block.mlp, torch.tensor(hidden))
-    return block if heads and hidden else PartialBlock(block, bool(heads), bool(hidden))
-
-
-def _cut_heads(attn: Any, heads: Tensor, channels: Tensor) -> None:
-    if len(heads) == attn.num_heads and len(channels) == attn.head_dim:
-        return
-    inner = (heads[:, None] * attn.head_dim + channels).flatten()
-    rows = torch.cat([part * attn.attn_dim + inner for part in range(3)])
-    attn.qkv = sliced(attn.qkv, rows, 0)
-    attn.proj = sliced(attn.proj, inner, 1)
-    attn.num_heads = len(heads)
-    attn.attn_dim = len(inner)
-    if len(channels) != attn.head_dim:
-        _set_head_dim(attn, len(channels))
-
-
-@torch.no_grad()
-def _set_head_dim(attn: Any, head_dim: int) -> None:
-    """timm scales q·k by head_dim^-0.5: what changes with it goes into q."""
-    if not isinstance(attn.q_norm, nn.Identity):
-        raise InputError(
-            "Channels cannot be removed from attention heads whose q and k are normalised.",
-            "Keep the head_dim of models with qk_norm.",
-        )
-    attn.head_dim, scale = head_dim, attn.scale
-    attn.scale = head_dim**-0.5
-    attn.qkv.weight[: attn.attn_dim] *= scale / attn.scale
-    if attn.qkv.bias is not None:
-        attn.qkv.bias[: attn.attn_dim] *= scale / attn.scale
-
-
-def _cut_hidden(mlp: Any, units: Tensor) -> None:
-    if len(units) == mlp.fc1.out_features:
-        return
-    mlp.fc1 = sliced(mlp.fc1, units, 0)
-    mlp.fc2 = sliced(mlp.fc2, units, 1)
+        mlps.cut_hidden(block.mlp, torch.tensor(hidden))
+    if heads and hidden:
+        return block
+    if not family.drops:
+        raise InputError(f"Blocks of a {family.name} keep both sub-layers.", "Keep a head and a hidden unit of each.")
+    return family.partial(block, bool(heads), bool(hidden))
 
 
 def build(spec: ModelSpec, structure: Structure) -> nn.Module:

@@ -16,6 +16,7 @@ from wdp_edge.learn.budget_term import CostModel
 from wdp_edge.learn.exits import exit_depths
 from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.search import SearchGoal, search
+from wdp_edge.models import vit
 from wdp_edge.models.files import load, save
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.pipeline.context import Context
@@ -116,9 +117,13 @@ def allowed(context: Context, drop: bool) -> Allowed:
 
 
 def depths_of(context: Context) -> list[int]:
-    """Depths at which the model may end, deepest first."""
-    depth = context.structure.depth
-    return [depth, *reversed(exit_depths(depth, context.recipe.prune.learn.exits))]
+    """Depths at which the model may end, deepest first.
+
+    Where no classifier can be fitted to an exit, it must have the stream of the last block.
+    """
+    depth, dense = context.structure.depth, context.dense
+    exits = exit_depths(depth, context.recipe.prune.learn.exits)
+    return [depth, *(d for d in reversed(exits) if vit.has_classifier(dense) or vit.ends_alike(dense, d))]
 
 
 def learn_stage(context: Context, run: Run, table: LatencyTable, start: Saliency, steps: int) -> Learned:

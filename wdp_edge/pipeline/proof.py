@@ -109,11 +109,12 @@ def first_broken(model: Any, reference: Reference, cosine: float, run_prefix: Ca
         expected, got = (flat(x) for x in (stream(model, images, sublayers), run_prefix(sublayers)))
         return not compare("prefix", expected, got).cosine_centred >= cosine
 
-    low, high = 0, 2 * len(model.blocks) + 1
+    blocks = len(vit.blocks_of(model))
+    low, high = 0, 2 * blocks + 1
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if broken(middle) else (middle + 1, high)
-    return part_name(low, len(model.blocks))
+    return part_name(low, blocks)
 
 
 def part_name(sublayers: int, blocks: int) -> str:
@@ -126,7 +127,7 @@ def part_name(sublayers: int, blocks: int) -> str:
 
 
 def flat(tokens: Tensor) -> Tensor:
-    """tokens: [n, N, D] -> [n, N · D], without each token's mean over channels."""
+    """tokens: [n, ..., D] -> [n, · · · D], without each token's mean over channels."""
     return (tokens - tokens.mean(-1, keepdim=True)).flatten(1)
 
 

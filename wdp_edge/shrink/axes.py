@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from wdp_edge import progress
 from wdp_edge.models import vit
-from wdp_edge.models.sublayers import Sublayer, attention, mlp
+from wdp_edge.models.sublayers import Sublayer
 from wdp_edge.shrink.compensation import RIDGE
 from wdp_edge.shrink.gram import Moments
 from wdp_edge.shrink.saliency import Removal, fisher, removal
-from wdp_edge.shrink.streams import Streams
+from wdp_edge.shrink.streams import Streams, stream_shape
 
 _SMALLEST = 1e-8  # relative; axes in which nothing ever happens stay invertible
 
@@ -45,11 +45,11 @@ class NarrowHeads:
 
 
 def narrow_widths(model: Any, multiple: int) -> tuple[int, ...]:
-    """Rising channel counts that heads may get; none where q and k are normalised, which ties them to their axes."""
-    attn = next((b.attn for b in model.blocks if b.attn is not None), None)
-    if attn is None or not isinstance(attn.q_norm, nn.Identity):
+    """Rising channel counts that heads may get; none where heads are tied to their axes."""
+    if vit.fixed_heads(model) is not None:
         return ()
-    return tuple(range(2 * multiple, attn.head_dim, multiple))
+    widest = max(b.head_dim for b in vit.structure_of(model).blocks)
+    return tuple(range(2 * multiple, widest, multiple))
 
 
 @torch.no_grad()
@@ -70,19 +70,20 @@ def principal_axes(
         information = fisher(model, images[:512], prepare, seed, task)
     turned, narrow = copy.deepcopy(model), []
     with (
-        Streams(len(images), vit.tokens_of(model), model.embed_dim, scratch) as streams,
-        progress.task("principal axes", len(model.blocks)) as advance,
+        Streams(len(images), stream_shape(model, images, prepare), scratch) as streams,
+        progress.task("principal axes", len(information) // 2) as advance,
     ):
         for part in streams.chunks():
             streams.write(part, vit.embed(model, prepare(images[part])), None)
-        for number, block in enumerate(turned.blocks):
+        parts = vit.sublayers(turned)
+        for number in range(len(parts) // 2):
             costs: tuple[NarrowHeads, ...] = ()
-            if (sublayer := attention(block)) is not None:
+            if (sublayer := parts[2 * number]) is not None:
                 errors = (information[2 * number] / 2).sqrt()
                 turn(sublayer, errors if sublayer.gamma is None else errors * sublayer.gamma, streams)
                 costs = _costs(sublayer, errors, widths, streams)
             narrow.append(costs)
-            for sublayer in (attention(block), mlp(block)):
+            for sublayer in parts[2 * number : 2 * number + 2]:
                 advance_streams(sublayer, streams)
             advance(1)
     return turned, tuple(narrow)
@@ -96,18 +97,18 @@ def advance_streams(sublayer: Sublayer | None, streams: Streams) -> None:
 
 def turn(sublayer: Sublayer, errors: Tensor, streams: Streams) -> None:
     """Rewrites an attention, in place. errors: [D], how much an error of each output channel matters."""
-    attn: Any = sublayer.inner
+    attn: Any = sublayer.module
     heads, width = attn.num_heads, attn.head_dim
     read, written = Moments(3 * attn.attn_dim, 0), Moments(attn.attn_dim, 0)
     for part in streams.chunks():
         x, _ = streams.read(part)
-        read.add(sublayer.reader(sublayer.norm(x)))
+        read.add(sublayer.readers[0](sublayer.norm(x)))
         written.add(sublayer.written(x))
     # What is the same for all keys is lost in the softmax, and what is constant in the output is the bias's: both are
     # centred, q is not.
     squares, centred, outputs = read.zz / read.count, read.covariance(), written.covariance()
-    weight = sublayer.reader.weight.double().reshape(3, heads, width, -1)
-    bias = None if sublayer.reader.bias is None else sublayer.reader.bias.double().reshape(3, heads, width)
+    weight = sublayer.readers[0].weight.double().reshape(3, heads, width, -1)
+    bias = None if sublayer.readers[0].bias is None else sublayer.readers[0].bias.double().reshape(3, heads, width)
     writer = sublayer.writer.weight.double().reshape(-1, heads, width)
     for head in range(heads):
         q = slice(head * width, (head + 1) * width)
@@ -119,9 +120,9 @@ def turn(sublayer: Sublayer, errors: Tensor, streams: Streams) -> None:
             if bias is not None:
                 bias[which, head] = matrix @ bias[which, head]
         writer[:, head] = writer[:, head] @ back
-    sublayer.reader.weight.copy_(weight.flatten(0, 2))
+    sublayer.readers[0].weight.copy_(weight.flatten(0, 2))
     if bias is not None:
-        sublayer.reader.bias.copy_(bias.flatten())
+        sublayer.readers[0].bias.copy_(bias.flatten())
     sublayer.writer.weight.copy_(writer.flatten(1))
 
 
@@ -156,7 +157,7 @@ def square_root(moments: Tensor) -> tuple[Tensor, Tensor]:
 
 def _costs(sublayer: Sublayer, errors: Tensor, widths: tuple[int, ...], streams: Streams) -> tuple[NarrowHeads, ...]:
     """What narrow heads lose although the writer is refitted, and what removing some of them loses on top."""
-    attn: Any = sublayer.inner
+    attn: Any = sublayer.module
     moments = [Moments(attn.num_heads * width, len(errors)) for width in widths]
     total = Moments(len(errors), 0)
     for part in streams.chunks():
@@ -164,7 +165,7 @@ def _costs(sublayer: Sublayer, errors: Tensor, widths: tuple[int, ...], streams:
         normed = sublayer.norm(x)
         target = (sublayer.scale(attn(normed)) * errors).float()
         total.add(target)
-        qkv = sublayer.reader(normed).unflatten(-1, (3, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4)
+        qkv = sublayer.readers[0](normed).unflatten(-1, (3, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4)
         for width, gathered in zip(widths, moments, strict=True):
             q, k, v = qkv[..., :width].unbind(0)
             z = nn.functional.scaled_dot_product_attention(q, k, v, scale=attn.scale)

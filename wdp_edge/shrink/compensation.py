@@ -2,7 +2,8 @@
 
 Sub-layer by sub-layer. Target: the dense model's residual stream; input: the cut model's own activations, so that later
 ones repair what earlier ones lost. Where a sub-layer is dropped, the one before it aims at the stream after it. No
-labels, no gradients. See also CORP (arXiv 2602.05243).
+labels, no gradients. Where what is added is normalised (Swin V2), the target is what the dense layer gave to that norm:
+errors of earlier layers stay. See also CORP (arXiv 2602.05243).
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 
 from wdp_edge import progress
 from wdp_edge.models import vit
-from wdp_edge.models.sublayers import Sublayer, sublayers
+from wdp_edge.models.sublayers import Sublayer
 from wdp_edge.shrink.gram import Moments
-from wdp_edge.shrink.streams import Streams
+from wdp_edge.shrink.streams import Streams, stream_shape
 
 RIDGE = 1e-3
 EXIT_RIDGE = 1e-3
@@ -41,10 +42,10 @@ def compensate(
     last block instead. Memory is bounded: second moments of one layer and one chunk of images.
     """
     dense.eval(), small.eval()
-    depth = len(small.blocks)
+    depth = len(vit.blocks_of(small))
     repairs = plan_repairs(dense, small)
     with (
-        Streams(len(images), vit.tokens_of(dense), dense.embed_dim, scratch) as streams,
+        Streams(len(images), stream_shape(dense, images, prepare), scratch) as streams,
         progress.task(title, len(repairs) + 1) as advance,
     ):
         for part in streams.chunks():
@@ -56,7 +57,7 @@ def compensate(
             _refit(repair, before, streams)
             before = repair.small
             advance(1)
-        if depth < len(dense.blocks) and isinstance(small.head, nn.Linear):
+        if depth < len(vit.blocks_of(dense)) and vit.has_classifier(small):
             _fit_exit(dense, small, before, streams)
 
 
@@ -74,14 +75,14 @@ class Repair:
 def plan_repairs(dense: Any, small: Any) -> list[Repair]:
     """What each writer that is left has to bring to the stream: the part of a dropped one that it can predict, too."""
     repairs = [Repair(None, [])]
-    every = sublayers(dense)
-    for whole, kept in zip(every, sublayers(small), strict=False):
+    every = vit.sublayers(dense)
+    for whole, kept in zip(every, vit.sublayers(small), strict=False):
         if kept is not None:
             repairs.append(Repair(kept, []))
         if whole is not None:
             repairs[-1].dense.append(whole)
-    if not isinstance(small.head, nn.Linear):
-        repairs[-1].dense.extend(s for s in every[len(sublayers(small)) :] if s is not None)
+    if not vit.has_classifier(small):
+        repairs[-1].dense.extend(s for s in every[len(vit.sublayers(small)) :] if s is not None)
     return repairs if repairs[0].dense else repairs[1:]
 
 
@@ -91,11 +92,14 @@ def _refit(repair: Repair, before: Sublayer | None, streams: Streams) -> None:
     moments = Moments(small.writer.in_features, small.writer.out_features) if small else None
 
     def gather(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        for sublayer in repair.dense:
-            x = sublayer(x)
         y = y if before is None else before(y)
+        wanted = None
+        for sublayer in repair.dense:
+            if sublayer.post_norm is not None:
+                wanted = sublayer.inner(sublayer.norm(sublayer.enter(x)))
+            x = sublayer(x)
         if small is not None and moments is not None:
-            moments.add(small.written(y), x - y)
+            moments.add(small.written(y), x - small.enter(y) if wanted is None else wanted)
         return x, y
 
     streams.update(gather)
@@ -105,18 +109,21 @@ def _refit(repair: Repair, before: Sublayer | None, streams: Streams) -> None:
 
 def _fit_exit(dense: Any, small: Any, before: Sublayer | None, streams: Streams) -> None:
     """The head of an early exit: least squares from its pooled token to the dense logits."""
-    moments = Moments(small.head.in_features, small.head.out_features)
-    rest = dense.blocks[len(small.blocks) :]
+    first, last = len(vit.blocks_of(small)), len(vit.blocks_of(dense))
+    head = vit.classifier(small)
+    moments = Moments(head.in_features, head.out_features)
     for part in streams.chunks():
         x, y = streams.read(part)
         y = y if before is None else before(y)
-        moments.add(vit.pooled(small, y), vit.classify(dense, rest(x)))
-    _assign(small.head, moments, None, EXIT_RIDGE)
+        for number in range(first, last):
+            x = vit.run_block(dense, number, x)
+        moments.add(vit.pooled(small, y), vit.classify(dense, x))
+    vit.set_classifier(small, *moments.solve(EXIT_RIDGE))
 
 
-def _assign(linear: nn.Linear, moments: Moments, gamma: Tensor | None, ridge: float = RIDGE) -> None:
+def _assign(linear: nn.Linear, moments: Moments, gamma: Tensor | None) -> None:
     """Sets the fitted map, with the LayerScale that follows it divided out."""
-    weight, bias = moments.solve(ridge)
+    weight, bias = moments.solve(RIDGE)
     if gamma is not None:
         safe = torch.where(gamma.abs() < 1e-6, torch.full_like(gamma, 1e-6), gamma)
         weight, bias = weight / safe[:, None], bias / safe

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from wdp_edge import progress
 from wdp_edge.models import vit
-from wdp_edge.models.sublayers import Sublayer, sublayers
+from wdp_edge.models.sublayers import Sublayer
 from wdp_edge.shrink.compensation import RIDGE
 from wdp_edge.shrink.gram import Moments, damped
-from wdp_edge.shrink.streams import Streams
+from wdp_edge.shrink.streams import Streams, stream_shape
 from wdp_edge.task import get_task
 
 GROUP = 8
@@ -72,13 +72,13 @@ def saliency(
     removals = []
     with (
         torch.no_grad(),
-        Streams(len(images), vit.tokens_of(model), model.embed_dim, scratch) as streams,
-        progress.task("saliency", 2 * len(model.blocks)) as advance,
+        Streams(len(images), stream_shape(model, images, prepare), scratch) as streams,
+        progress.task("saliency", len(information)) as advance,
     ):
         for part in streams.chunks():
             streams.write(part, vit.embed(model, prepare(images[part])), None)
-        groups = (1, GROUP) * len(model.blocks)
-        for sublayer, known, group in zip(sublayers(model), information, groups, strict=True):
+        groups = (1, GROUP) * (len(information) // 2)
+        for sublayer, known, group in zip(vit.sublayers(model), information, groups, strict=True):
             removals.append(NOTHING if sublayer is None else _removal_of(sublayer, known, group, streams))
             advance(1)
     return Saliency(tuple(removals[0::2]), tuple(removals[1::2]))
@@ -91,7 +91,7 @@ def _removal_of(sublayer: Sublayer, information: Tensor, group: int, streams: St
         x, _ = streams.read(part)
         z = sublayer.written(x)
         moments.add(z)
-        streams.write(part, x + sublayer.scale(sublayer.writer(z)), None)
+        streams.write(part, sublayer.enter(x) + sublayer.scale(sublayer.writer(z)), None)
     weight = _writes(sublayer.writer, sublayer.gamma, information)
     return removal(moments.covariance(), weight, sublayer.unit, group)
 
@@ -107,26 +107,26 @@ def _writes(linear: nn.Linear, gamma: Tensor | None, information: Tensor) -> Ten
 def fisher(
     model: Any, images: Tensor, prepare: Callable[[Tensor], Tensor], seed: int, task: str = "classify"
 ) -> list[Tensor]:
-    """Diagonal Fisher information per residual channel at the output of every sub-layer, summed over tokens.
+    """Diagonal Fisher information per channel at the output of every sub-layer, summed over tokens; before the norm
+    of what is added, where there is one.
 
-    It is that of the task's probe. Returns a list over sub-layers of [D] float64; zero for
-    those that are gone.
+    It is that of the task's probe. Returns a list over sub-layers of [D] float64; empty for those that are gone.
     """
     probe = get_task(task).probe
     generator = torch.Generator().manual_seed(seed)
-    places = sublayers(model)
-    sums = [torch.zeros(model.embed_dim, dtype=torch.float64) for _ in places]
+    places = vit.sublayers(model)
+    sums = [torch.zeros(s.writer.out_features if s else 0, dtype=torch.float64) for s in places]
 
     def watch(total: Tensor) -> Callable[[nn.Module, Any, Tensor], None]:
         def on_output(_: nn.Module, __: Any, output: Tensor) -> None:
             def on_gradient(gradient: Tensor) -> None:
-                total.add_(gradient.double().square().sum((0, 1)))
+                total.add_(gradient.double().square().flatten(0, -2).sum(0))
 
             output.register_hook(on_gradient)
 
         return on_output
 
-    hooks = [s.scale.register_forward_hook(watch(t)) for s, t in zip(places, sums, strict=True) if s is not None]
+    hooks = [s.outlet.register_forward_hook(watch(t)) for s, t in zip(places, sums, strict=True) if s is not None]
     parameters = [(p, p.requires_grad) for p in model.parameters()]
     try:
         for p, _ in parameters:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wdp_edge.files import disk_error
+from wdp_edge.models import vit
 
 
 class Streams:
-    """Two residual streams per image, of the dense and of the cut model: [n, N, D] float32 each.
+    """Two residual streams per image, of the dense and of the cut model: [n, ..., D] float32 each.
+
+    shape: of one image's stream when it is largest; it may shrink where a model's stages change.
 
     A context manager: the scratch file lives as long as the block.
     Raises SetupError when the disk is too small for it.
     """
 
-    def __init__(self, images: int, tokens: int, width: int, scratch: Path | None = None, chunk: int = 128) -> None:
+    def __init__(self, images: int, shape: Sequence[int], scratch: Path | None = None, chunk: int = 128) -> None:
         self.images, self.chunk = images, chunk
-        self._shape = (2, images, tokens, width)
+        self._room = (2, images, int(np.prod(shape)))
+        self._shapes: dict[tuple[int, int], tuple[int, ...]] = {}
         self._scratch = scratch
 
     def __enter__(self) -> Streams:
@@ -32,8 +37,8 @@ class Streams:
             folder.mkdir(parents=True, exist_ok=True)
             # Unlinked at once where the system allows it: a killed run leaves nothing behind.
             self._file = tempfile.TemporaryFile(dir=folder)
-            self._file.truncate(int(np.prod(self._shape)) * 4)
-            self._map = np.memmap(self._file, dtype=np.float32, mode="r+", shape=self._shape)
+            self._file.truncate(int(np.prod(self._room)) * 4)
+            self._map = np.memmap(self._file, dtype=np.float32, mode="r+", shape=self._room)
         except OSError as error:
             raise disk_error(error, folder) from error
         return self
@@ -49,15 +54,27 @@ class Streams:
             yield slice(start, min(start + self.chunk, self.images))
 
     def read(self, part: slice) -> tuple[Tensor, Tensor]:
-        """Copies of the dense and the cut stream of these images: [c, N, D] float32 each."""
-        return torch.from_numpy(self._map[0, part].copy()), torch.from_numpy(self._map[1, part].copy())
+        """Copies of the dense and the cut stream of these images: [c, ..., D] float32 each."""
+        return self._read(0, part), self._read(1, part)
+
+    def _read(self, row: int, part: slice) -> Tensor:
+        """A part that was never written is zero."""
+        shape = self._shapes.get((row, part.start), self._shapes[0, part.start])
+        flat = self._map[row, part, : int(np.prod(shape))]
+        return torch.from_numpy(flat.copy()).reshape(-1, *shape)
 
     def write(self, part: slice, dense: Tensor | None, cut: Tensor | None) -> None:
         for row, value in ((0, dense), (1, cut)):
             if value is not None:
-                self._map[row, part] = value.numpy()
+                self._shapes[row, part.start] = tuple(value.shape[1:])
+                self._map[row, part, : value[0].numel()] = value.flatten(1).numpy()
 
     def update(self, step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
         """Replaces both streams, chunk by chunk, by what `step(dense, cut)` returns."""
         for part in self.chunks():
             self.write(part, *step(*self.read(part)))
+
+
+def stream_shape(model: Any, images: Tensor, prepare: Callable[[Tensor], Tensor]) -> tuple[int, ...]:
+    """Shape of one image's stream before the first block, where it is largest. images: [n, 3, H, W] uint8."""
+    return tuple(vit.embed(model, prepare(images[:1])).shape[1:])

@@ -1,0 +1,203 @@
+"""What a family of models answers: its parts, its sub-layers, its counts, and how it is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from wdp_edge.models import attentions, mlps
+from wdp_edge.models.sublayers import Step, Sublayer, same
+from wdp_edge.structure import (
+    AttentionGeometry,
+    BlockWidths,
+    Geometry,
+    MlpGeometry,
+    Structure,
+    block_counts,
+)
+
+
+class Family:
+    """One timm architecture. Methods take the model: a family has no state.
+
+    This class holds what is the same for all: blocks with `norm1`, `attn`, `norm2` and `mlp`.
+    name: timm's class. models: timm's names of its models, as a user would look for them; modules: where timm has them.
+    types: its classes. attentions: classes of attention whose heads can be cut. narrows_heads, narrows_stream, drops:
+    whether heads and the residual stream can be narrowed, and whole sub-layers dropped.
+    """
+
+    name: ClassVar[str]
+    models: ClassVar[str]
+    types: ClassVar[tuple[type, ...]]
+    attentions: ClassVar[tuple[type, ...]]
+    modules: ClassVar[tuple[str, ...]]
+    narrows_heads: ClassVar[bool] = False
+    narrows_stream: ClassVar[bool] = True
+    drops: ClassVar[bool] = True
+
+    def unsupported(self, model: Any) -> str | None:
+        """Why the model cannot be pruned, or None."""
+        for block in self.blocks(model):
+            reason = attentions.unsupported(block.attn, self.attentions) or mlps.unsupported(block.mlp)
+            if reason:
+                return reason
+        return None
+
+    def fixed_heads(self, model: Any) -> str | None:
+        """Why the heads of the model keep all their channels, or None."""
+        raise NotImplementedError
+
+    def blocks(self, model: Any) -> list[Any]:
+        """All blocks, in the order they run."""
+        return list(model.blocks)
+
+    def truncate(self, model: Any, depth: int) -> None:
+        """Removes all blocks after the first `depth`, in place."""
+        raise NotImplementedError
+
+    def trim_features(self, model: Any) -> None:
+        """Takes the blocks that are gone out of what timm says of the model's features."""
+        model.feature_info = model.feature_info[: len(self.blocks(model))]
+
+    def replace_block(self, model: Any, number: int, block: nn.Module) -> None:
+        model.blocks[number] = block
+
+    def partial(self, block: Any, attention: bool, mlp: bool) -> nn.Module:
+        """What is left of a block without its attention, its MLP, or both."""
+        raise NotImplementedError
+
+    def embed(self, model: Any, images: Tensor) -> Tensor:
+        """images: [B, 3, H, W] float32 -> the stream before the first block: [B, ..., D]."""
+        raise NotImplementedError
+
+    def block(self, model: Any, number: int) -> Step:
+        """The stream before this block, and before the stage that may begin with it -> the stream after it."""
+        step: Step = self.blocks(model)[number]
+        return step
+
+    def leave(self, model: Any, depth: int) -> Step:
+        """What happens to the stream between block `depth`, from 1, and the final norm, without the later blocks."""
+        return same
+
+    def pooled(self, model: Any, x: Tensor, depth: int, norm: nn.Module) -> Tensor:
+        """x: the stream after `depth` blocks -> what the classifier sees: [B, F]. norm: the final one."""
+        raise NotImplementedError
+
+    def heads(self, model: Any) -> list[nn.Module]:
+        """The linear layers (or `Identity`) whose mean the logits are; each sees its own equal part of [B, F]."""
+        return [model.head]
+
+    def set_head(self, model: Any, head: nn.Module) -> None:
+        """Replaces the one head, in place."""
+        model.head = head
+
+    def read_tokens(self, model: Any) -> int | None:
+        """How many tokens at the beginning of the sequence reach the head; None: all do."""
+        raise NotImplementedError
+
+    def stream_parts(self, model: Any) -> tuple[list[nn.Module], list[str]]:
+        """Norms outside the blocks and names of the parameters [..., D] that are added to the stream."""
+        raise NotImplementedError
+
+    def sublayers(self, model: Any) -> list[Sublayer | None]:
+        """Attention and MLP of every block, in the order they run; None for those that are gone."""
+        raise NotImplementedError
+
+    def prepare_stream(self, block: Any) -> None:
+        """Makes a block take a narrower stream, in place."""
+
+    def tokens(self, model: Any) -> int:
+        """Length of the sequence in the first blocks."""
+        raise NotImplementedError
+
+    def structure_of(self, model: Any) -> Structure:
+        """The widths that the model's tensors have now."""
+        return Structure(int(model.embed_dim), tuple(widths_of(b) for b in self.blocks(model)))
+
+    def geometry_of(self, model: Any) -> Geometry:
+        """Counts' constants: what is outside the blocks is read off the model, the rest off its sub-layers."""
+        structure, sublayers = self.structure_of(model), self.sublayers(model)
+        heads = [h for h in self.heads(model) if isinstance(h, nn.Linear)]
+        conv = model.patch_embed.proj.weight
+        macs = model.patch_embed.num_patches * conv.numel() + sum(h.weight.numel() for h in heads)
+        macs += self.macs_between_blocks(model)
+        attention = tuple(self.attention_geometry(model, i, s) for i, s in enumerate(sublayers[0::2]))
+        mlp = tuple(self.mlp_geometry(model, i, s) for i, s in enumerate(sublayers[1::2]))
+        biases = sum(h.bias.numel() for h in heads)
+        inside = block_counts(structure, Geometry(attention, mlp, 0, 0, 0)).parameters
+        outside = sum(p.numel() for p in model.parameters()) - inside - biases
+        parameters, rest = divmod(outside, structure.embed_dim)
+        channel_macs, rest_macs = divmod(int(macs), structure.embed_dim)
+        return Geometry(attention, mlp, parameters, channel_macs, biases + rest, rest_macs)
+
+    def macs_between_blocks(self, model: Any) -> int:
+        """MACs of what is neither block, embedding nor head."""
+        return 0
+
+    def attention_geometry(self, model: Any, number: int, sublayer: Sublayer | None) -> AttentionGeometry:
+        if sublayer is None:
+            return AttentionGeometry()
+        attn, tokens = sublayer.module, self.tokens(model)
+        norms = [getattr(attn, name, None) for name in ("q_norm", "k_norm")]
+        return AttentionGeometry(
+            tokens=tokens,
+            keys=tokens,
+            channels=sublayer.writer.out_features // int(model.embed_dim),
+            per_channel=per_channel(sublayer),
+            per_inner=sum(bias is not None for _, bias in attentions.projections(attn)),
+            per_head_channel=sum(numbers_in(n) for n in norms) // attentions.head_dim(attn),
+        )
+
+    def mlp_geometry(self, model: Any, number: int, sublayer: Sublayer | None) -> MlpGeometry:
+        if sublayer is None:
+            return MlpGeometry()
+        halves = mlps.halves(sublayer.module)
+        biases = sum(bias is not None for _, bias in halves)
+        return MlpGeometry(
+            tokens=self.tokens(model),
+            channels=sublayer.writer.out_features // int(model.embed_dim),
+            matrices=1 + len(halves),
+            per_channel=per_channel(sublayer),
+            per_unit=biases + numbers_in(sublayer.module.norm) // sublayer.writer.in_features,
+        )
+
+
+def widths_of(block: Any) -> BlockWidths:
+    return BlockWidths(
+        heads=int(block.attn.num_heads) if block.attn else 0,
+        head_dim=attentions.head_dim(block.attn) if block.attn else 0,
+        hidden=int(block.mlp.fc2.in_features) if block.mlp else 0,
+    )
+
+
+def numbers_in(module: nn.Module | None) -> int:
+    return 0 if module is None else sum(p.numel() for p in module.parameters())
+
+
+def per_channel(sublayer: Sublayer) -> int:
+    """Parameters of a sub-layer for each channel of its stream, besides its matrices."""
+    vectors = numbers_in(sublayer.norm) + numbers_in(sublayer.post_norm)
+    return vectors // sublayer.writer.out_features + (sublayer.writer.bias is not None) + (sublayer.gamma is not None)
+
+
+@torch.no_grad()
+def set_heads(heads: Sequence[nn.Module], weight: Tensor, bias: Tensor) -> None:
+    """Makes the mean of the heads this map. weight: [classes, F], bias: [classes]."""
+    for head, part in zip(heads, weight.chunk(len(heads), 1), strict=True):
+        assert isinstance(head, nn.Linear)
+        head.weight.copy_(part * len(heads))
+        if head.bias is not None:
+            head.bias.copy_(bias)
+
+
+def mean_of_heads(heads: Sequence[Any]) -> nn.Linear:
+    """The mean of several heads, each on its own part of [B, F], as one layer: [classes, F]."""
+    weight = torch.cat([h.weight.detach() for h in heads], 1) / len(heads)
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=heads[0].bias is not None, dtype=weight.dtype)
+    layer.weight = nn.Parameter(weight)
+    if layer.bias is not None:
+        layer.bias = nn.Parameter(torch.stack([h.bias.detach() for h in heads]).mean(0))
+    return layer

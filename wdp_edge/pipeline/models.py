@@ -1,0 +1,115 @@
+"""What is known of models before they are trained: families, and what of one model can be pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import timm
+import torch
+
+from wdp_edge.models import vit
+from wdp_edge.models.families import FAMILIES, family_of
+from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.structure import Structure, count
+
+RESULT_VERSION = 1
+CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class FamilyFigures:
+    """A family, and timm's names of its architecture; `describe_model` says whether a form of it can be pruned."""
+
+    name: str
+    models: str
+    dimensions: list[str]
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class KnownModels:
+    """`wdp_edge.known_models`."""
+
+    families: list[FamilyFigures]
+    timm: str
+    version: int = RESULT_VERSION
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """Something of a model that pruning may make smaller. widths: as they are, one for each block or one for all.
+
+    fixed: why it stays as it is; empty where it can be cut.
+    """
+
+    name: str
+    widths: list[int]
+    fixed: str = ""
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """`wdp_edge.describe_model`: the dense model. macs: of one image of its own size, each counted once."""
+
+    model: str
+    args: dict[str, Any]
+    family: str
+    num_classes: int
+    size: tuple[int, int]
+    tokens: int
+    structure: Structure
+    parameters: int
+    macs: int
+    dimensions: list[Dimension] = field(default_factory=list)
+    version: int = RESULT_VERSION
+
+
+def known_models() -> KnownModels:
+    """Every family that can be pruned, with the names that timm has of it."""
+    figures = []
+    for family in FAMILIES:
+        dimensions = ["heads", "hidden units", "blocks"]
+        dimensions += ["channels of heads"] * family.narrows_heads + ["whole sub-layers"] * family.drops
+        names = [name for module in family.modules for name in timm.list_models(module=module)]
+        figures.append(FamilyFigures(family.name, family.models, dimensions, sorted(names)))
+    return KnownModels(figures, timm.__version__)
+
+
+def describe_model(name: str, args: Mapping[str, Any] | None = None, num_classes: int = CLASSES) -> ModelDescription:
+    """Widths, parameters and MACs of a timm model, without making its weights.
+
+    args: of timm.create_model. Raises InputError for a model that timm does not have or that cannot be pruned.
+    """
+    with torch.device("meta"):
+        model: Any = create(ModelSpec(name, num_classes, dict(args or {})))
+        structure = vit.structure_of(model)
+        counts = count(structure, vit.geometry_of(model))
+    family, size = family_of(model), model.patch_embed.img_size
+    return ModelDescription(
+        model=name,
+        args=dict(args or {}),
+        family=family.name,
+        num_classes=num_classes,
+        size=(int(size[0]), int(size[1])),
+        tokens=family.tokens(model),
+        structure=structure,
+        parameters=counts.parameters,
+        macs=counts.macs,
+        dimensions=dimensions_of(model, structure),
+    )
+
+
+def dimensions_of(model: Any, structure: Structure) -> list[Dimension]:
+    """Every dimension of the model, those that stay as they are among them."""
+    family, reason = family_of(model), vit.fixed_heads(model)
+    stream = "" if family.narrows_stream else "stages keep their widths"
+    return [
+        Dimension("heads", [b.heads for b in structure.blocks]),
+        Dimension("channels of a head", [b.head_dim for b in structure.blocks], f"heads {reason}" if reason else ""),
+        Dimension("hidden units", [b.hidden for b in structure.blocks]),
+        Dimension("blocks", [structure.depth]),
+        Dimension("sub-layers", [2 * structure.depth], "" if family.drops else "blocks keep both"),
+        Dimension("residual stream", [structure.embed_dim], stream or "by surgery only: selection keeps it"),
+    ]
