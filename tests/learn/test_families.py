@@ -64,7 +64,7 @@ def test_recovery_comes_closer(form: str) -> None:
     with torch.no_grad():
         for p in damaged.parameters():
             p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(3)))
-    options = RecoverRecipe(lr=2e-3, distillation=1.0, warmup=0.05)
+    options = RecoverRecipe(lr=3e-3, distillation=1.0, warmup=0.05)
     recovery = Recovery(model, damaged, RecoveryPlan(40), options)
     values = [recovery.step(*batch(number % 4)) for number in range(40)]
     assert values[-1]["features"] < 0.7 * values[0]["features"]
