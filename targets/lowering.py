@@ -48,6 +48,12 @@ def lower(model: nn.Module, norms: Norms = "folded") -> nn.Module:
     return LoweredViT(lowered, norms).eval()
 
 
+def output_name(lowered: nn.Module) -> str:
+    """What files call the output: "embedding" where a ViT's head has no weights, else "logits"."""
+    head = lowered.head if isinstance(lowered, LoweredViT) else None
+    return "logits" if head is None or isinstance(head, nn.Linear) else "embedding"
+
+
 def quantized_layers(lowered: nn.Module) -> list[str]:
     """Names of the layers that integer precisions quantize, in the order they run.
 
