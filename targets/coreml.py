@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
-INPUT, OUTPUT = "image", "logits"
+INPUT = "image"
 _NEEDED = {"coremltools": "coremltools>=9.0,<10", "sklearn": "scikit-learn>=1.4"}  # palettes are found by k-means
 _STEPS = 4
 _TOOLKIT = "com.github.apple.coremltools."  # what the toolkit itself notes in a package begins so
@@ -85,7 +85,7 @@ class CoreMLTarget:
 
         from wdp_edge.targets.coreml_activations import quantize_inputs
         from wdp_edge.targets.coreml_compress import compress
-        from wdp_edge.targets.lowering import check_kept, lower
+        from wdp_edge.targets.lowering import check_kept, lower, output_name
 
         check_options(self, options)
         check_example(example)
@@ -107,14 +107,14 @@ class CoreMLTarget:
             with silent():
                 converted = self._converted.get(
                     program,
-                    lambda: convert(program, example, options.precision),
+                    lambda: convert(program, example, options.precision, output_name(lowered)),
                     f"{example.dtype} {in_float32(options.precision)}",
                 )
             advance(1)
             with silent():
                 small = compress(converted, options.precision, weights_to_compress(program, lowered, options))
             advance(1)
-            describe(small, example, options)
+            describe(small, example, options, output_name(lowered))
             with atomic_folder(path) as temporary, silent():
                 small.save(str(temporary))
             advance(1)
@@ -171,7 +171,7 @@ def silent() -> Iterator[None]:
         yield
 
 
-def convert(program: ExportedProgram, example: Tensor, precision: Precision) -> Any:
+def convert(program: ExportedProgram, example: Tensor, precision: Precision, output: str) -> Any:
     """The exported program in Core ML's form (MLModel).
 
     Raises InputError when the converter does not know an operator of the model.
@@ -188,7 +188,7 @@ def convert(program: ExportedProgram, example: Tensor, precision: Precision) -> 
         return ct.convert(
             program,
             inputs=[image],
-            outputs=[ct.TensorType(OUTPUT, dtype=np.float32)],
+            outputs=[ct.TensorType(output, dtype=np.float32)],
             minimum_deployment_target=ct.target.iOS18,
             compute_precision=computed,
             skip_model_load=True,
@@ -209,7 +209,7 @@ def weights_to_compress(program: ExportedProgram, lowered: nn.Module, options: E
             yield Weight(placeholder + suffix, tuple(program.state_dict[name].shape))
 
 
-def describe(model: Any, example: Tensor, options: ExportOptions) -> None:
+def describe(model: Any, example: Tensor, options: ExportOptions, output: str) -> None:
     """Writes metadata and descriptions into the converted model (MLModel)."""
     import torch
 
@@ -218,6 +218,7 @@ def describe(model: Any, example: Tensor, options: ExportOptions) -> None:
         del noted[key]
     noted.update(options.metadata)
     pixels = example.dtype == torch.uint8
-    model.short_description = f"Image classifier, {options.precision.value}"
+    classifies = output == "logits"
+    model.short_description = f"Image {'classifier' if classifies else 'embedding'}, {options.precision.value}"
     model.input_description[INPUT] = "RGB image" if pixels else "Normalised image, [1, 3, H, W]"
-    model.output_description[OUTPUT] = "One value per class, before softmax"
+    model.output_description[output] = "One value per class, before softmax" if classifies else "The image's embedding"

@@ -53,6 +53,12 @@ def _lowered(model: Any, norms: Norms) -> LoweredViT | LoweredSwin:
     return LoweredSwin(model, family, norms) if isinstance(family, Swin) else LoweredViT(model, norms)
 
 
+def output_name(lowered: nn.Module) -> str:
+    """What files call the output: "embedding" where a ViT's head has no weights, else "logits"."""
+    head = lowered.head if isinstance(lowered, LoweredViT) else None
+    return "logits" if head is None or isinstance(head, nn.Linear) else "embedding"
+
+
 def quantized_layers(lowered: nn.Module) -> list[str]:
     """Names of the layers that integer precisions quantize, in the order they run.
 

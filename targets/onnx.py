@@ -60,7 +60,7 @@ class ONNXTarget:
         import torch
         from onnx import ModelProto
 
-        from wdp_edge.targets.lowering import check_kept, lower, matches, quantized_layers
+        from wdp_edge.targets.lowering import check_kept, lower, matches, output_name, quantized_layers
         from wdp_edge.targets.onnx_graph import forget_origins, to_onnx
 
         check_options(self, options)
@@ -70,11 +70,11 @@ class ONNXTarget:
         with progress.task(title, _STEPS) as advance, quiet(), silent_stderr(), cheap_provenance(), torch.no_grad():
             lowered = lower(model, norms="native")
             check_kept(lowered, options.keep_float)
-            layers = quantized_layers(lowered)
+            layers, output = quantized_layers(lowered), output_name(lowered)
             advance(1)
             program = torch.export.export(lowered, (example,))
             graph = ModelProto.FromString(
-                self._converted.get(program, lambda: to_onnx(program, layers).SerializeToString())
+                self._converted.get(program, lambda: to_onnx(program, layers, output).SerializeToString())
             )
             advance(1)
             chosen = [name for name in layers if not matches(name, options.keep_float)]

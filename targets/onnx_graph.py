@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
     from torch.export import ExportedProgram
 
-INPUT, OUTPUT = "image", "logits"
+INPUT = "image"
 # Gelu is one operator since 20; before, the runtime does not recognise the five that the exporter writes.
 OPSET = 20
 KINDS = ("MatMul", "Gemm", "Conv")
@@ -21,8 +21,8 @@ _LIMIT = 2**31 - 2**20  # a protobuf message ends there; the graph itself needs 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def to_onnx(program: ExportedProgram, layers: Sequence[str]) -> ModelProto:
-    """The float32 graph of an exported model. The weight of every one of `layers` that runs is called "<layer>.weight".
+def to_onnx(program: ExportedProgram, layers: Sequence[str], output: str) -> ModelProto:
+    """The float32 graph of an exported model, with its output called `output`. The weight of every one of `layers` that runs is called "<layer>.weight".
 
     Raises InputError for a model that one file cannot hold.
     """
@@ -38,7 +38,7 @@ def to_onnx(program: ExportedProgram, layers: Sequence[str]) -> ModelProto:
         dynamo=True,
         opset_version=OPSET,
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=[output],
         external_data=False,
         verbose=False,
     )

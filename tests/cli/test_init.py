@@ -103,3 +103,22 @@ def test_init_refuses(cli: Cli, project: Path, changes: dict[str, object], says:
     assert says[1] in said.json["error"]["hint"]
     assert "Traceback" not in said.err
     assert not (project / "wdp-edge.toml").exists()
+
+
+def test_embeddings_need_no_class_folders(cli: Cli, project: Path) -> None:
+    for part in ("train", "val"):
+        for number, image in enumerate(sorted((project / "data" / part).rglob("*.png"))):
+            image.rename(project / "data" / part / f"{number}.png")
+        for empty in [path for path in (project / "data" / part).iterdir() if path.is_dir()]:
+            empty.rmdir()
+    assert "no class folders" in cli(*init_words(), "--json").json["error"]["message"]
+    said = cli(*init_words(num_classes=0, task="features"))
+    assert said.code == 0 and "embeddings, 48 training and 12 validation images" in said.out
+    recipe = load_recipe(Path("wdp-edge.toml"))
+    assert (recipe.model.task, recipe.model.num_classes) == ("features", 0)
+
+
+@pytest.mark.parametrize(("task", "says"), [("retreive", "retreive"), ("retrieve", "has no classes, not 3")])
+def test_init_refuses_a_task_that_does_not_fit(cli: Cli, project: Path, task: str, says: str) -> None:
+    said = cli(*init_words(task=task), "--json")
+    assert said.code == 2 and says in said.json["error"]["message"]

@@ -31,6 +31,8 @@ def test_files_put_out_the_model_s_embedding(output: Output, name: str, tmp_path
     program = target.load(path, threads=1)
     got, reference = torch.cat([program(x) for x in images.split(1)]), model(images)
     assert got.shape == (4, 32)
+    if name in ("onnx", "coreml"):  # whose outputs have names
+        assert [o.name for o in target.inspect(path).outputs] == ["embedding"]
     assert float((got - reference).abs().max()) < 1e-4
     lengths = got.norm(dim=-1)
     assert torch.allclose(lengths, torch.ones(4), atol=1e-4) == (output is Output.UNIT)
