@@ -39,6 +39,9 @@ class DataRecipe:
     calibration_images: int = setting("training images for compensation and static quantization", 2048)
     flip: bool = setting("mirror every other training image; switch off where left and right matter", True)
     min_crop: float = setting("smallest share of a training image that a random crop keeps; 1 for all", 0.6)
+    max_unreadable: int = setting(
+        "images that may be left out because they cannot be decoded; 0 looks at none first", 0
+    )
     workers: int = setting("processes that decode images; 0 decodes in the main process", 2)
 
 

@@ -120,15 +120,20 @@ def check_headers(folder: ImageFolder) -> None:
         raise unreadable(folder, errors)
 
 
-def unreadable(folder: ImageFolder, errors: dict[str, str]) -> InputError:
-    """The sentence for images that Pillow cannot decode."""
-    named = ", ".join(f"{path} ({reason})" for path, reason in list(errors.items())[:_NAMED])
+def unreadable(folder: ImageFolder, errors: dict[str, str], limit: str = "") -> InputError:
+    """The error for images that Pillow cannot decode. limit: a sentence on how many may be."""
+    return InputError(
+        f"{named(folder, errors)}.{' ' * bool(limit)}{limit}",
+        "Replace or remove the files and start again, or set max_unreadable in [data].",
+    )
+
+
+def named(folder: ImageFolder, errors: dict[str, str]) -> str:
+    """The beginning of a sentence that counts and names these images."""
+    some = ", ".join(f"{path} ({reason})" for path, reason in list(errors.items())[:_NAMED])
     more = f" and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
     count = f"{len(errors)} image{'s' if len(errors) > 1 else ''}"
-    return InputError(
-        f"{count} in {folder.root} cannot be read: {named}{more}.",
-        "Replace or remove the files and start again.",
-    )
+    return f"{count} in {folder.root} cannot be read: {some}{more}"
 
 
 def decoded(view: View, requests: Iterable[Request], workers: int) -> Iterator[Decoded]:

@@ -17,6 +17,7 @@ from wdp_edge.data.folder import ImageFolder, check_classes, fingerprint
 from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import eval_batches, load_images
 from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
+from wdp_edge.data.readable import readable
 from wdp_edge.data.split import hold_out
 from wdp_edge.device import Device, TimingPlan
 from wdp_edge.devices import check_pair, get_device
@@ -70,18 +71,20 @@ class Context:
         self.tools = Toolkit.of(recipe)
         self.task: Task = get_task(recipe.model.task)
         facts = self.task.facts
-        self.train: ImageFolder = images_at(Path(recipe.data.train), facts.labelled)
-        self.val: ImageFolder = images_at(Path(recipe.data.val), facts.labelled)
+        train, val = (images_at(Path(place), facts.labelled) for place in (recipe.data.train, recipe.data.val))
         if facts.output is Output.LOGITS and not recipe.model.num_classes:
             raise InputError(
                 "The number of classes is not set.",
-                f"Set num_classes = {len(self.train.classes)} in [model] or give --num-classes.",
+                f"Set num_classes = {len(train.classes)} in [model] or give --num-classes.",
             )
         self.dense: nn.Module = load_dense(self.tools.spec, Path(recipe.model.checkpoint))
         self.source: nn.Module = self.dense  # what is cut: the dense model, or the same one in principal axes
         if facts.output is Output.LOGITS:
-            check_classes(self.train, self.val, recipe.model.num_classes)
+            check_classes(train, val, recipe.model.num_classes)
         self.preprocessing: Preprocessing = preprocessing_of(self.dense)
+        limit, workers = recipe.data.max_unreadable, recipe.data.workers
+        self.train: ImageFolder = readable(train, self.preprocessing, limit, workers)
+        self.val: ImageFolder = readable(val, self.preprocessing, limit, workers)
         self.structure: Structure = vit.structure_of(self.dense)
         self.geometry: Geometry = vit.geometry_of(self.dense)
         self.train_indices, self.holdout_indices = hold_out(self.train, recipe.data.holdout_images, recipe.prune.seed)
