@@ -75,7 +75,7 @@ class Recovery:
         groups = parameter_groups(small, options.weight_decay)
         self.optimiser = torch.optim.AdamW(groups, lr=options.lr, fused=True)
         self.done = 0
-        self.distance = 1.0  # of the block outputs from the dense model's, before the first step; 1: as far as chance
+        self.distance = 1.0  # from the dense model, before the first step; 1: as far as chance
         self.curve: list[CurvePoint] = []
 
     def rate(self, step: int) -> float:
@@ -102,7 +102,9 @@ class Recovery:
         features = torch.stack(parts).mean()
         (loss + self.options.features * features).backward()
         if self.done == 0:
-            self.distance = min(1.0, math.sqrt(float(features.detach())))
+            # The outputs, too: at an exit the kept blocks are the dense model's own, under a head that does not fit.
+            away = feature_loss(outputs.detach()[:, None], teacher[:, None], None)
+            self.distance = min(1.0, math.sqrt(max(float(features.detach()), float(away))))
         rate = self.rate(self.done)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
