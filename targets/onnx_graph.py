@@ -22,9 +22,9 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def to_onnx(program: ExportedProgram, layers: Sequence[str], output: str) -> ModelProto:
-    """The float32 graph of an exported model.
+    """The float32 graph of an exported model, with its output called `output`.
 
-    Its output is called `output`, and the weight of every one of `layers` that runs "<layer>.weight".
+    The weight of every one of `layers` that runs is called "<layer>.weight".
     Raises InputError for a model that one file cannot hold.
     """
     import torch

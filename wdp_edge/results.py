@@ -8,7 +8,7 @@ among the five nearest by the other. docs/tasks.md has more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class ModelFigures:
     """One model in numbers.
 
     accuracy, agreement: with the dense model, on the validation images. macs: per image. bytes: of the artifact.
-    exit: number of blocks kept. also: the task's other figures by name, such as mAP.
+    exit: number of blocks kept. also: the task's other figures by name, such as mAP, if it has any.
     """
 
     accuracy: float | None
@@ -34,7 +34,7 @@ class ModelFigures:
     path: Path | None = None
     exit: int | None = None
     agreement: float | None = None
-    also: dict[str, float] = field(default_factory=dict)
+    also: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ class EvaluateResult:
     images: int
     accuracy: float
     metric: str = "accuracy"
-    also: dict[str, float] = field(default_factory=dict)
+    also: dict[str, float] | None = None
     version: int = RESULT_VERSION
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from wdp_edge.calibration.fake_quant import DYNAMIC, STATIC, Scheme, fake_quantized, integer_layers, predict
 from wdp_edge.calibration.sensitivity import LayerSensitivity, sensitivity
 from wdp_edge.errors import InputError
-from wdp_edge.models.spec import create
+from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.target import ExportOptions, Observer, Precision, get_target
 from wdp_edge.targets.lowering import lower, quantized_layers
+from wdp_edge.task import facts_of, get_task
 from wdp_edge.tasks.classify import distillation
 
 TENSORS = Scheme("dynamic", convolutions=False)
@@ -81,6 +83,19 @@ def test_other_heads(name: str) -> None:
     args = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 1, "num_heads": 4}
     model = lower(lively(timm.create_model(name, num_classes=5, **args)))
     assert {s.name for s in sensitivity(model, images(4), images(4), STATIC)} == set(quantized_layers(model))
+
+
+@pytest.mark.parametrize("task", ["features", "retrieve"])
+def test_embeddings_are_judged_by_their_task(task: str) -> None:
+    spec = ModelSpec(TINY.name, 0, TINY.args, facts_of(task).output)
+    model, x = lower(lively(create(spec))), images(12)
+    found = sensitivity(model, x, None, DYNAMIC, task)
+    assert {s.name for s in found} == {s.name for s in sensitivity(lowered(), x, None, DYNAMIC)} - {"head"}
+    coarse = copy.deepcopy(model)
+    with torch.no_grad():
+        coarse.get_submodule(found[0].name).weight.round_(decimals=1)
+    other = get_task(task).divergence(predict(coarse, x), predict(model, x))
+    assert 0 < found[0].divergence < float(other)
 
 
 def test_other_modules() -> None:

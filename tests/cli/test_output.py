@@ -121,7 +121,21 @@ def test_prune_prints_one_json_object(cli: Cli, fake: Fake) -> None:
             "agreement": 0.98,
         },
         "verified": True,
+        "task": "classify",
+        "metric": "accuracy",
     }
+
+
+def test_prune_names_the_task_s_figures(cli: Cli, fake: Fake) -> None:
+    also = {"Recall@5": 0.95, "mAP": 0.7}
+    shipped = replace(SHIPPED, also={"Recall@5": 0.94, "mAP": 0.65})
+    retrieved = replace(PRUNED, task="retrieve", metric="Recall@1", dense=replace(DENSE, also=also), shipped=shipped)
+    fake("prune", retrieved)
+    lines = [" ".join(line.split()) for line in cli("prune", "--latency-budget", "4.1ms").out.splitlines()]
+    assert "Recall@1 91.70 % 90.60 % −1.10 points" in lines
+    assert "mAP 70.00 % 65.00 % −5.00 points" in lines
+    assert "same neighbour – 98.00 %" in lines
+    assert not any("accuracy" in line or "top-1" in line for line in lines)
 
 
 def test_noise_of_libraries_does_not_reach_standard_output(cli: Cli, fake: Fake) -> None:

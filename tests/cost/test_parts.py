@@ -16,7 +16,7 @@ LINEAR, MATMUL, SOFTMAX, NORM, OTHER = Role.LINEAR, Role.MATMUL, Role.SOFTMAX, R
 
 
 def model(
-    structure: Structure, in_norms: int, late_value: bool, between: list[int]
+    structure: Structure, in_norms: int, late_value: bool, between: list[int], head: bool = True
 ) -> tuple[list[Role], list[Part | None]]:
     """Roles and expected parts of a model's operators. late_value: v runs after the softmax, as ONNX Runtime has it.
 
@@ -31,7 +31,7 @@ def model(
     whole = [(Role.CONV, Part.PATCH_EMBED)]
     for block in structure.blocks:
         whole += (norm + attention) * (block.heads > 0) + (norm + mlp) * (block.hidden > 0)
-    whole += [*norm, (LINEAR, Part.HEAD)]
+    whole += [*norm, (LINEAR, Part.HEAD)] if head else [(NORM, Part.NORM)]
     roles: list[Role] = []
     parts: list[Part | None] = []
     for number, (role, part) in enumerate(whole):
@@ -61,6 +61,13 @@ def test_every_operator_with_weights_is_found(
     assert {block for part, block in found if part in (Part.PATCH_EMBED, Part.HEAD)} == {None}
 
 
-@pytest.mark.parametrize("roles", [[], [LINEAR], [LINEAR] * 7 + [MATMUL], [LINEAR] * 8 + [MATMUL] * 2, [OTHER] * 20])
+@pytest.mark.parametrize("in_norms", [0, 1, 2])
+def test_a_model_without_a_head_ends_with_its_norm(in_norms: int) -> None:
+    structure = Structure(8, (BlockWidths(2, 4, 8), BlockWidths(1, 4, 0), BlockWidths(1, 4, 8)))
+    roles, expected = model(structure, in_norms, False, [0], head=False)
+    assert [part for part, _ in parts_of(roles, structure) or []] == expected
+
+
+@pytest.mark.parametrize("roles", [[], [LINEAR], [LINEAR] * 7 + [MATMUL], [LINEAR] * 9 + [MATMUL] * 2, [OTHER] * 20])
 def test_an_unknown_order_is_not_guessed_at(roles: list[Role]) -> None:
     assert parts_of(roles, Structure(8, (BlockWidths(1, 4, 8),))) is None

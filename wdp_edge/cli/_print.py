@@ -173,11 +173,11 @@ def _operators(profiles: OperatorProfiles) -> None:
 def show_evaluate(result: EvaluateResult) -> None:
     from wdp_edge.report.units import share
 
-    figures = {result.metric: result.accuracy, **result.also}
-    words = ", ".join(f"{name} {share(value)}" for name, value in figures.items())
+    figures = {result.metric: result.accuracy, **(result.also or {})}
+    words = ", ".join(f"{name} {share(value)}" for name, value in figures.items()) + f" on {result.images} images"
     if result.metric == "accuracy":
-        words = f"{share(result.accuracy)} right"
-    print_line(f"{near(result.path)}: {words} on {result.images} images, through the runtime of {result.target}.")
+        words = f"{share(result.accuracy)} of {result.images} images right"
+    print_line(f"{near(result.path)}: {words}, through the runtime of {result.target}.")
 
 
 def show_doctor(result: DoctorResult) -> None:
@@ -280,7 +280,7 @@ def _comparison(result: PruneResult) -> list[tuple[str, str, str, str]]:
 
     dense, shipped = result.dense, result.shipped
     figures = {result.metric: (dense.accuracy, shipped.accuracy)}
-    figures |= {name: (dense.also.get(name), shipped.also.get(name)) for name in shipped.also}
+    figures |= {name: ((dense.also or {}).get(name), value) for name, value in (shipped.also or {}).items()}
     rows = [(name, share(before), share(after), points(before, after)) for name, (before, after) in figures.items()]
     for name, before, after in (
         ("latency p50", dense.latency_ms.p50, shipped.latency_ms.p50),

@@ -27,28 +27,40 @@ def parts_of(roles: Sequence[OperatorRole], structure: Structure) -> list[tuple[
     """The part and the block (from 0; None outside the blocks) of every operator; None for an order we do not know.
 
     Linear layers run in the order of the model. A norm that was rewritten for a delegate has a linear layer or two of
-    its own, which their number tells. Everything else belongs to what it stands between.
+    its own, which their number tells. Everything else belongs to what it stands between. A model without a head (for
+    embeddings) ends with a norm as the runtime has it.
     """
+    return _parts(roles, structure, has_head=True) or _parts(roles, structure, has_head=False)
+
+
+def _parts(roles: Sequence[OperatorRole], structure: Structure, has_head: bool) -> list[tuple[Part, int | None]] | None:
     heavy = [i for i, role in enumerate(roles) if role in (OperatorRole.LINEAR, OperatorRole.MATMUL)]
     linears = [i for i in heavy if roles[i] is OperatorRole.LINEAR]
     attending = [i for i, block in enumerate(structure.blocks) if block.heads]
-    norms = len(attending) + sum(b.hidden > 0 for b in structure.blocks) + 1
-    in_norms, rest = divmod(len(linears) - len(linear_labels(structure, 0)), norms)
+    norms = len(attending) + sum(b.hidden > 0 for b in structure.blocks) + has_head
+    if not norms:
+        return None
+    in_norms, rest = divmod(len(linears) - len(linear_labels(structure, 0, has_head)), norms)
     if in_norms < 0 or rest or len(heavy) - len(linears) != _MATMULS * len(attending):
         return None
-    labels: dict[int, tuple[Part, int | None]] = dict(zip(linears, linear_labels(structure, in_norms), strict=True))
+    labels: dict[int, tuple[Part, int | None]] = dict(
+        zip(linears, linear_labels(structure, in_norms, has_head), strict=True)
+    )
     products = [i for i in heavy if i not in labels]
     labels |= {i: (Part.SCORES, attending[number // _MATMULS]) for number, i in enumerate(products)}
     return [labels[i] if i in labels else between(i, roles[i], heavy, labels) for i in range(len(roles))]
 
 
-def linear_labels(structure: Structure, in_norms: int) -> list[tuple[Part, int | None]]:
-    """Of every linear layer in the order of a model with this many of them in each norm."""
+def linear_labels(structure: Structure, in_norms: int, has_head: bool) -> list[tuple[Part, int | None]]:
+    """Of every linear layer in the order of a model with this many of them in each norm.
+
+    has_head: whether the last one is the head's, with a norm before it that is like the others.
+    """
     norm = [Part.NORM] * in_norms
     found: list[tuple[Part, int | None]] = []
     for number, block in enumerate(structure.blocks):
         found += [(part, number) for part in linears_of(block, norm)]
-    return found + [(part, None) for part in (*norm, Part.HEAD)]
+    return found + [(part, None) for part in (*norm, Part.HEAD)] * has_head
 
 
 def linears_of(block: BlockWidths, norm: list[Part]) -> list[Part]:

@@ -56,4 +56,4 @@ def judge_file(path: Path, folder: ImageFolder, dense: Tensor | None = None) -> 
     task: Task = get_task(sidecar.task)
     metrics = task.metrics(outputs, torch.tensor(folder.labels), dense)
     value = metrics.pop(task.facts.metric)
-    return EvaluateResult(path, sidecar.target, len(folder), value, task.facts.metric, metrics)
+    return EvaluateResult(path, sidecar.target, len(folder), value, task.facts.metric, metrics or None)

@@ -143,7 +143,7 @@ def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
         ),
         dense=ModelFigures(
             accuracy=outcome.final.dense_accuracy,
-            also=outcome.final.dense_also,
+            also=outcome.final.dense_also or None,
             latency_ms=measured.dense,
             macs=outcome.dense.macs,
             parameters=outcome.dense.parameters,
@@ -153,7 +153,7 @@ def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
         ),
         shipped=ModelFigures(
             accuracy=outcome.final.shipped_accuracy,
-            also=outcome.final.shipped_also,
+            also=outcome.final.shipped_also or None,
             latency_ms=measured.shipped,
             macs=counts.macs,
             parameters=counts.parameters,

@@ -116,7 +116,7 @@ def rows(result: PruneResult) -> list[Row]:
             units.points(dense.accuracy, shipped.accuracy),
             (shipped.accuracy or 0) >= (dense.accuracy or 0) if known else None,
         ),
-        *(_more(name, dense.also.get(name), value) for name, value in shipped.also.items()),
+        *(_more(name, (dense.also or {}).get(name), value) for name, value in (shipped.also or {}).items()),
         _less(f"Latency p50, {after.kind}", before.p50, after.p50, units.milliseconds),
         _less(f"Latency p90, {after.kind}", before.p90, after.p90, units.milliseconds),
         _less("MACs per image", dense.macs, shipped.macs, units.quantity),
