@@ -17,6 +17,7 @@ from wdp_edge.learn.exits import exit_depths
 from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.search import SearchGoal, search
 from wdp_edge.learn.teacher import distillation
+from wdp_edge.models.families import family_of
 from wdp_edge.models.files import load, save
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.pipeline.context import Context
@@ -112,7 +113,7 @@ def check_reachable(context: Context, table: LatencyTable) -> float:
 
 def allowed(context: Context, drop: bool) -> Allowed:
     """Widths that the target takes."""
-    return Allowed(context.tools.target.hidden_multiple, drop)
+    return Allowed(context.tools.target.hidden_multiple, drop and family_of(context.dense).drops)
 
 
 def depths_of(context: Context) -> list[int]:
@@ -134,7 +135,7 @@ def learn_stage(context: Context, run: Run, table: LatencyTable, start: Saliency
         )
         budget_ms = context.budget.resolve(table.dense_ms) * context.recipe.prune.select.margin
         near = table.around(budget_ms)
-        cost = CostModel(near.attention, near.mlp, near.fixed_ms)
+        cost = CostModel(near.attention, near.mlp, near.fixed_ms, near.scales)
         goal = SearchGoal(cost, near.part_sum(context.structure), budget_ms, steps)
         options = context.recipe.prune.learn
         stream = train_stream(context, options.batch_size, first=0)
