@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wdp_edge.models import attentions
-from wdp_edge.models.families.swin import Swin, padded
+from wdp_edge.models.families.swin import Swin, area, padded
 from wdp_edge.models.linears import keep_channels
 from wdp_edge.targets.lowered_parts import LoweredBlock, Norms, centre, lowered_norm, norm_after, plain_linear
 
@@ -35,7 +35,6 @@ class LoweredWindowAttention(nn.Module):
     """Attention of a Swin block with its windows, shift and relative positions."""
 
     bias: Tensor
-    mask: Tensor | None
     cosine_scale: Tensor
 
     def __init__(self, block: Any) -> None:
@@ -47,9 +46,10 @@ class LoweredWindowAttention(nn.Module):
         self.window, self.shift = tuple(block.window_size), tuple(block.shift_size)
         self.q, self.k, self.v = (plain_linear(w, b) for w, b in attentions.projections(attn))
         self.proj = plain_linear(attn.proj.weight, attn.proj.bias)
-        self.register_buffer("bias", attentions.window_bias(attn).detach()[None].contiguous())
-        mask = block.get_attn_mask(dtype=attn.proj.weight.dtype) if any(self.shift) else None
-        self.register_buffer("mask", None if mask is None else mask[:, None])
+        # One constant as large as the scores: XNNPACK refuses some sums that would have to be broadcast.
+        bias = attentions.window_bias(attn).detach().repeat(area(self.filled) // area(self.window), 1, 1)
+        mask = block.get_attn_mask(dtype=bias.dtype)
+        self.register_buffer("bias", bias if mask is None else bias + mask.repeat_interleave(self.heads, 0))
         self.cosine = hasattr(attn, "logit_scale")
         if self.cosine:
             self.register_buffer("cosine_scale", attentions.cosine_scale(attn).detach().reshape(1, 1, -1, 1))
@@ -62,19 +62,19 @@ class LoweredWindowAttention(nn.Module):
         """x: [1, H · W, C] -> the same."""
         windows = self.split(x)
         count, tokens, _ = windows.shape
-        shape, flat = (count, tokens, self.heads, self.head_dim), count * self.heads
-        q, k, v = self.q(windows).reshape(shape), self.k(windows).reshape(shape), self.v(windows).reshape(shape)
+        shape = (count, tokens, self.heads, self.head_dim)
+        q, k, v = (layer(windows).reshape(shape) for layer in (self.q, self.k, self.v))
         if self.cosine:
             q, k = self.q_unit(q) * self.cosine_scale, self.k_unit(k)
-        q = q.permute(0, 2, 1, 3).reshape(flat, tokens, self.head_dim)
-        k = k.permute(0, 2, 3, 1).reshape(flat, self.head_dim, tokens)
-        v = v.permute(0, 2, 1, 3).reshape(flat, tokens, self.head_dim)
-        scores = torch.bmm(q, k).reshape(count, self.heads, tokens, tokens) + self.bias
-        if self.mask is not None:
-            scores = scores + self.mask
-        out = torch.bmm(scores.softmax(-1).reshape(flat, tokens, tokens), v)
+        q, k, v = (self.by_head(x) for x in (q, k, v))
+        scores = torch.bmm(q, k.transpose(1, 2)) + self.bias
+        out = torch.bmm(scores.softmax(-1), v)
         out = out.reshape(count, self.heads, tokens, self.head_dim).permute(0, 2, 1, 3)
         return self.join(self.proj(out.reshape(count, tokens, self.heads * self.head_dim)))
+
+    def by_head(self, x: Tensor) -> Tensor:
+        """x: [windows, N, heads, head_dim] -> [windows · heads, N, head_dim]."""
+        return x.permute(0, 2, 1, 3).reshape(-1, x.shape[1], self.head_dim)
 
     def split(self, x: Tensor) -> Tensor:
         """x: [1, H · W, C] -> windows: [windows, tokens of one, C]."""

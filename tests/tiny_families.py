@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch
 from timm.layers import SwiGLU
 from tiny_vit import lively
@@ -61,9 +60,3 @@ def made(form: str) -> Any:
     """The model with weights that let every part count."""
     torch.manual_seed(0)
     return lively(create(spec_of(form)))
-
-
-def timm_made(form: str) -> Any:
-    """The model as timm makes it, with timm's weights."""
-    name, args = FORMS[form]
-    return timm.create_model(name, num_classes=5, **args).eval()

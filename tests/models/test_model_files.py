@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_families import FORMS, made, spec_of
 
 from wdp_edge.errors import InputError
 from wdp_edge.models.files import load, load_dense, read_weights, save
@@ -78,6 +79,21 @@ def test_wrong_checkpoints_say_what_differs(tiny_model: Any, tiny_spec: ModelSpe
         load_dense(ModelSpec("vit_tiny_patch16_224", 4), path)
     with pytest.raises(InputError, match="does not exist"):
         load_dense(tiny_spec, tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("form", ["distilled", "eva02", "swin"])
+def test_saved_models_of_every_family_come_back(form: str, tmp_path: Path) -> None:
+    model = made(form)
+    blocks = structure_of(model).blocks[:2]
+    small = cut(model, Kept(tuple((0,) for _ in blocks), tuple((1, 3, 5) for _ in blocks)))
+    save(small, spec_of(form), tmp_path)
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(load(tmp_path)(images), small.eval()(images))
+    name, args = FORMS[form]
+    with pytest.raises(InputError, match=r"has 5 classes.*--num-classes"):
+        save_file(model.state_dict(), tmp_path / "dense.safetensors")
+        load_dense(ModelSpec(name, 7, args), tmp_path / "dense.safetensors")
 
 
 def test_unknown_and_unsupported_models() -> None:

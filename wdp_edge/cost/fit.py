@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from wdp_edge.cost.table import Points, along
+from wdp_edge.cost.table import Points, Scales, along
 from wdp_edge.structure import Structure
 
 Array = NDArray[np.float64]
@@ -29,11 +29,15 @@ class Observation:
 
 @dataclass(frozen=True)
 class Grid:
-    """Widths at which attention and MLP are known, rising, and the channels of the heads there."""
+    """Widths at which attention and MLP are known, rising, and the channels of the heads there.
+
+    scales: see `LatencyTable`.
+    """
 
     heads: Sequence[int]
     hidden: Sequence[int]
     head_dim: int
+    scales: Scales = ()
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,12 @@ def part_sum(theta: Array, observation: Observation, grid: Grid) -> float:
 
 def row(structure: Structure, grid: Grid) -> Array:
     """How often each unknown enters a model's latency."""
-    full = [b.heads * b.head_dim / grid.head_dim for b in structure.blocks]
+    scales = grid.scales or ((1.0, 1.0),) * structure.depth
+    scaled = [(b.heads * s, b.head_dim, b.hidden * t) for b, (s, t) in zip(structure.blocks, scales, strict=False)]
+    full = [heads * head_dim / grid.head_dim for heads, head_dim, _ in scaled]
     attention = sum(shares(grid.heads, width) for width in full)
-    mlp = sum(shares(grid.hidden, b.hidden) for b in structure.blocks)
-    bare = sum(b.heads - width for b, width in zip(structure.blocks, full, strict=True))
+    mlp = sum(shares(grid.hidden, hidden) for _, _, hidden in scaled)
+    bare = sum(heads - width for (heads, _, _), width in zip(scaled, full, strict=True))
     return np.concatenate([[1.0, bare], attention, mlp])
 
 

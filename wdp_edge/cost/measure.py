@@ -11,20 +11,21 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from wdp_edge import progress
 from wdp_edge.cost.fit import Grid, Observation, fit_table
 from wdp_edge.cost.probes import Probes, plan_probes
-from wdp_edge.cost.table import TABLE_VERSION, LatencyTable, TableKey
+from wdp_edge.cost.table import TABLE_VERSION, LatencyTable, Scales, TableKey
 from wdp_edge.device import Device, DeviceInfo, Kind, TimingPlan, ratio
 from wdp_edge.devices.local import usable_cores
 from wdp_edge.devices.process import WorkerProcess
 from wdp_edge.errors import InputError
 from wdp_edge.files import read_json, write_json
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.models.vit import fixed_heads, tokens_of
+from wdp_edge.models.vit import fixed_heads, geometry_of, structure_of, tokens_of
 from wdp_edge.recipe import TableRecipe
-from wdp_edge.structure import Structure
+from wdp_edge.structure import Structure, attention_counts, mlp_counts
 from wdp_edge.target import Precision, Target
 
 EXPORT_WORKER = "wdp_edge.cost.export_worker"
@@ -55,8 +56,9 @@ class Setting:
 
     def probes(self) -> Probes:
         """The models to time."""
-        narrow = fixed_heads(create(self.spec)) is None
-        return plan_probes(self.structure, self.options, self.target.hidden_multiple, narrow)
+        model = create(self.spec)
+        narrow = fixed_heads(model) is None
+        return plan_probes(self.structure, self.options, self.target.hidden_multiple, narrow, scales_of(model))
 
 
 def cache_folder() -> Path:
@@ -132,7 +134,9 @@ def observe(setting: Setting, folder: Path, dense_artifact: Path | None) -> tupl
 def make_table(setting: Setting, info: DeviceInfo, observations: Sequence[Observation], kind: Kind) -> LatencyTable:
     """The table that explains the observations; the first one is the dense model."""
     probes = setting.probes()
-    fit = fit_table(observations, Grid(probes.heads, probes.hidden, probes.head_dim))
+    model = create(setting.spec)
+    scales = scales_of(model)
+    fit = fit_table(observations, Grid(probes.heads, probes.hidden, probes.head_dim, scales))
     table = LatencyTable(
         attention=tuple(zip(map(float, probes.heads), map(float, fit.attention), strict=True)),
         mlp=tuple(zip(map(float, probes.hidden), map(float, fit.mlp), strict=True)),
@@ -148,12 +152,28 @@ def make_table(setting: Setting, info: DeviceInfo, observations: Sequence[Observ
             threads=setting.plan.threads,
             embed_dim=setting.structure.embed_dim,
             head_dim=probes.head_dim,
-            tokens=tokens_of(create(setting.spec)),
+            tokens=tokens_of(model),
             versions=setting.target.versions(),
         ),
+        scales=scales,
     )
     # Where most budgets are, so that whoever adds up parts without asking for a limit is near the truth.
     return table.around(_USUAL_SHARE * table.dense_ms)
+
+
+def scales_of(model: Any) -> Scales:
+    """How much a head and a hidden unit of every block count by MACs, against the largest; empty where all do alike."""
+    dense, geometry = structure_of(model), geometry_of(model)
+    each = [
+        (
+            attention_counts(b, dense.embed_dim, geometry, i).macs / max(1, b.heads),
+            mlp_counts(b, dense.embed_dim, geometry, i).macs / max(1, b.hidden),
+        )
+        for i, b in enumerate(dense.blocks)
+    ]
+    heads, hidden = (max(values) for values in zip(*each, strict=True))
+    scales = tuple((a / heads, m / hidden) for a, m in each)
+    return () if len(set(each)) == 1 else scales
 
 
 def export_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from wdp_edge.cost.table import Scales
 from wdp_edge.recipe import TableRecipe
 from wdp_edge.structure import Structure
 
@@ -33,38 +34,51 @@ class Probes:
         return max(b.head_dim for s in self.chains for b in s.blocks)
 
 
-def plan_probes(dense: Structure, options: TableRecipe, hidden_multiple: int, narrow: bool = False) -> Probes:
+def plan_probes(
+    dense: Structure, options: TableRecipe, hidden_multiple: int, narrow: bool = False, scales: Scales = ()
+) -> Probes:
     """Real models, not loose layers, so that every probe meets the exporter as the shipped model will.
 
     One chain per head count (at a middle MLP width) and one per MLP width (at a middle head count), one of attention
     and one of MLPs alone, a single block for the part outside the blocks, and whole models of several sizes: what a
     block costs depends on whether all weights together outgrow the caches, and on how wide the model's other blocks
-    are. narrow: two more chains, of heads with half and with a quarter of their channels.
+    are. narrow: two more chains, of heads with half and with a quarter of their channels. scales: of a model in stages
+    (see `LatencyTable`), whose blocks keep both sub-layers.
     """
-    most_heads = max(b.heads for b in dense.blocks)
-    most_hidden = max(b.hidden for b in dense.blocks)
+    each = scales or ((1.0, 1.0),) * dense.depth
+    most_heads = round(max(b.heads * s for b, (s, _) in zip(dense.blocks, each, strict=True)))
+    most_hidden = round(max(b.hidden * s for b, (_, s) in zip(dense.blocks, each, strict=True)))
     heads = spaced(1, most_heads, min(most_heads, _MOST_HEADS), 1)
     hidden = spaced(max(most_hidden // 8, 1), most_hidden, options.points, hidden_multiple)
     middle = (heads[len(heads) // 2], hidden[len(hidden) // 2])
     widths = [(h, middle[1]) for h in heads] + [(middle[0], n) for n in hidden if n != middle[1]]
-    widths += [(middle[0], 0), (0, middle[1])]
+    if not scales:
+        widths += [(middle[0], 0), (0, middle[1])]
     depth = min(options.chain, dense.depth)
-    chains = [uniform(dense, h, n, depth) for h, n in widths]
+    chains = [uniform(dense, h, n, depth, scales) for h, n in widths]
     if narrow:
         chains += [narrowed(uniform(dense, most_heads, middle[1], depth), share) for share in _NARROW]
     if depth > 1:
-        chains.append(uniform(dense, *middle, 1))
+        chains.append(uniform(dense, *middle, 1, scales))
     depths = sorted({max(1, round(share * dense.depth)) for share in _DEPTHS} - {dense.depth})
-    sizes = [uniform(dense, most_heads, most_hidden, d) for d in depths]
+    sizes = [uniform(dense, most_heads, most_hidden, d, scales) for d in depths]
     sizes += [uneven(dense, share, hidden_multiple) for share in _WIDTHS]
     sizes = [s for s in dict.fromkeys(sizes) if s != dense]
-    return Probes(heads, hidden, tuple(chains), tuple(sizes))
+    return Probes(heads, hidden, tuple(dict.fromkeys(chains)), tuple(sizes))
 
 
-def uniform(dense: Structure, heads: int, hidden: int, depth: int) -> Structure:
-    """The first `depth` blocks, all with these widths, but none wider than it was."""
-    kept = dense.blocks[:depth]
-    return dense.with_widths([min(heads, b.heads) for b in kept], [min(hidden, b.hidden) for b in kept])
+def uniform(dense: Structure, heads: int, hidden: int, depth: int, scales: Scales = ()) -> Structure:
+    """The first `depth` blocks, all with these widths or what costs as much there, but none wider than it was."""
+    kept = list(zip(dense.blocks[:depth], scales or ((1.0, 1.0),) * depth, strict=False))
+    return dense.with_widths(
+        [min(_counted(heads, s), b.heads) for b, (s, _) in kept],
+        [min(_counted(hidden, s), b.hidden) for b, (_, s) in kept],
+    )
+
+
+def _counted(width: int, scale: float) -> int:
+    """A block's own units that cost as much as `width` of the table's; none where there are to be none."""
+    return max(1, round(width / scale)) if width else 0
 
 
 def narrowed(structure: Structure, share: float) -> Structure:

@@ -14,6 +14,8 @@ from wdp_edge.structure import Structure
 
 TABLE_VERSION = 2
 Points = tuple[tuple[float, float], ...]
+# Per block how many of the table's heads and hidden units one of its own costs as much as; empty: one, everywhere.
+Scales = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class LatencyTable:
     by their channels. fixed_ms: everything outside the blocks. dense_ms: the dense model, measured in the same run.
     context: (sum of the parts, ms of the whole model), rising; empty when a model takes as long as its parts. A model
     whose weights outgrow the caches takes longer: twice as long for 86 MB of float32 as for 26 MB, per weight.
+    scales: of models in stages, where a head of a later block passes over fewer and wider tokens.
     """
 
     attention: Points
@@ -49,6 +52,7 @@ class LatencyTable:
     key: TableKey
     context: Points = ()
     head_ms: float = 0.0
+    scales: Scales = ()
 
     def __post_init__(self) -> None:
         for points in (self.attention, self.mlp):
@@ -64,18 +68,20 @@ class LatencyTable:
                 "Measure the table again.",
             )
 
-    def attention_ms(self, heads: float, head_dim: int | None = None) -> float:
-        """One block's attention with this many heads; none of them: there is no attention.
+    def attention_ms(self, heads: float, head_dim: int | None = None, block: int = 0) -> float:
+        """The attention of a block, from 0, with this many heads; none of them: there is no attention.
 
         head_dim: channels of each; the dense model's when None.
         """
         if not heads:
             return 0.0
+        heads *= self.scales[block][0] if self.scales else 1
         full = heads if head_dim is None else heads * head_dim / self.key.head_dim
         return interpolate(self.attention, full) + self.head_ms * (heads - full)
 
-    def mlp_ms(self, hidden: float) -> float:
-        """One block's MLP with this many hidden units; none of them: there is no MLP."""
+    def mlp_ms(self, hidden: float, block: int = 0) -> float:
+        """The MLP of a block, from 0, with this many hidden units; none of them: there is no MLP."""
+        hidden *= self.scales[block][1] if self.scales else 1
         return interpolate(self.mlp, hidden) if hidden else 0.0
 
     def predict(self, structure: Structure) -> float:
@@ -84,7 +90,8 @@ class LatencyTable:
 
     def part_sum(self, structure: Structure) -> float:
         """The plain sum of the parts in ms, which is what solvers add up: see `around`."""
-        blocks = sum(self.attention_ms(b.heads, b.head_dim) + self.mlp_ms(b.hidden) for b in structure.blocks)
+        numbered = enumerate(structure.blocks)
+        blocks = sum(self.attention_ms(b.heads, b.head_dim, i) + self.mlp_ms(b.hidden, i) for i, b in numbered)
         return self.fixed_ms + blocks
 
     def corrected(self, ratio: float) -> LatencyTable:
@@ -129,6 +136,7 @@ class LatencyTable:
             "mlp": [list(p) for p in self.mlp],
             "head_ms": self.head_ms,
             "context": [list(p) for p in self.context],
+            "scales": [list(s) for s in self.scales],
             "key": {**self.key.__dict__, "versions": dict(self.key.versions)},
         }
 
@@ -148,6 +156,7 @@ class LatencyTable:
                 attention=_points(data["attention"]),
                 mlp=_points(data["mlp"]),
                 context=_points(data["context"]),
+                scales=_points(data.get("scales", ())),  # tables of before knew models of one stage only
                 fixed_ms=float(data["fixed_ms"]),
                 head_ms=float(data.get("head_ms", 0.0)),  # tables of before knew no other heads
                 dense_ms=float(data["dense_ms"]),

@@ -15,11 +15,15 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class CostModel:
-    """Latency in ms as a sum over sub-layers. Points are (width, ms), rising in width; fixed: everything else."""
+    """Latency in ms as a sum over sub-layers. Points are (width, ms), rising in width; fixed: everything else.
+
+    scales: per block, see `LatencyTable`.
+    """
 
     attention: Points
     mlp: Points
     fixed: float
+    scales: Points = ()
 
 
 def interpolate(points: Points, width: Tensor) -> Tensor:
@@ -42,13 +46,14 @@ def structure_cost(masks: Masks, cost: CostModel) -> Tensor:
     heads, hidden = masks.widths()
     blocks = masks.structure.blocks
     total = torch.tensor(cost.fixed)
-    for points, keep, widths, units in (
-        (cost.attention, keep_heads, heads, [b.heads for b in blocks]),
-        (cost.mlp, keep_hidden, hidden, [b.hidden for b in blocks]),
+    scales = torch.tensor(cost.scales or ((1.0, 1.0),) * len(blocks), dtype=torch.float32)
+    for points, keep, widths, units, scale in (
+        (cost.attention, keep_heads, heads, [b.heads for b in blocks], scales[:, 0]),
+        (cost.mlp, keep_hidden, hidden, [b.hidden for b in blocks], scales[:, 1]),
     ):
         smooth = keep * torch.tensor(units, dtype=torch.float32)
         rounded = smooth + (torch.tensor(widths, dtype=torch.float32) - smooth).detach()
-        total = total + interpolate(points, rounded).sum()
+        total = total + interpolate(points, rounded * scale).sum()
     return total
 
 

@@ -20,7 +20,7 @@ from wdp_edge.structure import Structure
 from wdp_edge.task import Output
 
 MODEL_VERSION = 1
-_HEADS = {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
+_HEADS = {f"{head}.{part}" for head in ("head", "head_dist", "head.fc") for part in ("weight", "bias")}
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 
@@ -73,9 +73,10 @@ def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], spec: ModelSpec,
     wrong = {k for k in own if k in weights and own[k].shape != weights[k].shape}
     missing, extra = own.keys() - weights.keys(), weights.keys() - own.keys()
     if wrong and wrong <= _HEADS and not missing and not extra:
+        classes = len(weights[min(wrong)])
         raise InputError(
-            f"Checkpoint {path} has {len(weights['head.bias'])} classes, the recipe says {spec.num_classes}.",
-            f"Set num_classes = {len(weights['head.bias'])} in [model] or give --num-classes.",
+            f"Checkpoint {path} has {classes} classes, the recipe says {spec.num_classes}.",
+            f"Set num_classes = {classes} in [model] or give --num-classes.",
         )
     if bad := sorted(wrong) + sorted(missing) + sorted(extra):
         key = bad[0]

@@ -17,6 +17,7 @@ from wdp_edge.learn.exits import exit_depths
 from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.search import SearchGoal, search
 from wdp_edge.models import vit
+from wdp_edge.models.families import family_of
 from wdp_edge.models.files import load, save
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.pipeline.context import Context
@@ -113,7 +114,7 @@ def check_reachable(context: Context, table: LatencyTable) -> float:
 
 def allowed(context: Context, drop: bool) -> Allowed:
     """Widths that the target takes."""
-    return Allowed(context.tools.target.hidden_multiple, drop)
+    return Allowed(context.tools.target.hidden_multiple, drop and family_of(context.dense).drops)
 
 
 def depths_of(context: Context) -> list[int]:
@@ -139,7 +140,7 @@ def learn_stage(context: Context, run: Run, table: LatencyTable, start: Saliency
         )
         budget_ms = context.budget.resolve(table.dense_ms) * context.recipe.prune.select.margin
         near = table.around(budget_ms)
-        cost = CostModel(near.attention, near.mlp, near.fixed_ms)
+        cost = CostModel(near.attention, near.mlp, near.fixed_ms, near.scales)
         task = context.recipe.model.task
         goal = SearchGoal(cost, near.part_sum(context.structure), budget_ms, steps, task)
         options = context.recipe.prune.learn

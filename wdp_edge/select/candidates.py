@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import exp
 from statistics import median
 
@@ -107,8 +108,14 @@ def tilted_ranking(ranking: Ranking, tilt: float) -> Ranking:
 
 def _scaled_ranking(name: str, curves: Saliency, learned: Learned, table: LatencyTable, strength: float) -> Ranking:
     prices = [
-        *(_price(r, k, table.attention_ms) for r, k in zip(curves.heads, learned.keep_heads, strict=True)),
-        *(_price(r, k, table.mlp_ms) for r, k in zip(curves.hidden, learned.keep_hidden, strict=True)),
+        *(
+            _price(r, k, partial(table.attention_ms, block=i))
+            for i, (r, k) in enumerate(zip(curves.heads, learned.keep_heads, strict=True))
+        ),
+        *(
+            _price(r, k, partial(table.mlp_ms, block=i))
+            for i, (r, k) in enumerate(zip(curves.hidden, learned.keep_hidden, strict=True))
+        ),
     ]
     middle = median(prices)
     scales = [min(SCALE_LIMIT, max(1 / SCALE_LIMIT, middle / price)) ** strength for price in prices]
@@ -151,9 +158,9 @@ def solve(
     for number, (block, hidden) in enumerate(zip(dense.blocks[:depth], ranking.hidden, strict=False)):
         options = [(w, *kind) for kind in _kinds(ranking, dense, number) for w in allowed.heads(block.heads)]
         attentions.append(options)
-        parts = enumerate((near.attention_ms(w, head_dim), lost(w)) for w, head_dim, lost, _ in options)
+        parts = enumerate((near.attention_ms(w, head_dim, number), lost(w)) for w, head_dim, lost, _ in options)
         choices.append([Option(place, ms, loss) for place, (ms, loss) in parts])
-        choices.append([Option(w, near.mlp_ms(w), hidden.lost(w)) for w in allowed.hidden(block.hidden)])
+        choices.append([Option(w, near.mlp_ms(w, number), hidden.lost(w)) for w in allowed.hidden(block.hidden)])
     chosen = choose(choices, limit_ms - near.fixed_ms)
     if chosen is None:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import accumulate
 from math import ceil
 from typing import Any, ClassVar
 
@@ -72,7 +73,7 @@ class Swin(Family):
 
     def leave(self, model: Any, depth: int) -> Step:
         """Patch mergings of the stages after the one that holds block `depth`."""
-        ends = torch.tensor([len(stage.blocks) for stage in model.layers]).cumsum(0).tolist()
+        ends = accumulate(len(stage.blocks) for stage in model.layers)
         stage = next(number for number, end in enumerate(ends) if depth <= end)
         merging = [later.downsample for later in model.layers[stage + 1 :]]
         return nn.Sequential(*merging) if merging else same
