@@ -22,7 +22,7 @@ def cut_stream(model: Any, channels: Tensor) -> None:
     """Removes all but these channels, [D'] int64, from every tensor on the stream, in place."""
     family = family_of(model)
     for block in family.blocks(model):
-        family.prepare_stream(block)
+        block.attn = family.for_any_stream(block.attn)
     for norm in norms_of(model):
         keep_channels(norm, channels)
     for sublayer in family.sublayers(model):

@@ -102,8 +102,6 @@ def _cut_block(family: Family, model: Any, block: Any, kept: KeptOfBlock) -> nn.
         mlps.cut_hidden(block.mlp, torch.tensor(hidden))
     if heads and hidden:
         return block
-    if not family.drops:
-        raise InputError(f"Blocks of a {family.name} keep both sub-layers.", "Keep a head and a hidden unit of each.")
     return family.partial(block, bool(heads), bool(hidden))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from wdp_edge.structure import (
 )
 
 
-class Family:
+class Family(ABC):
     """One timm architecture. Methods take the model: a family has no state.
 
     This class holds what is the same for all: blocks with `norm1`, `attn`, `norm2` and `mlp`.
@@ -46,17 +47,17 @@ class Family:
                 return reason
         return None
 
+    @abstractmethod
     def fixed_heads(self, model: Any) -> str | None:
         """Why the heads of the model keep all their channels, or None."""
-        raise NotImplementedError
 
     def blocks(self, model: Any) -> list[Any]:
         """All blocks, in the order they run."""
         return list(model.blocks)
 
+    @abstractmethod
     def truncate(self, model: Any, depth: int) -> None:
         """Removes all blocks after the first `depth`, in place."""
-        raise NotImplementedError
 
     def trim_features(self, model: Any) -> None:
         """Takes the blocks that are gone out of what timm says of the model's features."""
@@ -65,13 +66,13 @@ class Family:
     def replace_block(self, model: Any, number: int, block: nn.Module) -> None:
         model.blocks[number] = block
 
+    @abstractmethod
     def partial(self, block: Any, attention: bool, mlp: bool) -> nn.Module:
         """What is left of a block without its attention, its MLP, or both."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed(self, model: Any, images: Tensor) -> Tensor:
         """images: [B, 3, H, W] float32 -> the stream before the first block: [B, ..., D]."""
-        raise NotImplementedError
 
     def block(self, model: Any, number: int) -> Step:
         """The stream before this block, and before the stage that may begin with it -> the stream after it."""
@@ -82,9 +83,9 @@ class Family:
         """What happens to the stream between block `depth`, from 1, and the final norm, without the later blocks."""
         return same
 
+    @abstractmethod
     def pooled(self, model: Any, x: Tensor, depth: int, norm: nn.Module) -> Tensor:
         """x: the stream after `depth` blocks -> what the classifier sees: [B, F]. norm: the final one."""
-        raise NotImplementedError
 
     def heads(self, model: Any) -> list[nn.Module]:
         """The linear layers (or `Identity`) whose mean the logits are; each sees its own equal part of [B, F]."""
@@ -94,24 +95,25 @@ class Family:
         """Replaces the one head, in place."""
         model.head = head
 
+    @abstractmethod
     def read_tokens(self, model: Any) -> int | None:
         """How many tokens at the beginning of the sequence reach the head; None: all do."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stream_parts(self, model: Any) -> tuple[list[nn.Module], list[str]]:
         """Norms outside the blocks and names of the parameters [..., D] that are added to the stream."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sublayers(self, model: Any) -> list[Sublayer | None]:
         """Attention and MLP of every block, in the order they run; None for those that are gone."""
-        raise NotImplementedError
 
-    def prepare_stream(self, block: Any) -> None:
-        """Makes a block take a narrower stream, in place."""
+    def for_any_stream(self, attn: Any) -> Any:
+        """The same attention in a form that takes a stream of any width."""
+        return attn
 
+    @abstractmethod
     def tokens(self, model: Any) -> int:
         """Length of the sequence in the first blocks."""
-        raise NotImplementedError
 
     def structure_of(self, model: Any) -> Structure:
         """The widths that the model's tensors have now."""
@@ -138,6 +140,7 @@ class Family:
         return 0
 
     def attention_geometry(self, model: Any, number: int, sublayer: Sublayer | None) -> AttentionGeometry:
+        """Of the block with this number, from 0; `sublayer` is its attention."""
         if sublayer is None:
             return AttentionGeometry()
         attn, tokens = sublayer.module, self.tokens(model)
@@ -152,6 +155,7 @@ class Family:
         )
 
     def mlp_geometry(self, model: Any, number: int, sublayer: Sublayer | None) -> MlpGeometry:
+        """Of the block with this number, from 0; `sublayer` is its MLP."""
         if sublayer is None:
             return MlpGeometry()
         halves = mlps.halves(sublayer.module)

@@ -104,10 +104,9 @@ class EvaFamily(Family):
         norms = [model.patch_embed.norm, model.norm_pre, model.norm, model.fc_norm]
         return norms, ["cls_token", "reg_token", "pos_embed"]
 
-    def prepare_stream(self, block: Any) -> None:
+    def for_any_stream(self, attn: Any) -> Any:
         """`EvaAttention` takes a stream as wide as its heads together only."""
-        if isinstance(block.attn, EvaAttention):
-            block.attn = attentions.as_rope_attention(block.attn)
+        return attentions.as_rope_attention(attn) if isinstance(attn, EvaAttention) else attn
 
     def sublayers(self, model: Any) -> list[Sublayer | None]:
         rope = self.rotation(model)

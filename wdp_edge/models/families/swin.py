@@ -12,6 +12,7 @@ import torch
 from timm.models import swin_transformer, swin_transformer_v2
 from torch import Tensor, nn
 
+from wdp_edge.errors import InputError
 from wdp_edge.models import attentions, mlps
 from wdp_edge.models.families.base import Family
 from wdp_edge.models.sublayers import Step, Sublayer, same
@@ -50,6 +51,10 @@ class Swin(Family):
             stage.blocks = stage.blocks[: max(depth, 0)]
             depth -= stage.depth
             stage.depth = len(stage.blocks)
+
+    def partial(self, block: Any, attention: bool, mlp: bool) -> nn.Module:
+        """Raises InputError: blocks keep both sub-layers."""
+        raise InputError(f"Blocks of a {self.name} keep both sub-layers.", "Keep a head and a hidden unit of each.")
 
     def trim_features(self, model: Any) -> None:
         """timm's features are those of stages, and they stay."""
