@@ -42,7 +42,7 @@ def recipe_for(folder: Path, form: str, images: int) -> Recipe:
     ("form", "images"),
     [
         ("dinov3", 240),
-        ("swin", 240),
+        pytest.param("swin", 240, marks=pytest.mark.slow),
         pytest.param("distilled", 0, marks=pytest.mark.slow),
         pytest.param("packed swiglu", 0, marks=pytest.mark.slow),
         pytest.param("eva02 with norms in the MLP", 0, marks=pytest.mark.slow),

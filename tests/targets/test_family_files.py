@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,8 +26,12 @@ def cut_model(form: str) -> torch.nn.Module:
     return cut(model, Kept(heads, hidden)).eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("name", ["executorch", "tflite", "onnx", "coreml"])
-@pytest.mark.parametrize("form", ["distilled", "packed swiglu", "dinov3", "eva02", "swin", "swin v2"])
+def slow(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", ["executorch", "tflite", "onnx", slow("coreml")])
+@pytest.mark.parametrize("form", ["dinov3", "swin", *map(slow, ("distilled", "packed swiglu", "eva02", "swin v2"))])
 def test_files_compute_what_the_model_does(form: str, name: str, tmp_path: Path) -> None:
     target, model = get_target(name), cut_model(form)
     precisions = [p for p in (Precision.FP32, Precision.INT8_DYNAMIC) if p in target.precisions]
