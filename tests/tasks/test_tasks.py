@@ -29,6 +29,14 @@ def test_divergence_is_nothing_for_the_same_and_grows_with_the_distance(name: st
 
 
 @pytest.mark.parametrize("name", task_names())
+def test_one_image_is_enough(name: str) -> None:
+    task: Task = get_task(name)
+    teacher, outputs = outputs_of(task)[:1], outputs_of(task, 1)[:1]
+    assert 0 <= float(task.loss(outputs, teacher, LABELS[:1], 0.7, 2.0)[0]) < 200
+    assert torch.isfinite(task.probe(outputs, torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("name", task_names())
 def test_a_step_against_the_gradient_lowers_the_loss(name: str) -> None:
     task: Task = get_task(name)
     teacher, outputs = outputs_of(task), outputs_of(task, 1).requires_grad_(True)

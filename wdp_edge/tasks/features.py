@@ -20,8 +20,7 @@ class Features:
         Not of their length: what all images share tells nothing, and is most of some models' embeddings.
         """
         outputs, teacher = outputs.float(), teacher.float()
-        variance = (teacher - teacher.mean(0)).square().mean(0).sum()
-        return (outputs - teacher).square().sum(-1).mean() / (2 * variance).clamp_min(1e-12)
+        return (outputs - teacher).square().sum(-1).mean() / (2 * variance(teacher))
 
     def loss(
         self, outputs: Tensor, teacher: Tensor, labels: Tensor, share: float, temperature: float
@@ -33,9 +32,7 @@ class Features:
     def probe(self, outputs: Tensor, generator: Generator) -> Tensor:
         """A random direction times the embedding, in units of the embeddings' spread: the diagonal of JᵀJ."""
         direction = torch.randn(outputs.shape, generator=generator)
-        fixed = outputs.detach()
-        spread = (fixed - fixed.mean(0)).square().mean(0).sum().sqrt().clamp_min(1e-6)
-        return (outputs * direction).sum() / spread
+        return (outputs * direction).sum() / variance(outputs.detach()).sqrt()
 
     def agreement(self, reference: Tensor, outputs: Tensor) -> float:
         return same_neighbour(reference, outputs)
@@ -43,6 +40,12 @@ class Features:
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
         assert dense is not None, "the metric of this task compares with the dense model"
         return {self.facts.metric: mean_cosine(outputs, dense)}
+
+
+def variance(embeddings: Tensor) -> Tensor:
+    """Over the images, summed over channels: []. At least a hundredth of their mean squared length, for few images."""
+    spread = (embeddings - embeddings.mean(0)).square().sum(-1).mean()
+    return spread.clamp_min(1e-2 * embeddings.square().sum(-1).mean()).clamp_min(1e-12)
 
 
 TASK = Features()
