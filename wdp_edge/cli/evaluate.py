@@ -22,7 +22,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Measure a file's accuracy (or its task's metric) in its runtime."""
+    """Measure an exported file's accuracy in its own runtime."""
 
     def call() -> EvaluateResult:
         import wdp_edge
