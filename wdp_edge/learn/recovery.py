@@ -19,6 +19,7 @@ from wdp_edge.learn.checkpoint import Checkpointer, load_state
 from wdp_edge.learn.features import BlockOutputs, feature_depths, feature_loss
 from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays
 from wdp_edge.models import vit
+from wdp_edge.parallel import average_gradients, mean, world
 from wdp_edge.recipe import RecoverRecipe
 from wdp_edge.stages import CurvePoint, Recovered
 from wdp_edge.task import Task, get_task
@@ -88,7 +89,10 @@ class Recovery:
         return self.options.lr * self.distance * rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
     def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """One update. images: [B, 3, H, W] float32 normalised; labels: [B] int64."""
+        """One update. images: [B, 3, H, W] float32 normalised; labels: [B] int64.
+
+        With several processes: of this one's share of the batch; loss, distillation and features are this share's.
+        """
         with BlockOutputs(self.teacher.model, list(self.goals.values())) as wanted:
             teacher = self.teacher(images)
         with BlockOutputs(self.student, self.depths) as got, autocast(self.bf16):
@@ -101,8 +105,9 @@ class Recovery:
         ]
         features = torch.stack(parts).mean()
         (loss + self.options.features * features).backward()
+        average_gradients(self.optimiser)
         if self.done == 0:
-            self.distance = min(1.0, math.sqrt(float(features.detach())))
+            self.distance = min(1.0, math.sqrt(float(mean(features.detach()))))
         rate = self.rate(self.done)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -153,7 +158,10 @@ def recover(
     stream: TrainStream,
     checkpoint: Path,
 ) -> tuple[nn.Module, Recovered]:
-    """Fine-tunes `small` (or resumes from `checkpoint`); returns the model to ship and the curve."""
+    """Fine-tunes `small` (or resumes from `checkpoint`); returns the model to ship and the curve.
+
+    With several processes, the curve is the first one's.
+    """
     start = time.monotonic()
     recovery = Recovery(dense, small, plan, options)
     if (state := load_state(checkpoint)) is not None:
@@ -166,7 +174,7 @@ def recover(
         for images, labels in stream.batches(recovery.done, plan.steps):
             values = recovery.step(images, labels)
             done = recovery.done
-            if plan.judge and (done % judged == 0 or done == plan.steps):
+            if plan.judge and world().leads and (done % judged == 0 or done == plan.steps):
                 values["holdout_accuracy"] = plan.judge(recovery.average)
             if done % every == 0 or "holdout_accuracy" in values:
                 recovery.curve.append(CurvePoint(done, done * options.batch_size, values))
