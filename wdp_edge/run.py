@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import disk_error, read_json, remove, sha256, size_of, to_plain, write_json, write_text
+from wdp_edge.parallel import tell, wait, world
 from wdp_edge.plain import from_plain
 from wdp_edge.recipe import Recipe, TimingRecipe
 from wdp_edge.recipe_file import absolute_paths, dump_recipe
@@ -28,6 +29,8 @@ RUN_VERSION = 1
 class Run:
     """One run's folder. A context manager: inside, no other process works on it.
 
+    Of the processes that torchrun starts, the first holds the folder and writes; the others read what it has written.
+
     Raises InputError when the folder belongs to another recipe or is no run folder, SetupError when another process
     holds it or the disk is full.
     """
@@ -36,6 +39,12 @@ class Run:
         self.path, self.recipe, self.command = path, recipe, list(command)
 
     def __enter__(self) -> Run:
+        if world().leads:
+            self._take()
+        wait()
+        return self
+
+    def _take(self) -> None:
         self._check_owner()
         try:
             (self.path / "stages").mkdir(parents=True, exist_ok=True)
@@ -55,12 +64,16 @@ class Run:
             text = dump_recipe(absolute_paths(self.recipe), comments=False)
             write_text(self.path / RECIPE, text)
             self.update_manifest(started=now(), command=self.command, seed=self.recipe.prune.seed)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        try:
+            if error is None:
+                wait()
+        finally:
+            if world().leads:
+                self._lock.release()
 
     def _check_owner(self) -> None:
         if not self.path.exists():
@@ -94,17 +107,27 @@ class Run:
         artifacts[name] = {"sha256": sha256(path), "bytes": size_of(path)}
         self.update_manifest(artifacts=artifacts)
 
-    def stage(self, name: str, kind: type[T], compute: Callable[[], T]) -> T:
-        """The stage's result: read back when it is there, else computed and written."""
-        path = self.path / "stages" / f"{name}.json"
-        if path.exists():
-            return from_plain(kind, read_json(path), str(path))
-        result = compute()
-        write_json(path, result)
-        return result
+    def stage(self, name: str, kind: type[T], compute: Callable[[], T], together: bool = False) -> T:
+        """The stage's result: read back when it is there, else computed and written.
+
+        With several processes the first one computes while the others wait for its result. together: all compute.
+        """
+        path, leads = self.path / "stages" / f"{name}.json", world().leads
+        if self.done(name):
+            return from_plain(kind, tell(read_json(path) if leads else None), str(path))
+        result = compute() if leads or together else None
+        if leads:
+            write_json(path, result)
+        told = tell(result)
+        return told if leads else from_plain(kind, told, str(path))
 
     def done(self, name: str) -> bool:
-        return (self.path / "stages" / f"{name}.json").exists()
+        """The same answer in every process: the first one's."""
+        return bool(self.has(f"stages/{name}.json"))
+
+    def has(self, file: str) -> bool:
+        """Whether the first process finds this file, named relative to the run."""
+        return bool(tell((self.path / file).exists()))
 
 
 def now() -> str:

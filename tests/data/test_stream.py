@@ -12,6 +12,7 @@ from wdp_edge.data.folder import ImageFolder, scan
 from wdp_edge.data.preprocess import Preprocessing
 from wdp_edge.data.stream import Augmentation, StreamOptions, TrainStream
 from wdp_edge.errors import InputError
+from wdp_edge.parallel import World
 
 SMALL = Preprocessing((16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 1.0)
 
@@ -90,6 +91,21 @@ def test_an_unreadable_image_is_named(folder: ImageFolder, workers: int) -> None
     (folder.root / "b" / "002.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"1 image in .* cannot be read: b/002.png"):
         list(stream(folder, workers=workers).batches(0, 3))
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_processes_have_the_rows_of_one_batch(folder: ImageFolder, size: int) -> None:
+    whole = list(stream(folder).batches(0, 4))
+    options = [StreamOptions(4, 3, world=World(rank, size)) for rank in range(size)]
+    parts = [list(TrainStream(folder, range(1, 11), SMALL, o).batches(0, 4)) for o in options]
+    for step, batch in enumerate(whole):
+        for rank in range(size):
+            assert same(parts[rank][step], (batch[0][rank::size], batch[1][rank::size]))
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(folder: ImageFolder) -> None:
+    with pytest.raises(InputError, match=r"4 images .* 3 processes"):
+        TrainStream(folder, range(11), SMALL, StreamOptions(4, 3, world=World(0, 3)))
 
 
 def test_no_steps_are_no_batches(folder: ImageFolder) -> None:

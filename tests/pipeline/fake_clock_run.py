@@ -1,4 +1,4 @@
-"""`python fake_clock_run.py FOLDER`: a small real run in FOLDER/run, but on a fake device.
+"""`python fake_clock_run.py FOLDER [IMAGES]`: a small real run in FOLDER/run, but on a fake device.
 
 FAKE: the device's times follow from file sizes. Real times differ from run to run and so would the structure that is
 chosen from them; here everything but the clock is real, so that two runs must end in the same weights.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import wdp_edge.pipeline.context as context
+from wdp_edge.cli._shared import perform
 from wdp_edge.device import DeviceInfo, Kind, Latency, Timing, TimingPlan
 from wdp_edge.pipeline.prune import prune
 from wdp_edge.recipe import (
@@ -71,4 +72,5 @@ def recipe_of(folder: Path, budget: str = "70%", images: int = 480) -> Recipe:
 
 if __name__ == "__main__":
     context.get_device = lambda *name: FakeClock()  # type: ignore[assignment]
-    print(prune(recipe_of(Path(sys.argv[1]))).shipped.exit)
+    recipe = recipe_of(Path(sys.argv[1]), images=int(sys.argv[2]) if len(sys.argv) > 2 else 480)
+    sys.exit(perform(lambda: prune(recipe), lambda result: print(result.shipped.exit), as_json=False))

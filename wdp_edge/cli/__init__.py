@@ -28,6 +28,7 @@ from wdp_edge.cli import (
     verify,
 )
 from wdp_edge.cli._shared import INTERRUPTED, MET, WRONG_INPUT, fail
+from wdp_edge.parallel import world
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
@@ -57,6 +58,9 @@ def _start(
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
+    elif context.invoked_subcommand != "prune" and world().size > 1:
+        message = f"`wdp-edge {context.invoked_subcommand}` is the work of one process."
+        raise typer.Exit(fail(message, "Start it without torchrun.", "--json" in context.obj, WRONG_INPUT))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from wdp_edge import progress
 from wdp_edge.errors import WdpError
 from wdp_edge.files import disk_error, to_plain
 from wdp_edge.native_output import stdout_to
+from wdp_edge.parallel import world
 
 MET, MISSED, WRONG_INPUT, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
 
@@ -28,8 +29,10 @@ def perform(call: Callable[[], Result], show: Callable[[Result], None], as_json:
     """Calls the library, prints what it returns, and gives the exit code.
 
     as_json: standard output carries one JSON object, the result or the error, and nothing else.
+    Of several processes the first one speaks; the others say what went wrong with them, on standard error.
     """
-    progress.use(progress.Bars())
+    if world().leads:
+        progress.use(progress.Bars())
     try:
         with clean_stdout() if as_json else contextlib.nullcontext():
             result = call()
@@ -39,10 +42,8 @@ def perform(call: Callable[[], Result], show: Callable[[Result], None], as_json:
         return fail("Interrupted.", "The same command goes on where this one stopped.", as_json, INTERRUPTED)
     except Exception as error:
         return _unexpected(error, as_json)
-    if as_json:
-        print_json(result)
-    else:
-        show(result)
+    if world().leads:
+        print_json(result) if as_json else show(result)
     budget = getattr(result, "budget", None)
     kept = (budget is None or budget.met) and getattr(result, "verified", True) and getattr(result, "met", True)
     return MET if kept else MISSED
@@ -50,7 +51,7 @@ def perform(call: Callable[[], Result], show: Callable[[Result], None], as_json:
 
 def fail(message: str, hint: str, as_json: bool, code: int = WRONG_INPUT) -> int:
     """Says what is wrong and what to do about it."""
-    if as_json:
+    if as_json and world().leads:
         print_json({"error": {"message": message, "hint": hint}})
     else:
         print(f"error: {message}\nhint: {hint}", file=sys.stderr)

@@ -13,25 +13,31 @@ from wdp_edge.data.folder import ImageFolder
 from wdp_edge.data.loading import Request, decoded, unreadable, view_of
 from wdp_edge.data.preprocess import Preprocessing, normalise
 from wdp_edge.data.worker import Augmentation
+from wdp_edge.parallel import World
 
 __all__ = ["Augmentation", "StreamOptions", "TrainStream"]
 
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """seed: of order and augmentation. workers: decoding processes; 0 decodes in this one."""
+    """seed: of order and augmentation. workers: decoding processes; 0 decodes in this one.
+
+    batch_size: of all processes together. world: which rows of each batch are this one's.
+    """
 
     batch_size: int
     seed: int
     workers: int = 0
     augmentation: Augmentation = Augmentation()  # noqa: RUF009 (frozen)
+    world: World = World()  # noqa: RUF009 (frozen)
 
 
 class TrainStream:
     """Batches that depend on (seed, step) alone: the same whatever came before, for any number of workers.
 
     The stream is one shuffled epoch after the other; a batch may end one and begin the next. Global random
-    states are neither read nor changed.
+    states are neither read nor changed. With several processes each has every size-th row of the batches that one
+    process would have. Raises InputError when a batch cannot be divided among them.
     """
 
     def __init__(
@@ -45,10 +51,13 @@ class TrainStream:
         self.indices = np.asarray(indices, dtype=np.int64)
         self.preprocessing = preprocessing
         self.options = options
+        options.world.share(options.batch_size)
         self._epochs: dict[int, np.ndarray] = {}
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches number start, …, stop - 1: normalised images [B, 3, H, W] float32 and labels [B] int64.
+        """Batches number start, …, stop - 1: normalised images [b, 3, H, W] float32 and labels [b] int64.
+
+        b: this process's share of the batch.
 
         Raises InputError that names the unreadable images of a batch.
         """
@@ -62,15 +71,17 @@ class TrainStream:
             yield normalise(batch.images, self.preprocessing), labels
 
     def chosen(self, step: int) -> list[int]:
-        """Which images batch `step` holds, in order."""
-        count = len(self.indices)
-        first = step * self.options.batch_size
-        places = (divmod(first + i, count) for i in range(self.options.batch_size))
+        """Which images this process has of batch `step`, in order."""
+        places = (divmod(place, len(self.indices)) for place in self._places(step))
         return [int(self._epoch(epoch)[offset]) for epoch, offset in places]
 
+    def _places(self, step: int) -> range:
+        """Where in the stream they stand."""
+        world, first = self.options.world, step * self.options.batch_size
+        return range(first + world.rank, first + self.options.batch_size, world.size)
+
     def _request(self, step: int) -> Request:
-        first = step * self.options.batch_size
-        seeds = ((self.options.seed << 64) + first + i for i in range(self.options.batch_size))
+        seeds = ((self.options.seed << 64) + place for place in self._places(step))
         return Request(tuple(self.folder.paths[i] for i in self.chosen(step)), tuple(seeds))
 
     def _epoch(self, epoch: int) -> np.ndarray:

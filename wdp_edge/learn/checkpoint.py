@@ -12,6 +12,7 @@ import torch
 
 from wdp_edge.errors import InputError
 from wdp_edge.files import atomic_path
+from wdp_edge.parallel import tell, world
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -21,8 +22,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """None when there is no checkpoint. Raises InputError when it cannot be read."""
-    if not path.exists():
+    """None when there is no checkpoint for the first process. Raises InputError when it cannot be read."""
+    if not tell(path.exists()):
         return None
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -31,13 +32,13 @@ def load_state(path: Path) -> dict[str, Any] | None:
 
 
 class Checkpointer:
-    """Saves `state()` to `path` when `seconds` have passed since the last time."""
+    """Saves `state()` to `path` when `seconds` have passed since the last time. Of several processes the first does."""
 
     def __init__(self, path: Path, seconds: float, state: Callable[[], dict[str, Any]]) -> None:
         self.path, self.seconds, self.state = path, seconds, state
         self._last = time.monotonic()
 
     def __call__(self) -> None:
-        if time.monotonic() - self._last >= self.seconds:
+        if world().leads and time.monotonic() - self._last >= self.seconds:
             save_state(self.path, self.state())
             self._last = time.monotonic()

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from wdp_edge.models.vit import blocks_of
+from wdp_edge.parallel import mean
 
 
 def feature_depths(depth: int, count: int) -> list[int]:
@@ -44,12 +45,12 @@ class BlockOutputs:
 
 
 def feature_loss(got: Tensor, wanted: Tensor, tokens: int | None) -> Tensor:
-    """Squared error of a residual stream relative to its variance over tokens: [].
+    """Squared error of a residual stream relative to its variance over tokens, of all processes' images: [].
 
     got, wanted: [B, ..., D]. tokens: compare only this many of the first ones, where nothing else reaches the head.
     """
     got, wanted = (x.float().flatten(1, -2) for x in (got, wanted))
     if tokens is not None:
         got, wanted = got[:, :tokens], wanted[:, :tokens]
-    variance = (wanted - wanted.mean((0, 1))).square().mean((0, 1))
+    variance = mean((wanted - mean(wanted.mean((0, 1)))).square().mean((0, 1)))
     return ((got - wanted).square() / (variance + 1e-6 * variance.mean())).mean()

@@ -19,6 +19,7 @@ from wdp_edge.learn.checkpoint import Checkpointer, load_state
 from wdp_edge.learn.features import BlockOutputs, feature_depths, feature_loss
 from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays
 from wdp_edge.models import vit
+from wdp_edge.parallel import average_gradients, mean, world
 from wdp_edge.recipe import RecoverRecipe
 from wdp_edge.stages import CurvePoint, Recovered
 from wdp_edge.task import Task, get_task
@@ -88,7 +89,10 @@ class Recovery:
         return self.options.lr * self.distance * rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
     def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """One update. images: [B, 3, H, W] float32 normalised; labels: [B] int64."""
+        """One update. images: [B, 3, H, W] float32 normalised; labels: [B] int64.
+
+        With several processes: of this one's share of the batch; loss, distillation and features are this share's.
+        """
         with BlockOutputs(self.teacher.model, list(self.goals.values())) as wanted:
             teacher = self.teacher(images)
         with BlockOutputs(self.student, self.depths) as got, autocast(self.bf16):
@@ -101,10 +105,12 @@ class Recovery:
         ]
         features = torch.stack(parts).mean()
         (loss + self.options.features * features).backward()
+        average_gradients(self.optimiser)
         if self.done == 0:
             # The outputs, too: at an exit the kept blocks are the dense model's own, under a head that does not fit.
             away = feature_loss(outputs.detach()[:, None], teacher[:, None], None)
-            self.distance = min(1.0, math.sqrt(max(float(features.detach()), float(away))))
+            distances = mean(torch.stack([features.detach(), away]))
+            self.distance = min(1.0, math.sqrt(float(distances.max())))
         rate = self.rate(self.done)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -155,7 +161,10 @@ def recover(
     stream: TrainStream,
     checkpoint: Path,
 ) -> tuple[nn.Module, Recovered]:
-    """Fine-tunes `small` (or resumes from `checkpoint`); returns the model to ship and the curve."""
+    """Fine-tunes `small` (or resumes from `checkpoint`); returns the model to ship and the curve.
+
+    With several processes, the curve is the first one's.
+    """
     start = time.monotonic()
     recovery = Recovery(dense, small, plan, options)
     if (state := load_state(checkpoint)) is not None:
@@ -168,7 +177,7 @@ def recover(
         for images, labels in stream.batches(recovery.done, plan.steps):
             values = recovery.step(images, labels)
             done = recovery.done
-            if plan.judge and (done % judged == 0 or done == plan.steps):
+            if plan.judge and world().leads and (done % judged == 0 or done == plan.steps):
                 values["holdout_accuracy"] = plan.judge(recovery.average)
             if done % every == 0 or "holdout_accuracy" in values:
                 recovery.curve.append(CurvePoint(done, done * options.batch_size, values))

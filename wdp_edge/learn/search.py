@@ -24,6 +24,7 @@ from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.masks import Masks
 from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays
 from wdp_edge.models import vit
+from wdp_edge.parallel import average_gradients
 from wdp_edge.recipe import LearnRecipe
 from wdp_edge.stages import CurvePoint, Learned
 from wdp_edge.task import Task, get_task
@@ -94,7 +95,10 @@ class Search:
         self.curve: list[CurvePoint] = []
 
     def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """One update. images: [B, 3, H, W] float32 normalised; labels: [B] int64."""
+        """One update. images: [B, 3, H, W] float32 normalised; labels: [B] int64.
+
+        With several processes: of this one's share of the batch; loss and distillation are this share's.
+        """
         teacher = self.teacher(images)
         with MaskedForward(self.student) as masked, autocast(self.bf16):
             masked.heads, masked.hidden = self.masks.masks()
@@ -105,6 +109,7 @@ class Search:
         budget = self.goal.budget_at(self.done)
         cost = structure_cost(self.masks, self.goal.cost)
         (loss + self.lagrangian(cost, budget)).backward()
+        average_gradients(self.optimiser)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.lagrangian.ascend(float(cost.detach()), budget)

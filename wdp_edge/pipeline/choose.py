@@ -147,7 +147,7 @@ def learn_stage(context: Context, run: Run, table: LatencyTable, start: Saliency
         stream = train_stream(context, options.batch_size, first=0)
         return search(context.dense, masks, goal, options, stream, run.path / "stages" / "learn.checkpoint")
 
-    return run.stage("learn", Learned, compute)
+    return run.stage("learn", Learned, compute, together=True)
 
 
 def positions(removal: Removal) -> list[float]:

@@ -27,6 +27,7 @@ from wdp_edge.learn.teacher import autocast, bf16_pays
 from wdp_edge.models import vit
 from wdp_edge.models.files import load_dense
 from wdp_edge.models.spec import ModelSpec
+from wdp_edge.parallel import world
 from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.recipe import Recipe
 from wdp_edge.structure import Geometry, Structure
@@ -90,12 +91,15 @@ class Context:
         self.train_indices, self.holdout_indices = hold_out(self.train, recipe.data.holdout_images, recipe.prune.seed)
 
     def check_prunable(self) -> None:
-        """Raises InputError when the model can only be exported, its files not timed, or the budget not kept."""
+        """Raises InputError when the model can only be exported, its files not timed, the budget not kept, or the
+        batches not divided among the processes."""
         vit.check_supported(self.dense, self.tools.spec.name)
         check_timed(self.tools.target)
         check_accepted(self.tools.device.name, self.tools.device.kind, self.recipe.prune.accept)
         if self.recipe.prune.timing.runner:
             program_for(self.tools.target.name)
+        for batch_size in (self.recipe.prune.learn.batch_size, self.recipe.prune.recover.batch_size):
+            world().share(batch_size)
         self.budget  # noqa: B018  (parses it)
 
     @cached_property

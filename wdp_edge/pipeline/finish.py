@@ -20,6 +20,7 @@ from wdp_edge.learn.recovery import RecoveryPlan, recover
 from wdp_edge.models import vit
 from wdp_edge.models.files import load, read_spec, save
 from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.parallel import world
 from wdp_edge.parity import compare
 from wdp_edge.pipeline.choose import allowed
 from wdp_edge.pipeline.context import Context
@@ -39,7 +40,7 @@ TIGHTEN_SHARE = 0.15
 
 @dataclass(frozen=True)
 class Saved:
-    """A model that a stage left in a folder of the run, relative to it."""
+    """A model that a stage left in a folder of the run, relative to it; "" where it left none."""
 
     folder: str
     seconds: float
@@ -76,7 +77,7 @@ def recover_stage(context: Context, run: Run, small: nn.Module, steps: int, name
 
     def compute() -> Recovered:
         if steps == 0:
-            save(small, context.tools.spec, folder)
+            ship(small)
             return Recovered(0.0, 0, [])
 
         def judge(model: nn.Module) -> float:
@@ -87,10 +88,14 @@ def recover_stage(context: Context, run: Run, small: nn.Module, steps: int, name
         stream = train_stream(context, options.batch_size, first=1 if name == "recover" else 2)
         checkpoint = run.path / "stages" / f"{name}.checkpoint"
         model, recovered = recover(context.dense, small, plan, options, stream, checkpoint)
-        save(model, context.tools.spec, folder)
+        ship(model)
         return recovered
 
-    return run.stage(name, Recovered, compute)
+    def ship(model: nn.Module) -> None:
+        if world().leads:
+            save(model, context.tools.spec, folder)
+
+    return run.stage(name, Recovered, compute, together=True)
 
 
 def export_stage(context: Context, run: Run, folder: Path, number: int) -> Artifact:
@@ -118,21 +123,30 @@ def tighten(context: Context, run: Run, table: LatencyTable, folder: Path, used:
     """A slightly smaller model from the recovered one, for a file that missed the budget by a little.
 
     The recovered model takes the dense one's place: saliency, knapsack and compensation cut what is too much, and a
-    short recovery follows. Returns the folder of the new model.
+    short recovery follows. Returns the folder of the new model; `folder` when no structure is small enough.
     """
-    model: Any = load(folder)
-    structure = vit.structure_of(model)
-    now_ms = table.predict(structure)
-    limit = now_ms * context.recipe.prune.select.margin / used
-    images = context.calibration[:512]
-    scratch, seed = run.path / "scratch", context.recipe.prune.seed
-    ranking = saliency_ranking(saliency(model, images, context.prepare, seed, scratch, context.recipe.model.task))
-    kept = solve(ranking, structure, structure.depth, table, limit, allowed(context, drop=False))
-    if kept is None:
+
+    def compute() -> Saved:
+        start = time.monotonic()
+        model: Any = load(folder)
+        structure = vit.structure_of(model)
+        limit = table.predict(structure) * context.recipe.prune.select.margin / used
+        images = context.calibration[:512]
+        scratch, seed = run.path / "scratch", context.recipe.prune.seed
+        ranking = saliency_ranking(saliency(model, images, context.prepare, seed, scratch, context.recipe.model.task))
+        kept = solve(ranking, structure, structure.depth, table, limit, allowed(context, drop=False))
+        if kept is None:
+            return Saved("", time.monotonic() - start)
+        progress.say(f"the file takes {used:.1%} of the budget: cutting a little more")
+        small = cut(model, kept)
+        compensate(model, small, context.calibration, context.prepare, scratch)
+        save(small, context.tools.spec, run.path / "stages" / f"smaller-{number}")
+        return Saved(f"stages/smaller-{number}", time.monotonic() - start)
+
+    smaller = run.stage(f"smaller-{number}", Saved, compute)
+    if not smaller.folder:
         return folder
-    progress.say(f"the file takes {used:.1%} of the budget: cutting a little more")
-    small = cut(model, kept)
-    compensate(model, small, context.calibration, context.prepare, scratch)
+    small = load(run.path / smaller.folder)
     steps = round(TIGHTEN_SHARE * context.images_budget()) // context.recipe.prune.recover.batch_size
     recover_stage(context, run, small, steps, f"tighten-{number}")
     return run.path / f"stages/tighten-{number}"
@@ -154,7 +168,7 @@ def close_loop(context: Context, run: Run, table: LatencyTable, dense: Artifact)
         if next_folder == folder:
             break
         folder = next_folder
-    if folder != run.path / "model":
+    if folder != run.path / "model" and world().leads:
         # `model/` is what ships. The stages before are done, so a killed run does not read it again.
         save(load(folder), context.tools.spec, run.path / "model")
     return run.path / "model", artifact, measured

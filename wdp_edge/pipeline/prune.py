@@ -14,6 +14,7 @@ from wdp_edge.data.loading import check_headers
 from wdp_edge.errors import InputError
 from wdp_edge.files import write_json
 from wdp_edge.models.files import read_spec
+from wdp_edge.parallel import world
 from wdp_edge.pipeline import choose, finish
 from wdp_edge.pipeline.context import Context, announce
 from wdp_edge.pipeline.proof import tolerance_of, within
@@ -41,6 +42,7 @@ class Dense:
 def prune(recipe: Recipe, command: Sequence[str] = ()) -> PruneResult:
     """Prunes, recovers, exports, checks and measures; a killed run goes on where it was.
 
+    Under torchrun all processes learn together, and the first does the rest; each returns the same result.
     command: what to show as the command that made the run.
     Raises InputError and SetupError for what the user can mend. A missed budget is a result (`budget.met`).
     """
@@ -48,13 +50,15 @@ def prune(recipe: Recipe, command: Sequence[str] = ()) -> PruneResult:
     context.check_prunable()
     with Run(run_path(recipe), recipe, command) as run:
         announce(context)
-        record_provenance(context, run)
-        if (run.path / RESULT).exists():
+        if world().leads:
+            record_provenance(context, run)
+        if run.has(RESULT):
             return read_as(run.path / RESULT, PruneResult)
         result = make(context, run)
-        write_json(run.path / RESULT, result)
-        run.update_manifest(finished=now())
-        finish.clear_scratch(run)
+        if world().leads:
+            write_json(run.path / RESULT, result)
+            run.update_manifest(finished=now())
+            finish.clear_scratch(run)
         return result
 
 
