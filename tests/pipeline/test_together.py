@@ -48,6 +48,7 @@ def assert_alike(run: Path, other: Path) -> None:
         assert all(torch.allclose(q, w, rtol=0, atol=1e-5) for q, w in parts), name
 
 
+@pytest.mark.slow
 def test_torchrun_ends_as_one_process_does(
     tmp_path: Path, alone: Path, cache: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +64,7 @@ def test_torchrun_ends_as_one_process_does(
     assert_alike(folder / "run", alone)
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others_and_one_process_goes_on(tmp_path: Path, alone: Path, cache: str) -> None:
     folder = project(tmp_path / "project")
     words = [SCRIPT, folder, IMAGES]

@@ -38,15 +38,16 @@ def recipe_for(folder: Path, form: str, images: int) -> Recipe:
     return replace(recipe, model=model, prune=replace(recipe.prune, target="onnx"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "images"),
     [
         ("dinov3", 240),
-        pytest.param("swin", 240, marks=pytest.mark.slow),
-        pytest.param("distilled", 0, marks=pytest.mark.slow),
-        pytest.param("packed swiglu", 0, marks=pytest.mark.slow),
-        pytest.param("eva02 with norms in the MLP", 0, marks=pytest.mark.slow),
-        pytest.param("swin v2", 0, marks=pytest.mark.slow),
+        ("swin", 240),
+        ("distilled", 0),
+        ("packed swiglu", 0),
+        ("eva02 with norms in the MLP", 0),
+        ("swin v2", 0),
     ],
 )
 def test_a_model_is_pruned_shipped_and_verified(
