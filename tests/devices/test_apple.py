@@ -35,6 +35,7 @@ from wdp_edge.devices.messages import read_message
 from wdp_edge.devices.process import WorkerProcess
 from wdp_edge.errors import InputError, SetupError, WdpError
 from wdp_edge.models.spec import create
+from wdp_edge.models.vit import structure_of
 from wdp_edge.pipeline import operators
 from wdp_edge.report.parts import outside, part_rows
 from wdp_edge.target import ExportOptions, Precision, get_target
@@ -201,7 +202,7 @@ def test_operators_are_shared_out_by_the_compute_plan(packages: dict[str, Path],
 
 
 def test_an_estimate_says_so(packages: dict[str, Path], mac: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    about = SimpleNamespace(target="coreml", structure=SimpleNamespace(depth=TINY.args["depth"]))
+    about = SimpleNamespace(target="coreml", structure=structure_of(create(TINY)))
     monkeypatch.setattr(operators, "read_sidecar", lambda path: about)
     device = operators.traced_on(get_device("apple"), "coreml")
     profiles = operators.profile_operators(device, packages["float"], None, threads=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections import Counter
 from collections.abc import Callable, Iterator
+from copy import copy
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(SetupError, match="need ai-edge-litert"), profiled(tmp_path / "x.tflite", 1):
             pass
     (tmp_path / "libLiteRt.so").write_bytes(b"no library")
-    spec = find_spec("ai_edge_litert")
+    spec = copy(find_spec("ai_edge_litert"))  # an imported module's own: other tests look there, too
     assert spec is not None
     spec.submodule_search_locations = [str(tmp_path)]
     monkeypatch.setattr(litert_profiler, "find_spec", lambda name: spec)
