@@ -4,8 +4,9 @@
 
 RUN: of the task "features" or "retrieve". The folders hold one subfolder per class; the labels are used here alone. Two
 probes are fitted to the dense model's embeddings and to the pruned one's (ridge regression to the classes, in closed
-form), and the dense probe is put on the pruned embeddings as it is: whether what was built before goes on working. The
-last column runs the run's shipped file through its own runtime.
+form), and the dense probe is put on the pruned embeddings as it is: whether what was built before goes on working.
+Recall@1, Recall@5 and mAP are among the validation images, each in turn against all others. The last column runs the
+run's shipped file through its own runtime.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from wdp_edge.plain import read_as
 from wdp_edge.results import PruneResult
 from wdp_edge.shrink.gram import Moments
 from wdp_edge.stages import RESULT
-from wdp_edge.tasks.similarity import mean_cosine, same_neighbour
+from wdp_edge.tasks.similarity import mean_cosine, retrieval, same_neighbour
 
 RIDGE = 1e-3
 _BATCH = 250
@@ -112,6 +113,8 @@ def main() -> None:
         "mean cosine with the dense embeddings": ["", *(f"{mean_cosine(x, before):.4f}" for x in (after, file))],
         "same neighbour": ["", *(f"{same_neighbour(before, x):.2%}" for x in (after, file))],
     }
+    found = [retrieval(x, val.labels) for x in (before, after, file)]
+    rows |= {name: [f"{figures[name]:.2%}" for figures in found] for name in found[0]}
     for name, cells in rows.items():
         print(f"| {name} | {' | '.join(cells)} |")
 
