@@ -76,6 +76,7 @@ def spread(model: torch.nn.Module) -> None:
 
 
 def main() -> None:
+    """The whole export with every proof, then a table."""
     args = arguments()
     progress.use(progress.Bars())
     with tempfile.TemporaryDirectory() as name:

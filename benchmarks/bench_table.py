@@ -69,6 +69,7 @@ def random_block(dense: BlockWidths, target: Target, narrow: bool, rng: random.R
 
 
 def main() -> None:
+    """Table and random structures, measured; then predicted against measured."""
     args = arguments()
     progress.use(progress.Bars())
     given = args.model_arg or ["img_size=56"]

@@ -12,10 +12,12 @@ from __future__ import annotations
 import argparse
 import gzip
 import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from PIL import Image
+from torchvision.datasets import FashionMNIST
 
 from wdp_edge import progress
 from wdp_edge.data.folder import scan
@@ -32,45 +34,49 @@ SPEC = ModelSpec(
     "vit_tiny_patch16_224", 10, {"img_size": 28, "patch_size": 7, "embed_dim": 192, "depth": 8, "num_heads": 6}
 )
 TRAINING = TrainOptions(steps=4_000, batch_size=128, lr=1e-3, min_crop=0.8)
-IMAGES_MAGIC, LABELS_MAGIC = 0x803, 0x801
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """A gzipped IDX file of bytes: images [n, H, W] or labels [n], uint8. Raises InputError for anything else."""
-    with gzip.open(path, "rb") as file:
-        data = file.read()
-    magic = int.from_bytes(data[:4], "big")
-    if magic not in (IMAGES_MAGIC, LABELS_MAGIC):
-        raise InputError(f"'{path}' is no IDX file of bytes.", "Fashion-MNIST's four files are wanted.")
-    sizes = np.frombuffer(data, ">u4", magic & 0xFF, offset=4).astype(int)
-    values = np.frombuffer(data, np.uint8, offset=4 + 4 * len(sizes))
-    if len(values) != sizes.prod():
-        raise InputError(f"'{path}' has {len(values)} values where {sizes.prod()} should be.", "Fetch it again.")
-    return values.reshape(sizes)
+def read(source: Path, train: bool) -> Any:
+    """torchvision's dataset of the gzipped files in `source`: `data` [n, 28, 28] uint8, `targets` [n].
+
+    Raises InputError when they are not there or damaged.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        raw = Path(name) / "FashionMNIST" / "raw"
+        raw.mkdir(parents=True)
+        try:
+            for packed in source.glob("*-ubyte.gz"):
+                with gzip.open(packed) as file, (raw / packed.stem).open("wb") as unpacked:
+                    shutil.copyfileobj(file, unpacked)
+            return FashionMNIST(name, train=train)
+        except (RuntimeError, AssertionError, ValueError, OSError, EOFError) as error:
+            raise InputError(
+                f"{source} holds no sound Fashion-MNIST: {error}.",
+                "Give --source a folder with its four *-ubyte.gz files.",
+            ) from error
 
 
-def write_images(source: Path, prefix: str, folder: Path) -> int:
-    """Writes folder/<class>/NNNNN.png, all or nothing. Returns how many images there are."""
-    images, labels = (read_idx(source / f"{prefix}-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
+def write_images(source: Path, train: bool, folder: Path) -> None:
+    """Writes folder/<class>/NNNNN.png, all or nothing; a folder that is there is kept."""
     if folder.exists():
-        return len(images)
+        return
+    found = read(source, train)
     unfinished = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     for name in CLASSES:
         (unfinished / name).mkdir(parents=True)
-    with progress.task(f"write {folder}", len(images)) as advance:
-        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+    with progress.task(f"write {folder}", len(found.data)) as advance:
+        for number, (image, label) in enumerate(zip(found.data.numpy(), found.targets.tolist(), strict=True)):
             Image.fromarray(image).convert("RGB").save(unfinished / CLASSES[label] / f"{number:05d}.png")
             advance(1)
     unfinished.rename(folder)
-    return len(images)
 
 
 def make(folder: Path, source: Path, options: TrainOptions = TRAINING) -> None:
     """Images, model and recipe in `folder`, as far as they are not there."""
     data, checkpoint = folder / "images", folder / "dense.safetensors"
-    for prefix, part in (("train", "train"), ("t10k", "val")):
-        write_images(source, prefix, data / part)
+    for part in ("train", "val"):
+        write_images(source, part == "train", data / part)
     if not checkpoint.exists():
         trained = train_dense(scan(data / "train"), scan(data / "val"), checkpoint, SPEC, options)
         progress.say(f"{checkpoint}: {trained.accuracy:.2%} of the test images, trained in {trained.seconds:.0f} s")

@@ -169,6 +169,17 @@ class Family(ABC):
         )
 
 
+def attention_of(attn: Any, norm: nn.Module, inner: Step, outlet: nn.Module, **more: Any) -> Sublayer:
+    """An attention as a sub-layer. more: further fields of `Sublayer`."""
+    readers, unit = attentions.readers(attn), attentions.head_dim(attn)
+    return Sublayer(attn, norm, inner, readers, attn.proj, unit, outlet, **more)
+
+
+def mlp_of(mlp: Any, norm: nn.Module, outlet: nn.Module, **more: Any) -> Sublayer:
+    """An MLP as a sub-layer. more: further fields of `Sublayer`."""
+    return Sublayer(mlp, norm, mlp, mlps.readers(mlp), mlp.fc2, 1, outlet, **more)
+
+
 def widths_of(block: Any) -> BlockWidths:
     return BlockWidths(
         heads=int(block.attn.num_heads) if block.attn else 0,

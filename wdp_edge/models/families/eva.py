@@ -9,8 +9,8 @@ from timm.layers.attention import AttentionRope
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from torch import Tensor, nn
 
-from wdp_edge.models import attentions, mlps
-from wdp_edge.models.families.base import Family
+from wdp_edge.models import attentions
+from wdp_edge.models.families.base import Family, attention_of, mlp_of
 from wdp_edge.models.partial import ATTENTION, MLP
 from wdp_edge.models.sublayers import Step, Sublayer
 
@@ -117,30 +117,13 @@ class EvaFamily(Family):
 
 
 def _attention(block: Any, rope: Tensor | None) -> Sublayer | None:
-    if (attn := block.attn) is None:
+    if block.attn is None:
         return None
-    return Sublayer(
-        module=attn,
-        norm=block.norm1,
-        inner=partial(attn, rope=rope),
-        readers=attentions.readers(attn),
-        writer=attn.proj,
-        unit=attentions.head_dim(attn),
-        outlet=block.drop_path1,
-        gamma=block.gamma_1,
-    )
+    inner = partial(block.attn, rope=rope)
+    return attention_of(block.attn, block.norm1, inner, block.drop_path1, gamma=block.gamma_1)
 
 
 def _mlp(block: Any) -> Sublayer | None:
-    if (mlp := block.mlp) is None:
+    if block.mlp is None:
         return None
-    return Sublayer(
-        module=mlp,
-        norm=block.norm2,
-        inner=mlp,
-        readers=mlps.readers(mlp),
-        writer=mlp.fc2,
-        unit=1,
-        outlet=block.drop_path2,
-        gamma=block.gamma_2,
-    )
+    return mlp_of(block.mlp, block.norm2, block.drop_path2, gamma=block.gamma_2)

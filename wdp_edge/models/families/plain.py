@@ -9,8 +9,8 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from wdp_edge.models import attentions, mlps
-from wdp_edge.models.families.base import Family
+from wdp_edge.models import attentions
+from wdp_edge.models.families.base import Family, attention_of, mlp_of
 from wdp_edge.models.partial import PartialBlock
 from wdp_edge.models.sublayers import Sublayer
 
@@ -75,30 +75,12 @@ class PlainViT(Family):
 
 
 def _attention(block: Any) -> Sublayer | None:
-    if (attn := block.attn) is None:
+    if block.attn is None:
         return None
-    return Sublayer(
-        module=attn,
-        norm=block.norm1,
-        inner=attn,
-        readers=attentions.readers(attn),
-        writer=attn.proj,
-        unit=attn.head_dim,
-        outlet=block.ls1,
-        gamma=getattr(block.ls1, "gamma", None),
-    )
+    return attention_of(block.attn, block.norm1, block.attn, block.ls1, gamma=getattr(block.ls1, "gamma", None))
 
 
 def _mlp(block: Any) -> Sublayer | None:
-    if (mlp := block.mlp) is None:
+    if block.mlp is None:
         return None
-    return Sublayer(
-        module=mlp,
-        norm=block.norm2,
-        inner=mlp,
-        readers=mlps.readers(mlp),
-        writer=mlp.fc2,
-        unit=1,
-        outlet=block.ls2,
-        gamma=getattr(block.ls2, "gamma", None),
-    )
+    return mlp_of(block.mlp, block.norm2, block.ls2, gamma=getattr(block.ls2, "gamma", None))

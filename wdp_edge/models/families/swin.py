@@ -13,8 +13,8 @@ from timm.models import swin_transformer, swin_transformer_v2
 from torch import Tensor, nn
 
 from wdp_edge.errors import InputError
-from wdp_edge.models import attentions, mlps
-from wdp_edge.models.families.base import Family
+from wdp_edge.models import attentions
+from wdp_edge.models.families.base import Family, attention_of, mlp_of
 from wdp_edge.models.sublayers import Step, Sublayer, same
 from wdp_edge.structure import AttentionGeometry, MlpGeometry
 
@@ -104,28 +104,11 @@ class Swin(Family):
         return [s for enter, block in self.places(model) for s in (self._attention(enter, block), self._mlp(block))]
 
     def _attention(self, enter: Step, block: Any) -> Sublayer:
-        return Sublayer(
-            module=block.attn,
-            norm=block.norm1,
-            inner=block._attn,
-            readers=attentions.readers(block.attn),
-            writer=block.attn.proj,
-            unit=attentions.head_dim(block.attn),
-            outlet=block.drop_path1,
-            enter=enter,
-            arrange=partial(from_windows, block),
-        )
+        arrange = partial(from_windows, block)
+        return attention_of(block.attn, block.norm1, block._attn, block.drop_path1, enter=enter, arrange=arrange)
 
     def _mlp(self, block: Any) -> Sublayer:
-        return Sublayer(
-            module=block.mlp,
-            norm=block.norm2,
-            inner=block.mlp,
-            readers=mlps.readers(block.mlp),
-            writer=block.mlp.fc2,
-            unit=1,
-            outlet=block.drop_path2,
-        )
+        return mlp_of(block.mlp, block.norm2, block.drop_path2)
 
     def tokens(self, model: Any) -> int:
         return int(model.patch_embed.num_patches)
@@ -167,30 +150,11 @@ class SwinV2(Swin):
     block_types = (swin_transformer_v2.SwinTransformerV2Block,)
 
     def _attention(self, enter: Step, block: Any) -> Sublayer:
-        return Sublayer(
-            module=block.attn,
-            norm=nn.Identity(),
-            inner=block._attn,
-            readers=attentions.readers(block.attn),
-            writer=block.attn.proj,
-            unit=attentions.head_dim(block.attn),
-            outlet=block.attn.proj,
-            post_norm=block.norm1,
-            enter=enter,
-            arrange=partial(from_windows, block),
-        )
+        more: dict[str, Any] = {"post_norm": block.norm1, "enter": enter, "arrange": partial(from_windows, block)}
+        return attention_of(block.attn, nn.Identity(), block._attn, block.attn.proj, **more)
 
     def _mlp(self, block: Any) -> Sublayer:
-        return Sublayer(
-            module=block.mlp,
-            norm=nn.Identity(),
-            inner=block.mlp,
-            readers=mlps.readers(block.mlp),
-            writer=block.mlp.fc2,
-            unit=1,
-            outlet=block.mlp.fc2,
-            post_norm=block.norm2,
-        )
+        return mlp_of(block.mlp, nn.Identity(), block.mlp.fc2, post_norm=block.norm2)
 
     def position_counts(self, attn: Any) -> dict[str, int]:
         first, _, last = attn.cpb_mlp
