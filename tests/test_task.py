@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from wdp_edge.errors import InputError
-from wdp_edge.task import TASKS, Output, facts_of, get_task, task_names
+from wdp_edge.task import TASKS, Labels, Output, facts_of, get_task, task_names
 
 
 @pytest.mark.parametrize("name", task_names())
@@ -19,8 +19,8 @@ def test_every_name_leads_to_its_task(name: str) -> None:
 
 
 def test_tasks_without_labels_have_no_logits() -> None:
-    assert [f.name for f in TASKS.values() if not f.labelled] == ["features"]
-    assert all(f.labelled for f in TASKS.values() if f.output is Output.LOGITS)
+    assert [f.name for f in TASKS.values() if f.labels is Labels.NONE] == ["features"]
+    assert all(f.named_classes for f in TASKS.values() if f.output is Output.LOGITS)
 
 
 def test_an_unknown_task_names_the_nearest() -> None:

@@ -14,7 +14,7 @@ from wdp_edge.progress import task
 from wdp_edge.recipe import BudgetRecipe, ModelRecipe, Recipe
 from wdp_edge.recipe_file import dump_recipe, load_recipe, merge
 from wdp_edge.results import RESULT_VERSION
-from wdp_edge.task import Output, facts_of
+from wdp_edge.task import facts_of
 
 RECIPE_FILE = "wdp-edge.toml"
 
@@ -45,7 +45,7 @@ class InitResult:
 def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = False) -> InitResult:
     """Writes wdp-edge.toml into `folder` after reading the checkpoint and listing the images.
 
-    model: num_classes = 0 takes the number of class folders where the task has classes. data: holds train/ and val/ (or
+    model: num_classes = 0 takes the number of classes found where labels name them. data: holds train/ and val/ (or
     test/), or lists.
     Raises InputError when the file exists and `force` is not set, when the checkpoint does not fit the model,
     and for folders that are no sound image data.
@@ -58,11 +58,12 @@ def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = Fa
         raise InputError(f"{path} exists.", "Edit it, or write it anew with --force.")
     if not Path(model.checkpoint).is_file():
         raise InputError(f"Checkpoint {model.checkpoint} does not exist.", "Name a weights file with --checkpoint.")
-    facts, places = facts_of(model.task), resolve_data(data)
-    train, val = (images_at(place, facts.labelled) for place in places)
-    if facts.output is Output.LOGITS:
+    facts = facts_of(model.task)
+    places = resolve_data(data, facts.labels)
+    train, val = (images_at(place, facts.labels) for place in places)
+    if facts.named_classes:
         model = replace(model, num_classes=model.num_classes or len(train.classes))
-        check_classes(train, val, model.num_classes)
+        check_classes(train, val.with_classes(train.classes), model.num_classes)
     _check_model(model)
     recipe = merge(
         Recipe(),

@@ -22,7 +22,9 @@ class ModelRecipe:
     )
     num_classes: int = setting("number of classes of the trained head; 0 for embeddings", 0)
     checkpoint: str = setting("trained weights: .safetensors, .pt or .pth", "")
-    task: str = setting("what it is for: classify, features (embeddings, no labels) or retrieve", "classify")
+    task: str = setting(
+        "what it is for: classify, multilabel, features (embeddings, no labels) or retrieve", "classify"
+    )
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class DataRecipe:
 
     train: str = setting(
         "folder with one subfolder of training images per class (for features any images), or a .csv or .parquet file "
-        "with the columns path and label",
+        "with the columns path and label (for multilabel names separated by ;)",
         "",
     )
     val: str = setting("the same for validation; used once, for the final figures", "")

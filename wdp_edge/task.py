@@ -24,14 +24,27 @@ class Output(StrEnum):
     EMBEDDING = "embedding"
     UNIT = "unit embedding"
 
+    @property
+    def of_classes(self) -> bool:
+        """Whether the head has classes."""
+        return self is Output.LOGITS
+
+
+class Labels(StrEnum):
+    """What is known of an image: nothing, its class, or all classes that it shows."""
+
+    NONE = "none"
+    ONE = "one class"
+    MANY = "any number of classes"
+
 
 @dataclass(frozen=True)
 class Facts:
     """A task in words.
 
     metric: what results call `accuracy`. title: the same in a report. agreement: what two forms of a model share on an
-    image. labelled: images come in class folders. relative: the metric compares with the dense model's outputs, so it
-    is 1 for the dense model itself. home: module of `wdp_edge.tasks` with the task.
+    image. relative: the metric compares with the dense model's outputs, so it is 1 for the dense model itself.
+    home: module of `wdp_edge.tasks` with the task.
     """
 
     name: str
@@ -39,15 +52,21 @@ class Facts:
     title: str
     agreement: str
     output: Output
-    labelled: bool
+    labels: Labels
     relative: bool
     home: str
+
+    @property
+    def named_classes(self) -> bool:
+        """Whether the outputs are of classes that the labels name."""
+        return self.output.of_classes and self.labels in (Labels.ONE, Labels.MANY)
 
 
 class Task(Protocol):
     """The arithmetic of a task. Outputs are [n, K] float32: logits or embeddings of n images.
 
-    teacher, dense: the dense model's outputs for the same images. labels: [n] int64, zeros where there are none.
+    teacher, dense: the dense model's outputs for the same images. labels: as `wdp_edge.data.labels.labels_of` gives
+    them: [n] int64, zeros where there are none; [n, K] float32 of ones and zeros where an image has several.
     """
 
     facts: Facts
@@ -74,7 +93,7 @@ class Task(Protocol):
         """
 
     def agreement(self, reference: Tensor, outputs: Tensor) -> float:
-        """Share of images, 0 to 1, that both treat alike."""
+        """Share of images, 0 to 1, that both treat alike; where an image can be treated alike in part, its mean."""
 
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
         """Figures by name, each in [0, 1], more is better; the first is the task's metric.
@@ -83,13 +102,15 @@ class Task(Protocol):
         """
 
 
-_LOGITS, _FREE = Output.LOGITS, Output.EMBEDDING
+_LOGITS, _FREE, _UNIT = Output.LOGITS, Output.EMBEDDING, Output.UNIT
+_NONE, _ONE, _MANY = Labels.NONE, Labels.ONE, Labels.MANY
 TASKS = {
     facts.name: facts
     for facts in (
-        Facts("classify", "accuracy", "Accuracy (top-1)", "same top-1", _LOGITS, True, False, "classify"),
-        Facts("features", "mean cosine", "Mean cosine", "same neighbour", _FREE, False, True, "features"),
-        Facts("retrieve", "Recall@1", "Recall@1", "same neighbour", Output.UNIT, True, False, "retrieve"),
+        Facts("classify", "accuracy", "Accuracy (top-1)", "same top-1", _LOGITS, _ONE, False, "classify"),
+        Facts("features", "mean cosine", "Mean cosine", "same neighbour", _FREE, _NONE, True, "features"),
+        Facts("retrieve", "Recall@1", "Recall@1", "same neighbour", _UNIT, _ONE, False, "retrieve"),
+        Facts("multilabel", "mAP", "mAP over classes", "same classes", _LOGITS, _MANY, False, "multilabel"),
     )
 }
 

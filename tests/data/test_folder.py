@@ -8,6 +8,7 @@ from class_folders import write_classes, write_image
 
 from wdp_edge.data.folder import check_classes, fingerprint, resolve_data, scan
 from wdp_edge.errors import InputError
+from wdp_edge.task import Labels
 
 
 def test_finds_every_image_by_class_in_order(tmp_path: Path) -> None:
@@ -138,16 +139,16 @@ def test_without_labels_every_image_below_the_folder_counts(tmp_path: Path) -> N
     write_classes(tmp_path, {"a": 2, ".cache": 1})
     write_image(tmp_path / "top.png")
     write_image(tmp_path / "b" / "inner" / "x.JPG")
-    folder = scan(tmp_path, labelled=False)
+    folder = scan(tmp_path, Labels.NONE)
     assert folder.paths == ("a/000.png", "a/001.png", "b/inner/x.JPG", "top.png")
     assert folder.classes == () and folder.labels == (0,) * 4
     assert folder.by_class() == [[0, 1, 2, 3]] and folder.by_class([3, 1]) == [[3, 1]]
     labelled = scan(write_classes(tmp_path / "other", {"a": 2, "b": 1}))
-    assert fingerprint(scan(tmp_path / "other", labelled=False)) != fingerprint(labelled)
+    assert fingerprint(scan(tmp_path / "other", Labels.NONE)) != fingerprint(labelled)
 
 
 @pytest.mark.parametrize(("images", "says"), [(0, "holds no images"), (1, "holds one image")])
 def test_without_labels_there_must_be_images(tmp_path: Path, images: int, says: str) -> None:
     write_classes(tmp_path, {"a": images})
     with pytest.raises(InputError, match=says):
-        scan(tmp_path, labelled=False)
+        scan(tmp_path, Labels.NONE)

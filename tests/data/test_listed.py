@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as s
 
 from wdp_edge.data.folder import check_classes, fingerprint, resolve_data, scan
+from wdp_edge.data.labels import labels_of
 from wdp_edge.data.listed import images_at, read_list
 from wdp_edge.errors import InputError
+from wdp_edge.task import Labels
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +87,62 @@ def test_any_text_is_a_list_or_an_input_error(images: Path, text: str) -> None:
 
 
 def test_without_labels_paths_are_enough(images: Path) -> None:
-    found = images_at(listed(images, "path\ndog/000.png\ncat/000.png\n"), labelled=False)
+    found = images_at(listed(images, "path\ndog/000.png\ncat/000.png\n"), Labels.NONE)
     assert (found.classes, found.paths, found.labels) == ((), ("cat/000.png", "dog/000.png"), (0, 0))
     with pytest.raises(InputError, match="no column 'label'"):
         images_at(images / "list.csv")
+
+
+def test_several_labels_are_separated_by_semicolons(images: Path) -> None:
+    text = "path,label\ncat/000.png,red; round\ncat/001.png,\ncat/002.png,round;round\ndog/000.png,round;blue\n"
+    found = images_at(listed(images, text), Labels.MANY)
+    assert found.classes == ("blue", "red", "round")
+    # In the order of each image's rarest class; images without any come last.
+    assert found.paths == ("dog/000.png", "cat/000.png", "cat/002.png", "cat/001.png")
+    assert found.several == ((0, 2), (1, 2), (2,), ()) and found.labels == (0, 1, 2, 3)
+    assert found.by_class() == [[0], [1], [2], [3]] and found.present() == {0, 1, 2}
+    assert labels_of(found, [3, 0]).tolist() == [[0, 0, 0], [1, 0, 1]]
+    assert found.subset([1, 3]).several == ((1, 2), ())
+    other = images_at(listed(images, text.replace("; round", "")), Labels.MANY)
+    assert fingerprint(other) != fingerprint(found)
+
+
+def test_several_whole_numbers_may_leave_classes_out(images: Path) -> None:
+    found = images_at(listed(images, "path,label\ncat/000.png,3;0\ndog/000.png,0\n"), Labels.MANY)
+    assert found.classes == ("0", "1", "2", "3") and found.several == ((0,), (0, 3))
+
+
+def test_a_part_that_lacks_classes_gets_the_numbers_of_the_whole(images: Path) -> None:
+    found = images_at(listed(images, "path,label\ncat/000.png,b;c\ndog/000.png,c\ndog/001.png,\n"), Labels.MANY)
+    whole = found.with_classes(("a", "b", "c", "d"))
+    assert (whole.several, whole.labels) == (((1, 2), (2,), ()), (1, 2, 4))
+    assert labels_of(whole, [0]).tolist() == [[0, 1, 1, 0]]
+    assert found.with_classes(("a", "b")) == found
+    with pytest.raises(InputError, match="adds 1 class"):
+        check_classes(images_at(listed(images, "path,label\ncat/000.png,a;b\n"), Labels.MANY), found, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("path,label\ncat/000.png,\n", "holds no classes"),
+        ("path,label\ncat/000.png,a;\n", "one class only, 'a'"),
+        ("path,label\ncat/000.png,99999999999\n", "names class 99999999999"),
+    ],
+)
+def test_bad_lists_of_several_labels_are_refused(images: Path, text: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        read_list(listed(images, text), Labels.MANY)
+
+
+def test_folders_hold_one_class_per_image_and_lists_are_taken_first(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot say that an image shows several"):
+        images_at(images, Labels.MANY)
+    for part in ("train", "val"):
+        (tmp_path / part).mkdir()
+        (tmp_path / f"{part}.csv").touch()
+    assert resolve_data(tmp_path, Labels.MANY)[0] == tmp_path / "train.csv"
+    assert resolve_data(tmp_path)[0] == tmp_path / "train"
 
 
 def test_lists_are_found_beside_folders(images: Path, tmp_path: Path) -> None:

@@ -8,15 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wdp_edge.parity import accuracy
-from wdp_edge.task import Output, Task, get_task, task_names
+from wdp_edge.task import Labels, Output, Task, get_task, task_names
+from wdp_edge.tasks.classify import PROBE_TEMPERATURE
 
-LABELS = torch.arange(24) % 4
+ONE = torch.arange(24) % 4
+SEVERAL = torch.stack([(torch.arange(24) + 3 * k) % 4 < 2 for k in range(8)], 1).float()
 
 
 def outputs_of(task: Task, seed: int = 0) -> Tensor:
     """[24, 8]: logits, embeddings with a part that all share, or those at length 1."""
     found = torch.randn(24, 8, generator=torch.Generator().manual_seed(seed)) + 0.5
     return F.normalize(found, dim=-1) if task.facts.output is Output.UNIT else found
+
+
+def labels_of(task: Task) -> Tensor:
+    return SEVERAL if task.facts.labels is Labels.MANY else ONE
 
 
 @pytest.mark.parametrize("name", task_names())
@@ -32,7 +38,7 @@ def test_divergence_is_nothing_for_the_same_and_grows_with_the_distance(name: st
 def test_one_image_is_enough(name: str) -> None:
     task: Task = get_task(name)
     teacher, outputs = outputs_of(task)[:1], outputs_of(task, 1)[:1]
-    assert 0 <= float(task.loss(outputs, teacher, LABELS[:1], 0.7, 2.0)[0]) < 200
+    assert 0 <= float(task.loss(outputs, teacher, labels_of(task)[:1], 0.7, 2.0)[0]) < 200
     assert torch.isfinite(task.probe(outputs, torch.Generator().manual_seed(0)))
 
 
@@ -40,31 +46,33 @@ def test_one_image_is_enough(name: str) -> None:
 def test_a_step_against_the_gradient_lowers_the_loss(name: str) -> None:
     task: Task = get_task(name)
     teacher, outputs = outputs_of(task), outputs_of(task, 1).requires_grad_(True)
-    loss, distilled = task.loss(outputs, teacher, LABELS, 0.7, 2.0)
+    loss, distilled = task.loss(outputs, teacher, labels_of(task), 0.7, 2.0)
     loss.backward()
     assert outputs.grad is not None and not distilled.requires_grad
     assert float(distilled) == pytest.approx(float(task.divergence(outputs, teacher, 2.0)))
     with torch.no_grad():
-        assert float(task.loss(outputs - 0.1 * outputs.grad, teacher, LABELS, 0.7, 2.0)[0]) < float(loss)
+        assert float(task.loss(outputs - 0.1 * outputs.grad, teacher, labels_of(task), 0.7, 2.0)[0]) < float(loss)
 
 
 @pytest.mark.parametrize("name", task_names())
 def test_labels_count_where_the_task_has_them(name: str) -> None:
     task: Task = get_task(name)
     teacher, outputs = outputs_of(task), outputs_of(task, 1)
-    losses = [float(task.loss(outputs, teacher, labels, 0.5, 2.0)[0]) for labels in (LABELS, LABELS.flip(0) // 2)]
-    assert (losses[0] != losses[1]) == task.facts.labelled
+    labels = labels_of(task)
+    losses = [float(task.loss(outputs, teacher, other, 0.5, 2.0)[0]) for other in (labels, labels.flip(0) // 2)]
+    assert (losses[0] != losses[1]) == (task.facts.labels is not Labels.NONE)
 
 
 @pytest.mark.parametrize("name", task_names())
 def test_metrics_are_shares_and_name_the_task_s_first(name: str) -> None:
     task: Task = get_task(name)
     outputs, dense = outputs_of(task, 1), outputs_of(task)
-    found = task.metrics(outputs, LABELS, dense)
+    labels = labels_of(task)
+    found = task.metrics(outputs, labels, dense)
     assert next(iter(found)) == task.facts.metric
     assert all(0 <= value <= 1 for value in found.values())
     if task.facts.relative:
-        assert task.metrics(dense, LABELS, dense)[task.facts.metric] == pytest.approx(1.0)
+        assert task.metrics(dense, labels, dense)[task.facts.metric] == pytest.approx(1.0)
     assert task.agreement(dense, dense) == 1.0
 
 
@@ -74,7 +82,7 @@ def test_small_changes_cost_what_the_probe_says(name: str) -> None:
     task: Task = get_task(name)
     generator = torch.Generator().manual_seed(0)
     latent = torch.randn(24, 8, generator=generator)
-    temperature = 2.0 if name == "classify" else 1.0
+    temperature = PROBE_TEMPERATURE if task.facts.output.of_classes else 1.0
 
     def output(x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1) if task.facts.output is Output.UNIT else x
@@ -100,8 +108,8 @@ def test_small_changes_cost_what_the_probe_says(name: str) -> None:
 
 def test_classification_is_what_it_was() -> None:
     task, outputs, teacher = get_task("classify"), outputs_of(get_task("classify"), 1), torch.randn(24, 8)
-    loss, distilled = task.loss(outputs, teacher, LABELS, 0.7, 2.0)
+    loss, distilled = task.loss(outputs, teacher, ONE, 0.7, 2.0)
     kl = 4 * F.kl_div((outputs / 2).log_softmax(-1), (teacher / 2).log_softmax(-1), log_target=True, reduction="sum")
     assert float(distilled) == pytest.approx(float(kl) / 24, rel=1e-5)
-    assert float(loss) == pytest.approx(0.7 * float(kl) / 24 + 0.3 * float(F.cross_entropy(outputs, LABELS)), rel=1e-5)
-    assert task.metrics(outputs, LABELS, None) == {"accuracy": accuracy(outputs, LABELS)}
+    assert float(loss) == pytest.approx(0.7 * float(kl) / 24 + 0.3 * float(F.cross_entropy(outputs, ONE)), rel=1e-5)
+    assert task.metrics(outputs, ONE, None) == {"accuracy": accuracy(outputs, ONE)}

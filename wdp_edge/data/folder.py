@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wdp_edge.errors import InputError
+from wdp_edge.task import Labels
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 LISTS = (".csv", ".parquet")  # read by data/listed.py
@@ -21,35 +22,64 @@ _LAYOUT = "Make one subfolder of images per class, for example train/cat/1.jpg."
 class ImageFolder:
     """Images; class c is `classes[c]`, in the order of their names. Unlabelled images have no classes.
 
-    paths: relative to root, grouped by class and sorted. labels: class of each path; 0 without classes.
+    paths: relative to root, grouped by label and sorted. labels: class of each path; 0 without classes.
+    several: all classes of each path, where an image may have any number; () elsewhere. Its label is then the rarest of
+    them, or len(classes) for an image without any: what choices among the images are balanced by.
     """
 
     root: Path
     classes: tuple[str, ...]
     paths: tuple[str, ...]
     labels: tuple[int, ...]
+    several: tuple[tuple[int, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def by_class(self, indices: list[int] | None = None) -> list[list[int]]:
-        """Per class the indices of its images, in order, or those of all without classes; only `indices` when given."""
-        groups: list[list[int]] = [[] for _ in self.classes or ("",)]
+        """Per label the indices of its images, in order, or those of all without classes; only `indices` when given."""
+        groups: list[list[int]] = [[] for _ in range(max(1, len(self.classes)) + bool(self.several))]
         for index in range(len(self)) if indices is None else indices:
             groups[self.labels[index]].append(index)
         return groups
 
+    def present(self) -> set[int]:
+        """Classes that some image has."""
+        return {c for classes in self.several for c in classes} if self.several else set(self.labels)
 
-def scan(root: Path, labelled: bool = True) -> ImageFolder:
+    def subset(self, indices: Sequence[int]) -> ImageFolder:
+        """These images alone."""
+        return replace(
+            self,
+            paths=tuple(self.paths[i] for i in indices),
+            labels=tuple(self.labels[i] for i in indices),
+            several=tuple(self.several[i] for i in indices) if self.several else (),
+        )
+
+    def with_classes(self, classes: tuple[str, ...]) -> ImageFolder:
+        """The same images of several classes each, among these; unchanged when some of its own are not among them."""
+        if not self.several or not set(self.classes) <= set(classes):
+            return self
+        place = [classes.index(name) for name in self.classes] + [len(classes)]
+        several = tuple(tuple(sorted(place[c] for c in own)) for own in self.several)
+        return replace(self, classes=classes, labels=tuple(place[c] for c in self.labels), several=several)
+
+
+def scan(root: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     """Finds the images of every class folder in `root`, also in folders below it; hidden names are ignored.
 
-    labelled: False takes all images in and below `root`, whatever its folders are called.
-    Raises InputError when the folder is missing or unreadable, or holds no class folders, no images, an empty
-    class or one class only.
+    labels: NONE takes all images in and below `root`, whatever its folders are called.
+    Raises InputError when the folder is missing or unreadable, holds no class folders, no images, an empty
+    class or one class only, or when folders cannot hold such labels.
     """
     if not root.is_dir():
         raise InputError(f"Image folder {root} does not exist.", "Check [data] or --data, --train and --val.")
-    if not labelled:
+    if labels is Labels.MANY:
+        raise InputError(
+            f"{root} is a folder, which cannot say that an image shows several classes.",
+            "Give a .csv or .parquet file with the columns path and label; label holds names separated by ;.",
+        )
+    if labels is Labels.NONE:
         return _scan_unlabelled(root)
     try:
         classes = sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
@@ -120,14 +150,14 @@ def _named(names: list[str], most: int = 3) -> str:
     return f"{len(names)} class folder{'s' if len(names) > 1 else ''} ({listed})"
 
 
-def resolve_data(data: Path) -> tuple[Path, Path]:
-    """Training and validation images inside `data`: class folders, or lists such as train.csv.
+def resolve_data(data: Path, labels: Labels = Labels.ONE) -> tuple[Path, Path]:
+    """Training and validation images inside `data`: folders, or lists such as train.csv; lists first for MANY labels.
 
     Raises InputError when one of them is missing.
     """
     if not data.is_dir():
         raise InputError(f"Data folder {data} does not exist.", "Check --data or [data].")
-    training, validation = (_found(data, names) for names in (("train",), VALIDATION_NAMES))
+    training, validation = (_found(data, names, labels) for names in (("train",), VALIDATION_NAMES))
     if training is None or validation is None:
         raise InputError(
             f"{data} does not hold train/ and one of {', '.join(f'{n}/' for n in VALIDATION_NAMES)}, "
@@ -137,14 +167,16 @@ def resolve_data(data: Path) -> tuple[Path, Path]:
     return training, validation
 
 
-def _found(data: Path, names: tuple[str, ...]) -> Path | None:
+def _found(data: Path, names: tuple[str, ...], labels: Labels) -> Path | None:
     folders = [data / name for name in names if (data / name).is_dir()]
     lists = [data / (name + suffix) for name in names for suffix in LISTS if (data / (name + suffix)).is_file()]
-    return next(iter(folders + lists), None)
+    return next(iter(lists + folders if labels is Labels.MANY else folders + lists), None)
 
 
 def fingerprint(folder: ImageFolder) -> str:
     """SHA-256 over class names, relative paths and file sizes: cheap, notices added, lost and resaved images.
+
+    Of images with several classes each, over these as well.
 
     Raises InputError when an image has vanished since the scan.
     """
@@ -158,6 +190,8 @@ def fingerprint(folder: ImageFolder) -> str:
         except OSError as error:
             raise InputError(f"{root}/{path} cannot be read any more.", "Restore the file and try again.") from error
         digest.update(os.fsencode(path) + b"\0%d\0" % size)
+    if folder.several:
+        digest.update(repr(folder.several).encode())
     return digest.hexdigest()
 
 

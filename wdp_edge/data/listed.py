@@ -5,47 +5,67 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from wdp_edge.data.folder import LISTS, SUFFIXES, ImageFolder, scan
 from wdp_edge.errors import InputError, SetupError
+from wdp_edge.task import Labels
 
 COLUMNS = ("path", "label")
+SEPARATOR = ";"
+_MOST_CLASSES = 100_000
 
 
-def images_at(place: Path, labelled: bool = True) -> ImageFolder:
+def images_at(place: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     """The images of a folder, or of a CSV or Parquet file. Raises InputError like `scan` and `read_list`."""
-    return read_list(place, labelled) if place.suffix.lower() in LISTS else scan(place, labelled)
+    return read_list(place, labels) if place.suffix.lower() in LISTS else scan(place, labels)
 
 
-def read_list(path: Path, labelled: bool = True) -> ImageFolder:
+def read_list(path: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     """Images of a file with the columns path and label; paths are relative to the file's folder.
 
     Whole numbers from 0 are the model's class indices; other labels are classes in the order of their names.
-    labelled: False reads no labels.
+    labels: NONE reads none; with MANY a label holds any number of classes, separated by semicolons.
     Raises InputError for a missing or damaged file, for paths that are no images below the folder, and for labels that
     name no classes; SetupError when pyarrow is missing.
     """
     if not path.is_file():
         raise InputError(f"The list of images {path} does not exist.", "Check [data] or --data, --train and --val.")
-    columns = COLUMNS if labelled else COLUMNS[:1]
+    columns = COLUMNS[:1] if labels is Labels.NONE else COLUMNS
     read = _csv_columns if path.suffix.lower() == ".csv" else _parquet_columns
-    names, *labels = read(path, columns)
+    names, *texts = read(path, columns)
     if not names:
         raise InputError(f"{path} lists no images.", f"Give one row per image: {','.join(columns)}.")
-    root = path.parent
-    classes, numbers = _classes(path, labels[0]) if labels else ((), [0] * len(names))
-    found = sorted(zip(numbers, (_inside(path, name) for name in names), strict=True))
-    name, times = Counter(name for _, name in found).most_common(1)[0]
+    several: list[tuple[int, ...]] = []
+    if labels is Labels.MANY:
+        classes, several = _several(path, texts[0])
+        numbers = rarest(several, len(classes))
+    else:
+        classes, numbers = _classes(path, texts[0]) if texts else ((), [0] * len(names))
+    found = [_inside(path, name) for name in names]
+    _check_files(path, found)
+    order = sorted(range(len(found)), key=lambda row: (numbers[row], found[row]))
+    return ImageFolder(
+        root=path.parent,
+        classes=classes,
+        paths=tuple(found[row] for row in order),
+        labels=tuple(numbers[row] for row in order),
+        several=tuple(several[row] for row in order) if several else (),
+    )
+
+
+def _check_files(path: Path, names: list[str]) -> None:
+    """Raises InputError when a file is listed twice or missing."""
+    name, times = Counter(names).most_common(1)[0]
     if times > 1:
         raise InputError(f"{path} lists '{name}' {times} times.", "Keep one of the rows.")
-    if missing := [name for _, name in found if not (root / name).is_file()]:
+    if missing := sorted(name for name in names if not (path.parent / name).is_file()):
         raise InputError(
-            f"{len(missing)} images of {path} do not exist, the first is {root / missing[0]}.",
+            f"{len(missing)} images of {path} do not exist, the first is {path.parent / missing[0]}.",
             "Correct the paths, which are relative to the file's folder, or remove the rows.",
         )
-    return ImageFolder(root, classes, tuple(name for _, name in found), tuple(number for number, _ in found))
 
 
 def _csv_columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
@@ -102,7 +122,7 @@ def _classes(path: Path, labels: list[str]) -> tuple[tuple[str, ...], list[int]]
     names = sorted(set(labels))
     if "" in names:
         raise InputError(f"Row {labels.index('') + 1} of {path} has no label.", "Label every image.")
-    if all(n.isascii() and n.isdigit() for n in names):
+    if _are_indices(names):
         numbers = sorted({int(n) for n in names})
         gap = next((expected for expected, number in enumerate(numbers) if number != expected), None)
         if gap is not None:
@@ -117,3 +137,35 @@ def _classes(path: Path, labels: list[str]) -> tuple[tuple[str, ...], list[int]]
     if len(classes) == 1:
         raise InputError(f"{path} holds one class only, '{classes[0]}'.", "List images of every class.")
     return classes, chosen
+
+
+def _are_indices(names: list[str]) -> bool:
+    return all(name.isascii() and name.isdigit() for name in names)
+
+
+def _several(path: Path, texts: list[str]) -> tuple[tuple[str, ...], list[tuple[int, ...]]]:
+    """Names of the classes, and each row's classes, ascending. Whole numbers may leave out classes that no row has."""
+    sets = [{name for part in text.split(SEPARATOR) if (name := part.strip())} for text in texts]
+    names = sorted(set().union(*sets))
+    if _are_indices(names):
+        rows = [tuple(sorted(int(name) for name in row)) for row in sets]
+        last = max((max(row) for row in rows if row), default=-1)
+        if last >= _MOST_CLASSES:
+            raise InputError(f"{path} names class {last}.", "Whole numbers are class indices, from 0.")
+        classes = tuple(map(str, range(last + 1)))
+    else:
+        place = {name: number for number, name in enumerate(names)}
+        rows, classes = [tuple(sorted(place[name] for name in row)) for row in sets], tuple(names)
+    if len(classes) < 2:
+        found = f"one class only, '{classes[0]}'" if classes else "no classes"
+        raise InputError(
+            f"{path} holds {found}.",
+            f"List images of every class; names in a label are separated by {SEPARATOR}",
+        )
+    return classes, rows
+
+
+def rarest(several: Sequence[tuple[int, ...]], classes: int) -> list[int]:
+    """Of each image the class that the fewest images have, the first of equals; `classes` for images without any."""
+    counts = Counter(c for row in several for c in row)
+    return [min(row, key=lambda c: (counts[c], c), default=classes) for row in several]

@@ -19,6 +19,7 @@ from torch import Tensor
 from wdp_edge import progress
 from wdp_edge.data import worker
 from wdp_edge.data.folder import ImageFolder
+from wdp_edge.data.labels import labels_of
 from wdp_edge.data.preprocess import Preprocessing
 from wdp_edge.data.worker import Augmentation, View
 from wdp_edge.errors import InputError, SetupError
@@ -85,7 +86,7 @@ def eval_batches(
     workers: int = 0,
     title: str = "Loading images",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of evaluation views in the order of `indices`: [b, 3, H, W] uint8 and [b] int64 labels.
+    """Batches of evaluation views in the order of `indices`: [b, 3, H, W] uint8, and labels as `labels_of` gives them.
 
     The last batch may be smaller. An unreadable image ends the batches; once all others are looked at, raises
     InputError that counts and names them.
@@ -97,7 +98,7 @@ def eval_batches(
         for part, batch in zip(parts, decoded(view_of(folder, preprocessing), requests, workers), strict=True):
             errors |= batch.errors
             if not errors:
-                yield batch.images, torch.tensor([folder.labels[i] for i in part])
+                yield batch.images, labels_of(folder, part)
             advance(len(part))
     if errors:
         raise unreadable(folder, errors)

@@ -27,13 +27,13 @@ def readable(folder: ImageFolder, preprocessing: Preprocessing, limit: int, work
     if not errors:
         return folder
     progress.say(f"{named(folder, errors)}; left out.")
-    kept = [(p, c) for p, c in zip(folder.paths, folder.labels, strict=True) if p not in errors]
-    if gone := set(folder.labels) - {c for _, c in kept}:
+    kept = folder.subset([i for i, path in enumerate(folder.paths) if path not in errors])
+    if gone := folder.present() - kept.present():
         raise InputError(
             f"No image of class '{folder.classes[min(gone)]}' in {folder.root} can be read.",
             "Replace the files and start again.",
         )
-    return replace(folder, paths=tuple(p for p, _ in kept), labels=tuple(c for _, c in kept))
+    return kept
 
 
 def find_unreadable(folder: ImageFolder, preprocessing: Preprocessing, workers: int) -> dict[str, str]:

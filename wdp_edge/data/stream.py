@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from wdp_edge.data.folder import ImageFolder
+from wdp_edge.data.labels import labels_of
 from wdp_edge.data.loading import Request, decoded, unreadable, view_of
 from wdp_edge.data.preprocess import Preprocessing, normalise
 from wdp_edge.data.worker import Augmentation
@@ -55,9 +55,9 @@ class TrainStream:
         self._epochs: dict[int, np.ndarray] = {}
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches number start, …, stop - 1: normalised images [b, 3, H, W] float32 and labels [b] int64.
+        """Batches number start, …, stop - 1: normalised images [b, 3, H, W] float32 and their labels.
 
-        b: this process's share of the batch.
+        b: this process's share of the batch. Labels are as `labels_of` gives them.
 
         Raises InputError that names the unreadable images of a batch.
         """
@@ -67,8 +67,7 @@ class TrainStream:
         for step, batch in zip(steps, batches, strict=True):
             if batch.errors:
                 raise unreadable(self.folder, batch.errors)
-            labels = torch.tensor([self.folder.labels[i] for i in self.chosen(step)])
-            yield normalise(batch.images, self.preprocessing), labels
+            yield normalise(batch.images, self.preprocessing), labels_of(self.folder, self.chosen(step))
 
     def chosen(self, step: int) -> list[int]:
         """Which images this process has of batch `step`, in order."""

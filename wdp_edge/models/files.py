@@ -17,7 +17,6 @@ from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import build
 from wdp_edge.models.vit import structure_of
 from wdp_edge.structure import Structure
-from wdp_edge.task import Output
 
 MODEL_VERSION = 1
 _HEADS = {f"{head}.{part}" for head in ("head", "head_dist", "head.fc") for part in ("weight", "bias")}
@@ -31,7 +30,7 @@ def load_dense(spec: ModelSpec, checkpoint: Path) -> nn.Module:
     """
     model = create(spec)
     weights = read_weights(checkpoint)
-    if spec.output is not Output.LOGITS:
+    if not spec.output.of_classes:
         weights = {k: v for k, v in weights.items() if k not in _HEADS}
     _check_fit(model, weights, spec, checkpoint)
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})

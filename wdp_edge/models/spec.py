@@ -63,7 +63,7 @@ def create(spec: ModelSpec) -> nn.Module:
             f"timm cannot make '{spec.name}' with {dict(spec.args)}: {error}.", "Check [model] args."
         ) from error
     vit.check_supported(model, spec.name)
-    if spec.output is not Output.LOGITS and vit.head_count(model) > 1:
+    if not spec.output.of_classes and vit.head_count(model) > 1:
         raise InputError(
             f"'{spec.name}' cannot put out embeddings: its two heads read tokens of their own.",
             "Take a model without distillation token.",
@@ -74,12 +74,12 @@ def create(spec: ModelSpec) -> nn.Module:
 
 
 def _check_classes(spec: ModelSpec) -> None:
-    if spec.output is Output.LOGITS and spec.num_classes < 2:
+    if spec.output.of_classes and spec.num_classes < 2:
         raise InputError(
             f"Model '{spec.name}' needs at least 2 classes, not {spec.num_classes}.",
             "Set num_classes in [model] or give --num-classes.",
         )
-    if spec.output is not Output.LOGITS and spec.num_classes:
+    if not spec.output.of_classes and spec.num_classes:
         raise InputError(
             f"A model that puts out embeddings has no classes, not {spec.num_classes}.",
             "Set num_classes = 0 in [model]; a classifier's checkpoint is taken without its head.",

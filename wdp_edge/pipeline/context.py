@@ -14,6 +14,7 @@ from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget, check_accepted, parse_budget
 from wdp_edge.calibration.sample import Sample, balanced_sample
 from wdp_edge.data.folder import ImageFolder, check_classes, fingerprint
+from wdp_edge.data.labels import labels_of
 from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import eval_batches, load_images
 from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
@@ -32,7 +33,7 @@ from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.recipe import Recipe
 from wdp_edge.structure import Geometry, Structure
 from wdp_edge.target import Precision, Target, check_timed, get_target, parse_precision
-from wdp_edge.task import Output, Task, get_task
+from wdp_edge.task import Task, get_task
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,16 @@ class Context:
         self.tools = Toolkit.of(recipe)
         self.task: Task = get_task(recipe.model.task)
         facts = self.task.facts
-        train, val = (images_at(Path(place), facts.labelled) for place in (recipe.data.train, recipe.data.val))
-        if facts.output is Output.LOGITS and not recipe.model.num_classes:
+        train, val = (images_at(Path(place), facts.labels) for place in (recipe.data.train, recipe.data.val))
+        if facts.named_classes and not recipe.model.num_classes:
             raise InputError(
                 "The number of classes is not set.",
                 f"Set num_classes = {len(train.classes)} in [model] or give --num-classes.",
             )
         self.dense: nn.Module = load_dense(self.tools.spec, Path(recipe.model.checkpoint))
         self.source: nn.Module = self.dense  # what is cut: the dense model, or the same one in principal axes
-        if facts.output is Output.LOGITS:
+        if facts.named_classes:
+            val = val.with_classes(train.classes)
             check_classes(train, val, recipe.model.num_classes)
         self.preprocessing: Preprocessing = preprocessing_of(self.dense)
         limit, workers = recipe.data.max_unreadable, recipe.data.workers
@@ -114,7 +116,7 @@ class Context:
     @property
     def class_names(self) -> tuple[str, ...]:
         """In the order of the logits; none where the model puts out embeddings."""
-        return self.train.classes if self.task.facts.output is Output.LOGITS else ()
+        return self.train.classes if self.task.facts.output.of_classes else ()
 
     @cached_property
     def fingerprints(self) -> dict[str, dict[str, Any]]:
@@ -144,10 +146,10 @@ class Context:
 
     @cached_property
     def holdout(self) -> tuple[Tensor, Tensor]:
-        """Held-back training images [n, 3, H, W] uint8 and labels [n] int64: what choices are made on."""
+        """Held-back training images [n, 3, H, W] uint8 and their labels: what choices are made on."""
         workers = self.recipe.data.workers
         images = load_images(self.train, self.holdout_indices, self.preprocessing, workers, "read held-back images")
-        return images, torch.tensor([self.train.labels[i] for i in self.holdout_indices])
+        return images, labels_of(self.train, self.holdout_indices)
 
     @cached_property
     def holdout_teacher(self) -> Tensor:
@@ -172,7 +174,7 @@ class Context:
 
     @torch.no_grad()
     def validation_outputs(self, model: nn.Module, title: str) -> tuple[Tensor, Tensor]:
-        """float32 outputs [n, K] of a model for all validation images, and their labels [n]."""
+        """float32 outputs [n, K] of a model for all validation images, and their labels."""
         model.eval()
         outputs, labels = [], []
         workers = self.recipe.data.workers

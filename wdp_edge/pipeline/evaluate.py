@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from wdp_edge.data.folder import ImageFolder
+from wdp_edge.data.labels import labels_of
 from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.errors import InputError
 from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.results import EvaluateResult
-from wdp_edge.task import Output, Task, facts_of, get_task
+from wdp_edge.task import Task, facts_of, get_task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,11 +32,11 @@ def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:
             f"{path} is for the task '{facts.name}': its {facts.metric} is with the dense model's outputs.",
             "`wdp-edge verify` compares them, and so does `wdp-edge check` with an accuracy_drop.",
         )
-    folder = images_at(val or sidecar.val, facts.labelled)
-    if facts.output is Output.LOGITS and list(folder.classes) != sidecar.classes:
+    folder = images_at(val or sidecar.val, facts.labels).with_classes(tuple(sidecar.classes))
+    if facts.named_classes and list(folder.classes) != sidecar.classes:
         raise InputError(
             f"{val or sidecar.val} holds other classes than {path} was trained on.",
-            "Give the same class folders with --val.",
+            "Give the same classes with --val.",
         )
     return judge_file(path, folder)
 
@@ -54,6 +53,6 @@ def judge_file(path: Path, folder: ImageFolder, dense: Tensor | None = None) -> 
         f"{path.name} on {len(folder)} images",
     )
     task: Task = get_task(sidecar.task)
-    metrics = task.metrics(outputs, torch.tensor(folder.labels), dense)
+    metrics = task.metrics(outputs, labels_of(folder, range(len(folder))), dense)
     value = metrics.pop(task.facts.metric)
     return EvaluateResult(path, sidecar.target, len(folder), value, task.facts.metric, metrics or None)

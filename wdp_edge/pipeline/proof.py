@@ -46,7 +46,7 @@ def within(parity: Parity, tolerance: Tolerance) -> bool:
 class Reference:
     """Images, labels and what the model says of them.
 
-    images: [n, 3, H, W] uint8; labels: [n] int64; outputs: [n, K] float32, in PyTorch.
+    images: [n, 3, H, W] uint8; labels: as `labels_of` gives them; outputs: [n, K] float32, in PyTorch.
     task: its name. dense: the dense model's outputs, [n, K], where the task's metric compares with them.
     """
 

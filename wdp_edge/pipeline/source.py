@@ -59,7 +59,7 @@ class Source:
 
     @cached_property
     def images(self) -> tuple[Tensor, Tensor]:
-        """Held-back training images of all classes and their labels: [n, 3, H, W] uint8, [n] int64."""
+        """Held-back training images of all classes, [n, 3, H, W] uint8, and their labels."""
         images, labels = self.context.holdout
         places = spread(len(images), self.recipe.verify.images)
         return images[places], labels[places]

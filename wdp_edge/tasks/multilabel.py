@@ -1,0 +1,84 @@
+"""Any number of labels per image: logits, binary cross entropy, mean average precision over classes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from wdp_edge.task import TASKS
+from wdp_edge.tasks.classify import PROBE_TEMPERATURE
+
+
+class MultiLabel:
+    """`wdp_edge.task.Task` for multi-label classification. Outputs: logits [n, K]; labels: [n, K] ones and zeros.
+
+    A class is found where its probability, the logit's sigmoid, is above one half.
+    """
+
+    facts = TASKS["multilabel"]
+
+    def divergence(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """KL divergence of the class probabilities, in nats: the sum over classes, each a yes or no of its own.
+
+        With a temperature T: T² times that of softened predictions, as in `classify.distillation`.
+        """
+        got, wanted = outputs.float() / temperature, teacher.float() / temperature
+        yes = wanted.sigmoid()
+        # log p = logsigmoid(x) and log(1 - p) = logsigmoid(-x) stay exact where p is 0 or 1 in float32.
+        gain = yes * (F.logsigmoid(wanted) - F.logsigmoid(got))
+        gain = gain + (1 - yes) * (F.logsigmoid(-wanted) - F.logsigmoid(-got))
+        return gain.sum(-1).mean() * temperature**2
+
+    def loss(
+        self, outputs: Tensor, teacher: Tensor, labels: Tensor, share: float, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """share · divergence + (1 - share) · binary cross entropy, summed over classes like the divergence."""
+        distilled = self.divergence(outputs, teacher, temperature)
+        entropy = F.binary_cross_entropy_with_logits(outputs.float(), labels, reduction="none").sum(-1).mean()
+        return share * distilled + (1 - share) * entropy, distilled.detach()
+
+    def probe(self, outputs: Tensor, generator: Generator) -> Tensor:
+        """Binary cross entropy with labels drawn from the model's own softened predictions."""
+        logits = outputs / PROBE_TEMPERATURE
+        drawn = torch.bernoulli(logits.detach().sigmoid(), generator=generator)
+        return F.binary_cross_entropy_with_logits(logits, drawn, reduction="sum")
+
+    def agreement(self, reference: Tensor, outputs: Tensor) -> float:
+        """Classes that both find as a share of those that either finds, mean over images; 1 where neither finds any.
+
+        Not the share of images with the very same classes: with many classes hardly an image is free of one near one
+        half. Nor the share of single answers alike: most of these are a certain no.
+        """
+        before, after = reference > 0, outputs > 0
+        common, either = (before & after).sum(-1), (before | after).sum(-1)
+        return float(torch.where(either > 0, common / either.clamp_min(1), 1.0).mean())
+
+    def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
+        """mAP: mean average precision over the classes that some image shows. F1: of each image's classes, mean."""
+        shown = labels.bool()
+        some = shown.any(0)
+        precisions = average_precision(outputs.T[some], shown.T[some])
+        return {self.facts.metric: float(precisions.mean()) if some.any() else 0.0, "F1": f1(outputs > 0, shown)}
+
+
+def average_precision(scores: Tensor, hits: Tensor) -> Tensor:
+    """Of rankings with a hit each, best score first: [rows] float32, as scikit-learn has it.
+
+    scores: [rows, n] float32; hits: [rows, n] bool. Mean over the hits of the share of hits among all with a score as
+    high as theirs or higher: equal scores, of which 8-bit outputs have many, come together, not in the images' order.
+    """
+    falling, order = scores.sort(dim=-1, descending=True)
+    found = hits.gather(-1, order).float()
+    rank = torch.searchsorted(-falling.contiguous(), -falling.contiguous(), right=True)
+    precision = found.cumsum(-1).gather(-1, rank - 1) / rank
+    return (precision * found).sum(-1) / found.sum(-1)
+
+
+def f1(found: Tensor, shown: Tensor) -> float:
+    """Mean over images of 2 · common / (found + shown) classes, each [n, K] bool; 1 where there are none of either."""
+    common, sizes = (found & shown).sum(-1), found.sum(-1) + shown.sum(-1)
+    return float(torch.where(sizes > 0, 2 * common / sizes.clamp_min(1), 1.0).mean())
+
+
+TASK = MultiLabel()
