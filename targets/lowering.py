@@ -20,6 +20,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.models.families import family_of, unsupported
 from wdp_edge.models.families.base import mean_of_heads
 from wdp_edge.models.families.swin import Swin
+from wdp_edge.models.map_head import MapHead, as_map
 from wdp_edge.models.prefix import Prefix
 from wdp_edge.models.vit import read_tokens, set_fused_attention, sublayers, tokens_of
 from wdp_edge.targets.lowered_parts import LoweredBlock, Norms, centre, lowered_norm, plain_linear
@@ -31,7 +32,8 @@ _IN_PREFIX = "vit."  # where a `LoweredPrefix` has its model
 
 
 def lower(model: nn.Module, norms: Norms = "folded") -> nn.Module:
-    """An export-friendly copy, in eval mode: one image [1, 3, H, W] float32 -> logits [1, classes] float32.
+    """An export-friendly copy, in eval mode: one image [1, 3, H, W] float32 -> what the model puts out: logits
+    [1, classes] or [1, classes, h, w], or an embedding, float32.
 
     A ViT that `wdp_edge.models.vit` knows, cut or not, is rewritten; any other module is copied, with its
     timm attentions switched to plain matrix products (the fused kernel decomposes into operators that no
@@ -101,6 +103,7 @@ class LoweredViT(nn.Module):
         self.blocks = nn.Sequential(*(LoweredBlock(*pair, centred, norms) for pair in pairs))
         self.family = family_of(vit)  # looked up here: a tracer does not see classes as they are
         heads: list[Any] = self.family.heads(vit)
+        self.grid = vit.head.grid if isinstance(vit.head, MapHead) else None
         self.read_tokens = read_tokens(vit)
         self.norm, self.fc_norm = vit.norm, nn.Identity() if len(heads) > 1 else vit.fc_norm
         if folded and len(final_norms(vit)) == 1 and isinstance(vit.head, nn.Linear) and pools_linearly(vit):
@@ -115,7 +118,7 @@ class LoweredViT(nn.Module):
             self.register_buffer("pooling", vit.pool(torch.eye(tokens_of(vit))[None])[:, None])
         if centred:
             centre_embedding(vit)
-        self.head = mean_of_heads(heads) if len(heads) > 1 else heads[0]
+        self.head = mean_of_heads(heads) if len(heads) > 1 or self.grid else heads[0]
         vit.blocks = nn.Sequential()
         vit.head = vit.head_dist = nn.Identity()
         vit.rope = None
@@ -127,11 +130,14 @@ class LoweredViT(nn.Module):
         return self.family.embed(self.embedding, floats)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: as `embed` takes them -> logits: [1, classes] float32."""
+        """images: as `embed` takes them -> logits: [1, classes] float32, or a map of them: [1, classes, h, w]."""
         return self.classify(self.blocks(self.embed(images)))
 
     def classify(self, x: Tensor) -> Tensor:
-        """x: [1, N, D] tokens after the last block -> logits: [1, classes] float32."""
+        """x: [1, N, D] tokens after the last block -> what `forward` puts out."""
+        if self.grid is not None:
+            patches = x[:, -self.grid[0] * self.grid[1] :]
+            return as_map(self.head(self.fc_norm(self.norm(patches))), self.grid)
         if self.read_tokens is not None:
             x = self.norm(x[:, : self.read_tokens]).reshape(1, 1, -1)
         elif self.embedding.global_pool == "avg":
@@ -164,7 +170,8 @@ def final_norms(vit: Any) -> list[nn.Module]:
 
 
 def pools_linearly(vit: Any) -> bool:
-    return vit.global_pool in ("token", "avg")
+    """Also where nothing is pooled and every token is read on its own."""
+    return vit.global_pool in ("token", "avg", "")
 
 
 def can_centre(vit: Any) -> bool:

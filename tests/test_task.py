@@ -21,6 +21,7 @@ def test_every_name_leads_to_its_task(name: str) -> None:
 def test_tasks_without_labels_have_no_logits() -> None:
     assert [f.name for f in TASKS.values() if f.labels is Labels.NONE] == ["features"]
     assert all(f.named_classes for f in TASKS.values() if f.output is Output.LOGITS)
+    assert not TASKS["segment"].named_classes and TASKS["segment"].output.of_classes
 
 
 def test_an_unknown_task_names_the_nearest() -> None:

@@ -18,11 +18,13 @@ def same_class(reference: Tensor, got: Tensor) -> float:
 def compare(
     name: str, reference: Tensor, got: Tensor, agreement: Callable[[Tensor, Tensor], float] = same_class
 ) -> Parity:
-    """reference, got: [n, K] float32 outputs for the same images; agreement: their task's.
+    """reference, got: [n, ...] float32 outputs for the same images; agreement: their task's.
 
     Centred: without the reference's mean output vector. It is the same for every image, so it raises the plain cosine
     of a model that has lost everything that depends on the image.
     """
+    alike = agreement(reference, got)
+    reference, got = reference.flatten(1), got.flatten(1)
     mean = reference.mean(0)
     return Parity(
         name=name,
@@ -30,7 +32,7 @@ def compare(
         max_error=float((reference - got).abs().max()),
         cosine=float(torch.cosine_similarity(reference, got).min()),
         cosine_centred=float(torch.cosine_similarity(reference - mean, got - mean).min()),
-        agreement=agreement(reference, got),
+        agreement=alike,
     )
 
 

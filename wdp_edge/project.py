@@ -64,6 +64,8 @@ def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = Fa
     if facts.named_classes:
         model = replace(model, num_classes=model.num_classes or len(train.classes))
         check_classes(train, val.with_classes(train.classes), model.num_classes)
+    elif facts.output.of_classes and not model.num_classes:
+        raise InputError("The number of classes is not set.", "Give --num-classes: masks do not tell it.")
     _check_model(model)
     recipe = merge(
         Recipe(),

@@ -18,24 +18,27 @@ if TYPE_CHECKING:
 
 
 class Output(StrEnum):
-    """What a model puts out: one value per class, what its head would read, or that scaled to length 1."""
+    """What a model puts out: one value per class, for the image or for each patch, what its head would read, or that
+    scaled to length 1."""
 
     LOGITS = "logits"
     EMBEDDING = "embedding"
     UNIT = "unit embedding"
+    MAP = "class map"
 
     @property
     def of_classes(self) -> bool:
         """Whether the head has classes."""
-        return self is Output.LOGITS
+        return self in (Output.LOGITS, Output.MAP)
 
 
 class Labels(StrEnum):
-    """What is known of an image: nothing, its class, or all classes that it shows."""
+    """What is known of an image: nothing, its class, all classes that it shows, or the class of every pixel."""
 
     NONE = "none"
     ONE = "one class"
     MANY = "any number of classes"
+    MASK = "mask"
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,13 @@ class Facts:
 
 
 class Task(Protocol):
-    """The arithmetic of a task. Outputs are [n, K] float32: logits or embeddings of n images.
+    """The arithmetic of a task.
+
+    Outputs are float32: logits or embeddings of n images, [n, K], or logits of their patches, [n, K, h, w].
 
     teacher, dense: the dense model's outputs for the same images. labels: as `wdp_edge.data.labels.labels_of` gives
-    them: [n] int64, zeros where there are none; [n, K] float32 of ones and zeros where an image has several.
+    them: [n] int64, zeros where there are none; [n, K] float32 of ones and zeros where an image has several; masks
+    [n, H, W] uint8.
     """
 
     facts: Facts
@@ -103,7 +109,7 @@ class Task(Protocol):
 
 
 _LOGITS, _FREE, _UNIT = Output.LOGITS, Output.EMBEDDING, Output.UNIT
-_NONE, _ONE, _MANY = Labels.NONE, Labels.ONE, Labels.MANY
+_NONE, _ONE, _MANY, _MASK = Labels.NONE, Labels.ONE, Labels.MANY, Labels.MASK
 TASKS = {
     facts.name: facts
     for facts in (
@@ -111,6 +117,7 @@ TASKS = {
         Facts("features", "mean cosine", "Mean cosine", "same neighbour", _FREE, _NONE, True, "features"),
         Facts("retrieve", "Recall@1", "Recall@1", "same neighbour", _UNIT, _ONE, False, "retrieve"),
         Facts("multilabel", "mAP", "mAP over classes", "same classes", _LOGITS, _MANY, False, "multilabel"),
+        Facts("segment", "mIoU", "mIoU", "same class of a patch", Output.MAP, _MASK, False, "segment"),
     )
 }
 

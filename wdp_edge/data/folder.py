@@ -25,6 +25,7 @@ class ImageFolder:
     paths: relative to root, grouped by label and sorted. labels: class of each path; 0 without classes.
     several: all classes of each path, where an image may have any number; () elsewhere. Its label is then the rarest of
     them, or len(classes) for an image without any: what choices among the images are balanced by.
+    masks: of each path the mask, relative to root, where masks say the class of every pixel; () elsewhere.
     """
 
     root: Path
@@ -32,6 +33,7 @@ class ImageFolder:
     paths: tuple[str, ...]
     labels: tuple[int, ...]
     several: tuple[tuple[int, ...], ...] = ()
+    masks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -54,10 +56,13 @@ class ImageFolder:
             paths=tuple(self.paths[i] for i in indices),
             labels=tuple(self.labels[i] for i in indices),
             several=tuple(self.several[i] for i in indices) if self.several else (),
+            masks=tuple(self.masks[i] for i in indices) if self.masks else (),
         )
 
     def with_classes(self, classes: tuple[str, ...]) -> ImageFolder:
-        """The same images of several classes each, among these; unchanged when some of its own are not among them."""
+        """The same images, their several classes or masks among these; unchanged when some of its own are not."""
+        if self.masks:
+            return replace(self, classes=classes)
         if not self.several or not set(self.classes) <= set(classes):
             return self
         place = [classes.index(name) for name in self.classes] + [len(classes)]
@@ -184,7 +189,7 @@ def fingerprint(folder: ImageFolder) -> str:
     for name in folder.classes:
         digest.update(os.fsencode(name) + b"\0")
     root = os.fspath(folder.root)
-    for path in folder.paths:
+    for path in folder.paths + folder.masks:
         try:
             size = os.stat(f"{root}/{path}").st_size  # noqa: PTH116 (a Path per image takes five times as long)
         except OSError as error:

@@ -10,8 +10,14 @@ from torch import Tensor
 from wdp_edge.data.folder import ImageFolder
 
 
-def labels_of(folder: ImageFolder, indices: Sequence[int]) -> Tensor:
-    """What is known of these images: the class of each, [n] int64, or ones for all its classes, [n, K] float32."""
+def labels_of(folder: ImageFolder, indices: Sequence[int], masks: Tensor | None = None) -> Tensor:
+    """What is known of these images: their masks, [n, H, W] uint8, ones for all classes of each, [n, K] float32, or the
+    class of each, [n] int64.
+
+    masks: where the images have them, as they were decoded with the images.
+    """
+    if masks is not None:
+        return masks
     if not folder.several:
         return torch.tensor([folder.labels[i] for i in indices], dtype=torch.int64)
     labels = torch.zeros(len(indices), len(folder.classes))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wdp_edge.data.folder import LISTS, SUFFIXES, ImageFolder, scan
+from wdp_edge.data.pairs import scan_pairs
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.task import Labels
 
@@ -19,7 +20,12 @@ _MOST_CLASSES = 100_000
 
 
 def images_at(place: Path, labels: Labels = Labels.ONE) -> ImageFolder:
-    """The images of a folder, or of a CSV or Parquet file. Raises InputError like `scan` and `read_list`."""
+    """The images of a folder, or of a CSV or Parquet file.
+
+    Raises InputError like `scan_pairs`, `read_list` and `scan`.
+    """
+    if labels is Labels.MASK:
+        return scan_pairs(place)
     return read_list(place, labels) if place.suffix.lower() in LISTS else scan(place, labels)
 
 

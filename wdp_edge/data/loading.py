@@ -7,7 +7,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from subprocess import PIPE, Popen
 from typing import BinaryIO, cast
@@ -30,17 +30,28 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Request:
-    """One batch. seeds: one per path, for random views."""
+    """One batch. seeds: one per path, for random views. masks: one per path, or none."""
 
     paths: tuple[str, ...]
     seeds: tuple[int, ...]
+    masks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, folder: ImageFolder, indices: Sequence[int], seeds: Sequence[int] | None = None) -> Request:
+        """These images; seeds as they are needed for random views."""
+        chosen = folder.subset(indices)
+        return cls(chosen.paths, tuple(seeds or (0,) * len(indices)), chosen.masks)
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """images: [n, 3, H, W] uint8. errors: why a path could not be read (its image is black)."""
+    """images: [n, 3, H, W] uint8. masks: [n, H, W] uint8, where there are any.
+
+    errors: why a path could not be read (its image is black).
+    """
 
     images: Tensor
+    masks: Tensor | None
     errors: dict[str, str]
 
 
@@ -55,6 +66,7 @@ def view_of(folder: ImageFolder, preprocessing: Preprocessing, augmentation: Aug
         crop_mode=preprocessing.crop_mode,
         fill=(red, green, blue),
         augmentation=augmentation,
+        mask_classes=len(folder.classes) if folder.masks else 0,
     )
 
 
@@ -65,17 +77,30 @@ def load_images(
     workers: int = 0,
     title: str = "Loading images",
 ) -> Tensor:
-    """The evaluation views of these images: [n, 3, H, W] uint8.
+    """The evaluation views of these images: [n, 3, H, W] uint8. Masks are not looked at.
 
     workers: decoding processes; 0 decodes in this one.
     Raises InputError that counts and names unreadable images.
     """
+    return load_labelled(replace(folder, masks=()), indices, preprocessing, workers, title)[0]
+
+
+def load_labelled(
+    folder: ImageFolder,
+    indices: Sequence[int],
+    preprocessing: Preprocessing,
+    workers: int = 0,
+    title: str = "Loading images",
+) -> tuple[Tensor, Tensor]:
+    """The same as `load_images`, and the labels as `labels_of` gives them."""
     images = torch.empty((len(indices), 3, *preprocessing.size), dtype=torch.uint8)
+    labels: list[Tensor] = []
     start = 0
-    for part, _ in eval_batches(folder, indices, preprocessing, _BATCH, workers, title):
+    for part, known in eval_batches(folder, indices, preprocessing, _BATCH, workers, title):
         images[start : start + len(part)] = part
         start += len(part)
-    return images
+        labels.append(known)
+    return images, torch.cat(labels) if labels else labels_of(folder, ())
 
 
 def eval_batches(
@@ -92,28 +117,34 @@ def eval_batches(
     InputError that counts and names them.
     """
     parts = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    requests = (Request(tuple(folder.paths[i] for i in part), (0,) * len(part)) for part in parts)
+    requests = (Request.of(folder, part) for part in parts)
     errors: dict[str, str] = {}
     with progress.task(title, len(indices)) as advance:
         for part, batch in zip(parts, decoded(view_of(folder, preprocessing), requests, workers), strict=True):
             errors |= batch.errors
             if not errors:
-                yield batch.images, labels_of(folder, part)
+                yield batch.images, labels_of(folder, part, batch.masks)
             advance(len(part))
     if errors:
         raise unreadable(folder, errors)
 
 
 def check_headers(folder: ImageFolder) -> None:
-    """Raises InputError that counts and names files that are no images. Reads headers only: fast, before long work."""
+    """Raises InputError that counts and names files that are no images, and masks that do not fit theirs.
+
+    Reads headers only: fast, before long work.
+    """
     from PIL import Image
 
     errors: dict[str, str] = {}
     with progress.task("check image files", len(folder)) as advance:
-        for path in folder.paths:
+        for path, mask in zip(folder.paths, folder.masks or [""] * len(folder), strict=True):
             try:
-                with Image.open(folder.root / path):
-                    pass
+                with Image.open(folder.root / path) as image:
+                    size = image.size
+                if mask:
+                    with Image.open(folder.root / mask) as opened:
+                        worker.check_mask(opened, size)
             except (OSError, ValueError, SyntaxError) as error:
                 errors[path] = "not an image" if "identify" in str(error) else str(error)
             advance(1)
@@ -144,8 +175,8 @@ def decoded(view: View, requests: Iterable[Request], workers: int) -> Iterator[D
     """
     if workers < 1:
         for request in requests:
-            data, errors = worker.decode(view, list(request.paths), list(request.seeds))
-            yield Decoded(_planes(np.frombuffer(data, np.uint8), view), errors)
+            data, errors = worker.decode(view, request.paths, request.seeds, request.masks)
+            yield _decoded(np.frombuffer(data, np.uint8), view, errors)
         return
     processes: list[_Process] = []
     busy: deque[tuple[_Process, int]] = deque()
@@ -170,9 +201,12 @@ def decoded(view: View, requests: Iterable[Request], workers: int) -> Iterator[D
             process.close()
 
 
-def _planes(pixels: np.ndarray, view: View) -> Tensor:
-    """[n * H * W * 3] uint8 -> [n, 3, H, W], contiguous."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.reshape(-1, *view.size, 3).transpose(0, 3, 1, 2)))
+def _decoded(data: np.ndarray, view: View, errors: dict[str, str]) -> Decoded:
+    """data: [n * view.bytes] uint8. Tensors are contiguous."""
+    rows, colours = data.reshape(-1, view.bytes), 3 * view.size[0] * view.size[1]
+    pixels = rows[:, :colours].reshape(-1, *view.size, 3).transpose(0, 3, 1, 2)
+    masks = torch.from_numpy(rows[:, colours:].reshape(-1, *view.size).copy()) if view.mask_classes else None
+    return Decoded(torch.from_numpy(np.ascontiguousarray(pixels)), masks, errors)
 
 
 class _Process:
@@ -194,7 +228,7 @@ class _Process:
         self._send(worker.encode(view))
 
     def ask(self, request: Request) -> None:
-        message = {"paths": request.paths, "seeds": request.seeds}
+        message = {"paths": request.paths, "seeds": request.seeds, "masks": request.masks}
         self._send(json.dumps(message).encode() + b"\n")
 
     def answer(self, size: int) -> Decoded:
@@ -203,7 +237,7 @@ class _Process:
         pixels = np.empty(size * self._view.bytes, np.uint8)
         if not header.endswith(b"\n") or self._answers.readinto(pixels.data) != len(pixels):
             raise self._ended()
-        return Decoded(_planes(pixels, self._view), json.loads(header))
+        return _decoded(pixels, self._view, json.loads(header))
 
     def _send(self, message: bytes) -> None:
         try:

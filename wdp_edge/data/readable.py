@@ -40,10 +40,10 @@ def find_unreadable(folder: ImageFolder, preprocessing: Preprocessing, workers: 
     """Decodes every image: paths of those that cannot be, and why."""
     # One pixel is enough to have a file decoded, and cheap to pass between processes.
     view = replace(view_of(folder, preprocessing), size=(1, 1), crop_mode="squash")
-    parts = [folder.paths[start : start + _BATCH] for start in range(0, len(folder), _BATCH)]
+    parts = [range(start, min(start + _BATCH, len(folder))) for start in range(0, len(folder), _BATCH)]
     errors: dict[str, str] = {}
     with progress.task("check all images", len(folder)) as advance:
-        requests = (Request(part, (0,) * len(part)) for part in parts)
+        requests = (Request.of(folder, part) for part in parts)
         for part, batch in zip(parts, decoded(view, requests, workers), strict=True):
             errors |= batch.errors
             advance(len(part))

@@ -67,7 +67,8 @@ class TrainStream:
         for step, batch in zip(steps, batches, strict=True):
             if batch.errors:
                 raise unreadable(self.folder, batch.errors)
-            yield normalise(batch.images, self.preprocessing), labels_of(self.folder, self.chosen(step))
+            labels = labels_of(self.folder, self.chosen(step), batch.masks)
+            yield normalise(batch.images, self.preprocessing), labels
 
     def chosen(self, step: int) -> list[int]:
         """Which images this process has of batch `step`, in order."""
@@ -80,8 +81,8 @@ class TrainStream:
         return range(first + world.rank, first + self.options.batch_size, world.size)
 
     def _request(self, step: int) -> Request:
-        seeds = ((self.options.seed << 64) + place for place in self._places(step))
-        return Request(tuple(self.folder.paths[i] for i in self.chosen(step)), tuple(seeds))
+        seeds = [(self.options.seed << 64) + place for place in self._places(step)]
+        return Request.of(self.folder, self.chosen(step), seeds)
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """The images in the order of this epoch; the last two are kept, for batches across the border."""

@@ -1,4 +1,5 @@
-"""Decodes images: a file becomes the pixels that the model sees. Also the program of the decoding processes.
+"""Decodes images: a file becomes the pixels that the model sees, its mask likewise. Also the program of the decoding
+processes.
 
 Imports only the standard library and Pillow and is started as a file: a process is ready after 0.1 s, where
 one that imports torch takes two. It needs neither fork, which is unsafe beside OpenMP threads, nor a caller's
@@ -13,10 +14,13 @@ import math
 import random
 import signal
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
 from PIL import Image
+
+IGNORED = 255  # in a mask: a pixel of no class
 
 
 @dataclass(frozen=True)
@@ -35,39 +39,76 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class View:
-    """Which pixels of a file are wanted: timm's evaluation view, or with `augmentation` a random one."""
+    """Which pixels of a file are wanted: timm's evaluation view, or with `augmentation` a random one.
+
+    mask_classes: the model's classes, where every image comes with a mask of them; 0 where none does.
+    """
 
     root: str
     size: tuple[int, int]
     interpolation: str
     crop_pct: float
     crop_mode: str
-    fill: tuple[int, int, int]
+    fill: tuple[int, ...]
     augmentation: Augmentation | None = None
+    mask_classes: int = 0
 
     @property
     def bytes(self) -> int:
-        return 3 * self.size[0] * self.size[1]
+        """Of one image, with its mask behind it."""
+        return (3 + (self.mask_classes > 0)) * self.size[0] * self.size[1]
+
+    def of_mask(self) -> View:
+        """The same view of a mask: classes are not mixed."""
+        return replace(self, interpolation="nearest", fill=(IGNORED,))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> View:
         augmentation = Augmentation(**data["augmentation"]) if data["augmentation"] else None
-        return cls(**{**data, "augmentation": augmentation})
+        return cls(**{**data, "fill": tuple(data["fill"]), "augmentation": augmentation})
 
 
-def pixels(view: View, path: str, seed: int) -> bytes:
-    """The image as RGB bytes, [H, W, 3]. seed: of the random view; unused in the evaluation view.
+def pixels(view: View, path: str, seed: int, mask: str = "") -> bytes:
+    """The image as RGB bytes, [H, W, 3], and behind it those of its mask, [H, W], where there is one.
 
-    Raises whatever Pillow raises for broken files: see `UNREADABLE`.
+    seed: of the random view, the same of both; unused in the evaluation view.
+    Raises whatever Pillow raises for broken files: see `UNREADABLE`; ValueError for a mask that does not fit.
     """
     with Image.open(f"{view.root}/{path}") as file:
         image = file.convert("RGB")
-    if view.augmentation is None:
-        return _evaluation_view(image, view).tobytes()
-    return _random_view(image, view, view.augmentation, random.Random(seed)).tobytes()
+    found = _seen(image, view, seed).tobytes()
+    if not mask:
+        return found
+    return found + _seen(_class_numbers(view, mask, image.size), view.of_mask(), seed).tobytes()
+
+
+def check_mask(mask: Image.Image, size: tuple[int, int]) -> None:
+    """Raises ValueError unless an opened mask holds 8-bit numbers and is as large as its image. Reads no pixels."""
+    if mask.mode not in ("L", "P"):
+        raise ValueError(f"its mask holds pixels of kind {mask.mode}, not 8-bit class numbers")
+    if mask.size != size:
+        (width, height), (wide, high) = mask.size, size
+        raise ValueError(f"its mask has {width} x {height} pixels, the image {wide} x {high}")
+
+
+def _class_numbers(view: View, path: str, size: tuple[int, int]) -> Image.Image:
+    """A mask with its classes as brightness; a palette's colours are not looked at."""
+    with Image.open(f"{view.root}/{path}") as file:
+        check_mask(file, size)
+        mask = Image.frombytes("L", file.size, file.tobytes())
+    found = [number for number, pixels in enumerate(mask.histogram()[:IGNORED]) if pixels]
+    if found and found[-1] >= view.mask_classes:
+        raise ValueError(f"its mask holds class {found[-1]}, the model's are 0 to {view.mask_classes - 1}")
+    return mask
 
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+
+
+def _seen(image: Image.Image, view: View, seed: int) -> Image.Image:
+    if view.augmentation is None:
+        return _evaluation_view(image, view)
+    return _random_view(image, view, view.augmentation, random.Random(seed))
 
 
 def _evaluation_view(image: Image.Image, view: View) -> Image.Image:
@@ -92,11 +133,12 @@ def _divided(image: Image.Image, ratio: float) -> tuple[int, int]:
     return round(image.width / ratio), round(image.height / ratio)
 
 
-def _crop(image: Image.Image, width: int, height: int, fill: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
-    """The centre; what lies outside the image is filled."""
+def _crop(image: Image.Image, width: int, height: int, fill: tuple[int, ...] = (0, 0, 0)) -> Image.Image:
+    """The centre; what lies outside the image is filled, outside a mask it is ignored."""
     across, down = max(0, width - image.width), max(0, height - image.height)
     if across or down:
-        padded = Image.new("RGB", (image.width + across, image.height + down), fill)
+        outside = (IGNORED,) if image.mode == "L" else fill
+        padded = Image.new(image.mode, (image.width + across, image.height + down), outside)
         padded.paste(image, (across // 2, down // 2))
         image = padded
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
@@ -132,12 +174,17 @@ def _random_box(
     return left, top, min(left + width, image.width), min(top + height, image.height)
 
 
-def decode(view: View, paths: list[str], seeds: list[int]) -> tuple[bytes, dict[str, str]]:
-    """The images one after the other, black where a file is unreadable, and why each of those is."""
+def decode(
+    view: View, paths: Sequence[str], seeds: Sequence[int], masks: Sequence[str]
+) -> tuple[bytes, dict[str, str]]:
+    """The images one after the other, black where a file is unreadable, and why each of those is.
+
+    masks: of the images, or none; each follows its image.
+    """
     parts, errors = [], {}
-    for path, seed in zip(paths, seeds, strict=True):
+    for path, seed, mask in zip(paths, seeds, masks or [""] * len(paths), strict=True):
         try:
-            parts.append(pixels(view, path, seed))
+            parts.append(pixels(view, path, seed, mask))
         except UNREADABLE as error:
             parts.append(bytes(view.bytes))
             errors[path] = str(error) or type(error).__name__
@@ -147,13 +194,13 @@ def decode(view: View, paths: list[str], seeds: list[int]) -> tuple[bytes, dict[
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answers requests until the asking process closes the pipe or is gone.
 
-    First line: the View. Then per line {"paths": […], "seeds": […]}, answered by {path: error}
-    in a line and the pixels.
+    First line: the View. Then per line {"paths": […], "seeds": […], "masks": […]}, answered by
+    {path: error} in a line and the pixels.
     """
     view = View.from_json(json.loads(requests.readline()))
     for line in requests:
         request = json.loads(line)
-        data, errors = decode(view, request["paths"], request["seeds"])
+        data, errors = decode(view, request["paths"], request["seeds"], request["masks"])
         answers.write(json.dumps(errors).encode() + b"\n")
         answers.write(data)
         answers.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from wdp_edge.files import atomic_path
 from wdp_edge.learn.teacher import autocast, bf16_pays
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.vit import fused_attention_pays, set_fused_attention, tokens_of
+from wdp_edge.task import Task, get_task
 
 SPEC = ModelSpec("vit_tiny_patch16_224", 10, {"img_size": 32, "patch_size": 4})
 
@@ -50,7 +51,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Trained:
-    """accuracy: top-1 share of the validation images. seconds: of training alone."""
+    """accuracy: the task's metric on the validation images. seconds: of training alone."""
 
     checkpoint: Path
     accuracy: float
@@ -64,28 +65,38 @@ def train_dense(
     checkpoint: Path,
     spec: ModelSpec = SPEC,
     options: TrainOptions = TrainOptions(),
+    task: str = "classify",
 ) -> Trained:
-    """Trains a model of `spec`, writes its weights to `checkpoint` (.safetensors) and measures its accuracy."""
+    """Trains a model of `spec` for a task, writes its weights to `checkpoint` (.safetensors) and measures it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         model = _fresh(spec, options)
     start = time.monotonic()
-    _fit(model, train, options)
+    _fit(model, train, options, loss_of(task, options))
     seconds = time.monotonic() - start
     with atomic_path(checkpoint) as temporary:
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary)
-    return Trained(checkpoint, accuracy(model, val), seconds, options.steps * options.batch_size)
+    return Trained(checkpoint, accuracy(model, val, task), seconds, options.steps * options.batch_size)
 
 
-def accuracy(model: nn.Module, folder: ImageFolder) -> float:
-    """Top-1 share of all images, in float32."""
+def accuracy(model: nn.Module, folder: ImageFolder, task: str = "classify") -> float:
+    """The task's metric on all images, top-1 share for `classify`, in float32."""
     model.eval()
     preprocessing = preprocessing_of(model)
-    right = 0
+    outputs, known = [], []
     with torch.inference_mode():
         for images, labels in eval_batches(folder, range(len(folder)), preprocessing, title="Evaluating"):
-            right += int((model(normalise(images, preprocessing)).argmax(1) == labels).sum())
-    return right / len(folder)
+            outputs.append(model(normalise(images, preprocessing)))
+            known.append(labels)
+    judge: Task = get_task(task)
+    return judge.metrics(torch.cat(outputs), torch.cat(known), None)[judge.facts.metric]
+
+
+def loss_of(task: str, options: TrainOptions) -> Callable[[Tensor, Tensor], Tensor]:
+    """(outputs, labels) -> loss: cross-entropy with smoothed labels, or the task's loss without a teacher."""
+    if task == "classify":
+        return nn.CrossEntropyLoss(label_smoothing=options.smoothing)
+    return lambda outputs, labels: get_task(task).loss(outputs, outputs.detach(), labels, 0.0, 1.0)[0]
 
 
 def _fresh(spec: ModelSpec, options: TrainOptions) -> nn.Module:
@@ -97,13 +108,14 @@ def _fresh(spec: ModelSpec, options: TrainOptions) -> nn.Module:
     return model
 
 
-def _fit(model: nn.Module, folder: ImageFolder, options: TrainOptions) -> None:
-    """AdamW with warm-up and cosine decay, cross-entropy with smoothed labels, bfloat16 where that is faster."""
+def _fit(
+    model: nn.Module, folder: ImageFolder, options: TrainOptions, loss: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    """AdamW with warm-up and cosine decay, bfloat16 where that is faster."""
     bf16 = bf16_pays(model)
     set_fused_attention(model, fused_attention_pays(tokens_of(model)))
     optimiser = torch.optim.AdamW(_groups(model, options.weight_decay), lr=options.lr, fused=True)
     model.train()
-    loss_of = nn.CrossEntropyLoss(label_smoothing=options.smoothing)
     with progress.task("Training the dense model", options.steps) as advance:
         for step, (images, labels) in enumerate(_batches(model, folder, options)):
             for group in optimiser.param_groups:
@@ -111,7 +123,7 @@ def _fit(model: nn.Module, folder: ImageFolder, options: TrainOptions) -> None:
             with autocast(bf16):
                 logits = model(images)
             optimiser.zero_grad()
-            loss_of(logits.float(), labels).backward()
+            loss(logits.float(), labels).backward()
             nn.utils.clip_grad_norm_(model.parameters(), options.clip)
             optimiser.step()
             advance(1)

@@ -21,12 +21,12 @@ class Exits(nn.Module):
         self.heads = nn.ModuleDict({str(d): vit.head_of(model) for d in depths})
 
     def forward(self, model: Any, depth: int, x: Tensor) -> Tensor:
-        """x: [B, ..., D] stream after `depth` blocks -> outputs: [B, K]."""
+        """x: [B, ..., D] stream after `depth` blocks -> outputs: [B, K], or maps."""
         return self.heads[str(depth)](vit.pooled(model, x, depth, self.norms[str(depth)]))
 
 
 def forward_with_exits(model: Any, exits: Exits, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """images: [B, 3, H, W] -> outputs of the whole model, and those of every exit: [B, K] each."""
+    """images: [B, 3, H, W] -> outputs of the whole model, and those of every exit: [B, K] each, or maps."""
     x = vit.embed(model, images)
     early = []
     for depth in range(1, len(vit.blocks_of(model)) + 1):

@@ -44,6 +44,11 @@ class BlockOutputs:
         return hook
 
 
+def output_tokens(outputs: Tensor) -> Tensor:
+    """A model's outputs as `feature_loss` takes them: [B, K] -> [B, 1, K]; maps [B, K, h, w] -> [B, h · w, K]."""
+    return outputs[:, None] if outputs.ndim == 2 else outputs.flatten(2).transpose(1, 2)
+
+
 def feature_loss(got: Tensor, wanted: Tensor, tokens: int | None) -> Tensor:
     """Squared error of a residual stream relative to its variance over tokens, of all processes' images: [].
 

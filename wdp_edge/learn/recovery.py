@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wdp_edge import progress
 from wdp_edge.data.stream import TrainStream
 from wdp_edge.learn.checkpoint import Checkpointer, load_state
-from wdp_edge.learn.features import BlockOutputs, feature_depths, feature_loss
+from wdp_edge.learn.features import BlockOutputs, feature_depths, feature_loss, output_tokens
 from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays
 from wdp_edge.models import vit
 from wdp_edge.parallel import average_gradients, mean, world
@@ -89,7 +89,7 @@ class Recovery:
         return self.options.lr * self.distance * rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
     def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """One update. images: [B, 3, H, W] float32 normalised; labels: [B] int64.
+        """One update. images: [B, 3, H, W] float32 normalised; labels: as the task takes them.
 
         With several processes: of this one's share of the batch; loss, distillation and features are this share's.
         """
@@ -108,7 +108,7 @@ class Recovery:
         average_gradients(self.optimiser)
         if self.done == 0:
             # The outputs, too: at an exit the kept blocks are the dense model's own, under a head that does not fit.
-            away = feature_loss(outputs.detach()[:, None], teacher[:, None], None)
+            away = feature_loss(output_tokens(outputs.detach()), output_tokens(teacher), None)
             distances = mean(torch.stack([features.detach(), away]))
             self.distance = min(1.0, math.sqrt(float(distances.max())))
         rate = self.rate(self.done)

@@ -95,7 +95,7 @@ class Search:
         self.curve: list[CurvePoint] = []
 
     def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """One update. images: [B, 3, H, W] float32 normalised; labels: [B] int64.
+        """One update. images: [B, 3, H, W] float32 normalised; labels: as the task takes them.
 
         With several processes: of this one's share of the batch; loss and distillation are this share's.
         """

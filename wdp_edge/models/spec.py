@@ -12,6 +12,7 @@ from torch import nn
 
 from wdp_edge.errors import InputError
 from wdp_edge.models import vit
+from wdp_edge.models.map_head import MapHead
 from wdp_edge.models.unit import UnitLength
 from wdp_edge.recipe import ModelRecipe
 from wdp_edge.task import Output, facts_of
@@ -56,8 +57,10 @@ def create(spec: ModelSpec) -> nn.Module:
             f"Did you mean {' or '.join(near)}?" if near else "See timm.list_models('vit_*').",
         )
     _check_classes(spec)
+    # Without pooling timm's own head reads every token.
+    args = {**spec.args, "global_pool": ""} if spec.output is Output.MAP else spec.args
     try:
-        model = timm.create_model(spec.name, pretrained=False, num_classes=spec.num_classes, **spec.args)
+        model = timm.create_model(spec.name, pretrained=False, num_classes=spec.num_classes, **args)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise InputError(
             f"timm cannot make '{spec.name}' with {dict(spec.args)}: {error}.", "Check [model] args."
@@ -70,7 +73,25 @@ def create(spec: ModelSpec) -> nn.Module:
         )
     if spec.output is Output.UNIT:
         vit.set_head(model, UnitLength())
+    if spec.output is Output.MAP:
+        _set_map_head(model, spec)
     return model.eval()
+
+
+def _set_map_head(model: Any, spec: ModelSpec) -> None:
+    """Raises InputError when the tokens that the head reads are not the patches of the whole image."""
+    if not vit.puts_out_maps(model):
+        raise InputError(
+            f"'{spec.name}' cannot put out a class map: its last tokens are not the patches of the image.",
+            "Take a VisionTransformer (vit_*, deit_*, DINOv2) or an Eva (eva02_*, DINOv3).",
+        )
+    size, patch = model.patch_embed.img_size, model.patch_embed.patch_size
+    if any(pixels % side for pixels, side in zip(size, patch, strict=True)):
+        raise InputError(
+            f"Images of {size[0]} x {size[1]} pixels are not made of whole patches of {patch[0]} x {patch[1]}.",
+            "Set img_size in [model.args] to a multiple of the patch size.",
+        )
+    vit.set_head(model, MapHead(model.head, model.patch_embed.grid_size))
 
 
 def _check_classes(spec: ModelSpec) -> None:

@@ -64,7 +64,7 @@ def run_block(model: Any, number: int, x: Tensor) -> Tensor:
 
 
 def classify(model: Any, x: Tensor) -> Tensor:
-    """x: [B, ..., D] stream after the last block -> the model's outputs: [B, classes], or [B, F] embeddings."""
+    """x: [B, ..., D] stream after the last block -> the model's outputs: [B, classes], [B, F] embeddings, or maps."""
     seen = pooled(model, x)
     heads = family_of(model).heads(model)
     parts = seen.chunk(len(heads), 1)
@@ -75,7 +75,7 @@ def classify(model: Any, x: Tensor) -> Tensor:
 def pooled(model: Any, x: Tensor, depth: int | None = None, norm: nn.Module | None = None) -> Tensor:
     """x: [B, ..., D] stream after `depth` blocks, all when None -> what the classifier sees: [B, F].
 
-    norm: an exit's own norm instead of the model's final one.
+    [B, patches, F] where the model puts out maps. norm: an exit's own norm instead of the model's final one.
     """
     family = family_of(model)
     depth = len(family.blocks(model)) if depth is None else depth
@@ -97,6 +97,11 @@ def set_head(model: Any, head: nn.Module) -> None:
     family_of(model).set_head(model, head)
 
 
+def puts_out_maps(model: Any) -> bool:
+    """Whether a head can read every patch of this family's models."""
+    return family_of(model).maps
+
+
 def ends_alike(model: Any, depth: int) -> bool:
     """Whether the stream after `depth` blocks could stand in for that after the last one."""
     return family_of(model).leave(model, depth) is same
@@ -108,8 +113,8 @@ def classifier(model: Any) -> nn.Linear:
 
 
 def head_of(model: Any) -> nn.Module:
-    """A copy of what makes the model's outputs from what `pooled` gives: [B, F] -> [B, K]."""
-    return classifier(model) if has_classifier(model) else copy.deepcopy(family_of(model).heads(model)[0])
+    """A copy of what makes the model's outputs from what `pooled` gives; several heads become one."""
+    return classifier(model) if head_count(model) > 1 else copy.deepcopy(family_of(model).heads(model)[0])
 
 
 def set_classifier(model: Any, weight: Tensor, bias: Tensor) -> None:
@@ -146,6 +151,6 @@ def fused_attention_pays(tokens: int) -> bool:
 
 @torch.no_grad()
 def logits(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
-    """images: [n, 3, H, W] float32 -> [n, classes] float32, in batches."""
+    """images: [n, 3, H, W] float32 -> the model's outputs, [n, ...] float32, in batches."""
     model.eval()
     return torch.cat([model(part).float() for part in images.split(batch_size)])

@@ -14,9 +14,8 @@ from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget, check_accepted, parse_budget
 from wdp_edge.calibration.sample import Sample, balanced_sample
 from wdp_edge.data.folder import ImageFolder, check_classes, fingerprint
-from wdp_edge.data.labels import labels_of
 from wdp_edge.data.listed import images_at
-from wdp_edge.data.loading import eval_batches, load_images
+from wdp_edge.data.loading import eval_batches, load_images, load_labelled
 from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
 from wdp_edge.data.readable import readable
 from wdp_edge.data.split import hold_out
@@ -33,7 +32,7 @@ from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.recipe import Recipe
 from wdp_edge.structure import Geometry, Structure
 from wdp_edge.target import Precision, Target, check_timed, get_target, parse_precision
-from wdp_edge.task import Task, get_task
+from wdp_edge.task import Labels, Task, get_task
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,15 @@ class Context:
         self.task: Task = get_task(recipe.model.task)
         facts = self.task.facts
         train, val = (images_at(Path(place), facts.labels) for place in (recipe.data.train, recipe.data.val))
-        if facts.named_classes and not recipe.model.num_classes:
+        if facts.output.of_classes and not recipe.model.num_classes:
+            found = f" = {len(train.classes)}" if facts.named_classes else ""
             raise InputError(
-                "The number of classes is not set.",
-                f"Set num_classes = {len(train.classes)} in [model] or give --num-classes.",
+                "The number of classes is not set.", f"Set num_classes{found} in [model] or give --num-classes."
             )
         self.dense: nn.Module = load_dense(self.tools.spec, Path(recipe.model.checkpoint))
         self.source: nn.Module = self.dense  # what is cut: the dense model, or the same one in principal axes
+        if facts.labels is Labels.MASK:
+            train, val = (part.with_classes(numbered(recipe.model.num_classes)) for part in (train, val))
         if facts.named_classes:
             val = val.with_classes(train.classes)
             check_classes(train, val, recipe.model.num_classes)
@@ -148,8 +149,7 @@ class Context:
     def holdout(self) -> tuple[Tensor, Tensor]:
         """Held-back training images [n, 3, H, W] uint8 and their labels: what choices are made on."""
         workers = self.recipe.data.workers
-        images = load_images(self.train, self.holdout_indices, self.preprocessing, workers, "read held-back images")
-        return images, labels_of(self.train, self.holdout_indices)
+        return load_labelled(self.train, self.holdout_indices, self.preprocessing, workers, "read held-back images")
 
     @cached_property
     def holdout_teacher(self) -> Tensor:
@@ -195,6 +195,11 @@ class Context:
             f"{self.tools.spec.name}, {len(self.train)} training images, budget {budget} "
             f"({self.tools.target.name}, {self.tools.precision}, {self.tools.device.name})"
         )
+
+
+def numbered(classes: int) -> tuple[str, ...]:
+    """Names of classes that have none: their numbers."""
+    return tuple(map(str, range(classes)))
 
 
 def announce(context: Context) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from wdp_edge.data.folder import ImageFolder
-from wdp_edge.data.labels import labels_of
 from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
@@ -44,15 +46,16 @@ def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:
 def judge_file(path: Path, folder: ImageFolder, dense: Tensor | None = None) -> EvaluateResult:
     """An artifact on all images of a folder. dense: the dense model's outputs for them, where the task needs these."""
     sidecar = read_sidecar(path)
-    batches = eval_batches(folder, range(len(folder)), sidecar.preprocessing, 32, 1, "read images")
-    outputs = run_artifact(
-        sidecar.target,
-        path,
-        (sidecar.input_of(images) for images, _ in batches),
-        len(folder),
-        f"{path.name} on {len(folder)} images",
-    )
+    labels: list[Tensor] = []
+
+    def inputs() -> Iterator[Tensor]:
+        for images, known in eval_batches(folder, range(len(folder)), sidecar.preprocessing, 32, 1, "read images"):
+            labels.append(known)
+            yield sidecar.input_of(images)
+
+    title = f"{path.name} on {len(folder)} images"
+    outputs = run_artifact(sidecar.target, path, inputs(), len(folder), title)
     task: Task = get_task(sidecar.task)
-    metrics = task.metrics(outputs, labels_of(folder, range(len(folder))), dense)
+    metrics = task.metrics(outputs, torch.cat(labels), dense)
     value = metrics.pop(task.facts.metric)
     return EvaluateResult(path, sidecar.target, len(folder), value, task.facts.metric, metrics or None)

@@ -229,12 +229,13 @@ def final_stage(context: Context, run: Run, artifact: Artifact) -> Final:
     def compute() -> Final:
         dense, labels = context.validation_outputs(context.dense, "dense model on validation images")
         workers = context.recipe.data.workers
-        batches = eval_batches(context.val, range(len(context.val)), context.preprocessing, 32, workers, "read images")
+        images = replace(context.val, masks=())
+        batches = eval_batches(images, range(len(images)), context.preprocessing, 32, workers, "read images")
         shipped = run_artifact(
             context.tools.target.name,
             artifact.path,
-            (context.prepare(images) for images, _ in batches),
-            len(context.val),
+            (context.prepare(part) for part, _ in batches),
+            len(images),
             "shipped file on validation images",
         )
         before, before_also = split_metric(context.task.metrics(dense, labels, dense))

@@ -108,16 +108,16 @@ def _refit(repair: Repair, before: Sublayer | None, streams: Streams) -> None:
 
 
 def _fit_exit(dense: Any, small: Any, before: Sublayer | None, streams: Streams) -> None:
-    """The head of an early exit: least squares from its pooled token to the dense logits."""
+    """The head of an early exit: least squares from its pooled token, or from every patch, to the dense logits."""
     first, last = len(vit.blocks_of(small)), len(vit.blocks_of(dense))
-    head = vit.classifier(small)
+    head, dense_head = vit.classifier(small), vit.classifier(dense)
     moments = Moments(head.in_features, head.out_features)
     for part in streams.chunks():
         x, y = streams.read(part)
         y = y if before is None else before(y)
         for number in range(first, last):
             x = vit.run_block(dense, number, x)
-        moments.add(vit.pooled(small, y), vit.classify(dense, x))
+        moments.add(vit.pooled(small, y), dense_head(vit.pooled(dense, x)))
     vit.set_classifier(small, *moments.solve(EXIT_RIDGE))
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wdp_edge.models import attentions, mlps
+from wdp_edge.models.map_head import MapHead
 from wdp_edge.models.sublayers import Step, Sublayer, same
 from wdp_edge.structure import (
     AttentionGeometry,
@@ -27,7 +28,8 @@ class Family(ABC):
     This class holds what is the same for all: blocks with `norm1`, `attn`, `norm2` and `mlp`.
     name: timm's class. models: timm's names of its models, as a user would look for them; modules: where timm has them.
     types: its classes. attentions: classes of attention whose heads can be cut. narrows_heads, narrows_stream, drops:
-    whether heads and the residual stream can be narrowed, and whole sub-layers dropped.
+    whether heads and the residual stream can be narrowed, and whole sub-layers dropped. maps: whether its last tokens
+    are the patches of the image, each of which a head can read.
     """
 
     name: ClassVar[str]
@@ -38,6 +40,7 @@ class Family(ABC):
     narrows_heads: ClassVar[bool] = False
     narrows_stream: ClassVar[bool] = True
     drops: ClassVar[bool] = True
+    maps: ClassVar[bool] = False
 
     def unsupported(self, model: Any) -> str | None:
         """Why the model cannot be pruned, or None."""
@@ -85,7 +88,10 @@ class Family(ABC):
 
     @abstractmethod
     def pooled(self, model: Any, x: Tensor, depth: int, norm: nn.Module) -> Tensor:
-        """x: the stream after `depth` blocks -> what the classifier sees: [B, F]. norm: the final one."""
+        """x: the stream after `depth` blocks -> what the classifier sees: [B, F], or [B, patches, F] for maps.
+
+        norm: the final one.
+        """
 
     def heads(self, model: Any) -> list[nn.Module]:
         """The linear layers (or `Identity`) whose mean the logits are; each sees its own equal part of [B, F]."""
@@ -124,7 +130,7 @@ class Family(ABC):
         structure, sublayers = self.structure_of(model), self.sublayers(model)
         heads = [h for h in self.heads(model) if isinstance(h, nn.Linear)]
         conv = model.patch_embed.proj.weight
-        macs = model.patch_embed.num_patches * conv.numel() + sum(h.weight.numel() for h in heads)
+        macs = model.patch_embed.num_patches * conv.numel() + sum(h.weight.numel() * places_of(h) for h in heads)
         macs += self.macs_between_blocks(model)
         attention = tuple(self.attention_geometry(model, i, s) for i, s in enumerate(sublayers[0::2]))
         mlp = tuple(self.mlp_geometry(model, i, s) for i, s in enumerate(sublayers[1::2]))
@@ -178,6 +184,17 @@ def attention_of(attn: Any, norm: nn.Module, inner: Step, outlet: nn.Module, **m
 def mlp_of(mlp: Any, norm: nn.Module, outlet: nn.Module, **more: Any) -> Sublayer:
     """An MLP as a sub-layer. more: further fields of `Sublayer`."""
     return Sublayer(mlp, norm, mlp, mlps.readers(mlp), mlp.fc2, 1, outlet, **more)
+
+
+def pool(model: Any, x: Tensor) -> Tensor:
+    """x: [B, N, D] -> timm's pooled token [B, D], or where it pools nothing the tokens of patches: [B, patches, D]."""
+    seen: Tensor = model.pool(x) if model.global_pool else x[:, model.num_prefix_tokens :]
+    return seen
+
+
+def places_of(head: nn.Linear) -> int:
+    """How many tokens of an image it reads, each on its own."""
+    return head.patches if isinstance(head, MapHead) else 1
 
 
 def widths_of(block: Any) -> BlockWidths:

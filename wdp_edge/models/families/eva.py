@@ -10,7 +10,7 @@ from timm.models.eva import Eva, EvaAttention, EvaBlock
 from torch import Tensor, nn
 
 from wdp_edge.models import attentions
-from wdp_edge.models.families.base import Family, attention_of, mlp_of
+from wdp_edge.models.families.base import Family, attention_of, mlp_of, pool
 from wdp_edge.models.partial import ATTENTION, MLP
 from wdp_edge.models.sublayers import Step, Sublayer
 
@@ -55,6 +55,7 @@ class EvaFamily(Family):
     types = (Eva,)
     attentions = (EvaAttention, AttentionRope)
     modules = ("eva",)
+    maps = True
 
     def unsupported(self, model: Any) -> str | None:
         if model.attn_pool is not None:
@@ -94,7 +95,7 @@ class EvaFamily(Family):
         return partial(model.blocks[number], rope=self.rotation(model))
 
     def pooled(self, model: Any, x: Tensor, depth: int, norm: nn.Module) -> Tensor:
-        seen: Tensor = model.head_drop(model.fc_norm(model.pool(norm(x))))
+        seen: Tensor = model.head_drop(model.fc_norm(pool(model, norm(x))))
         return seen
 
     def read_tokens(self, model: Any) -> int | None:

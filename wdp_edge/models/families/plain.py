@@ -10,7 +10,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from wdp_edge.models import attentions
-from wdp_edge.models.families.base import Family, attention_of, mlp_of
+from wdp_edge.models.families.base import Family, attention_of, mlp_of, pool
 from wdp_edge.models.partial import PartialBlock
 from wdp_edge.models.sublayers import Sublayer
 
@@ -24,6 +24,7 @@ class PlainViT(Family):
     attentions = (Attention,)
     modules = ("vision_transformer", "deit")
     narrows_heads = True
+    maps = True
 
     def unsupported(self, model: Any) -> str | None:
         if model.attn_pool is not None:
@@ -52,7 +53,7 @@ class PlainViT(Family):
         x = norm(x)
         if isinstance(model, VisionTransformerDistilled):
             return model.head_drop(x[:, :2]).flatten(1)
-        seen: Tensor = model.head_drop(model.fc_norm(model.pool(x)))
+        seen: Tensor = model.head_drop(model.fc_norm(pool(model, x)))
         return seen
 
     def heads(self, model: Any) -> list[nn.Module]:
