@@ -1,0 +1,162 @@
+"""Models that put out a class of every patch: timm's own weights and numbers, cut, counted, repaired and learned."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from tiny_families import FORMS
+from tiny_vit import lively
+from torch.utils.flop_counter import FlopCounterMode
+
+from wdp_edge.errors import InputError
+from wdp_edge.learn.budget_term import CostModel
+from wdp_edge.learn.exits import Exits, forward_with_exits
+from wdp_edge.learn.masked import MaskedForward
+from wdp_edge.learn.masks import Alignment, Masks
+from wdp_edge.learn.recovery import Recovery, RecoveryPlan
+from wdp_edge.learn.search import Search, SearchGoal
+from wdp_edge.models import vit
+from wdp_edge.models.files import load, load_dense, save
+from wdp_edge.models.map_head import MapHead
+from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.recipe import LearnRecipe, RecoverRecipe
+from wdp_edge.shrink.compensation import compensate
+from wdp_edge.shrink.saliency import fisher
+from wdp_edge.structure import count
+from wdp_edge.task import Output
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "shrink"))
+from test_compensation import halved, pictures, prepare
+
+CLASSES = 5
+READABLE = ("plain", "registers", "no class token", "dinov3", "eva02")
+
+
+def spec_of(form: str) -> ModelSpec:
+    name, args = FORMS[form]
+    return ModelSpec(name, CLASSES, args, Output.MAP)
+
+
+def made(form: str) -> Any:
+    torch.manual_seed(0)
+    return lively(create(spec_of(form)))
+
+
+def some_images(count: int = 4) -> torch.Tensor:
+    return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("form", READABLE)
+def test_a_map_is_timm_s_head_on_every_patch(form: str, tmp_path: Path) -> None:
+    name, args = FORMS[form]
+    torch.manual_seed(0)
+    plain = lively(timm.create_model(name, num_classes=CLASSES, **{**args, "global_pool": ""}))
+    save_file(plain.state_dict(), tmp_path / "dense.safetensors")
+    model: Any = load_dense(spec_of(form), tmp_path / "dense.safetensors")
+    with torch.no_grad():
+        got, tokens = model(some_images()), plain(some_images())[:, model.num_prefix_tokens :]
+    assert got.shape == (4, CLASSES, 4, 4)
+    assert torch.allclose(got.flatten(2).transpose(1, 2), tokens, atol=1e-6)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize("form", READABLE)
+def test_cut_maps_are_masked_ones_with_exact_counts_and_survive_saving(form: str, tmp_path: Path) -> None:
+    model = made(form)
+    dense = vit.structure_of(model)
+    kept = Kept(((0, 2), (1,), (0, 1, 3)), ((1, 2, 3, 8), tuple(range(9)), (0,)))
+    small = cut(model, kept).eval()
+    with torch.no_grad(), MaskedForward(model) as masked:
+        for name in ("heads", "hidden"):
+            units = [getattr(b, name) for b in dense.blocks]
+            rows = [torch.zeros(n) for n in units]
+            for row, places in zip(rows, getattr(kept, name), strict=True):
+                row[list(places)] = 1.0
+            setattr(masked, name, rows)
+        assert torch.allclose(model(some_images()), small(some_images()), atol=1e-5)
+    vit.set_fused_attention(small, False)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        expected = small(some_images(1))
+    counts = count(kept.structure(dense), vit.geometry_of(model))
+    assert counts.macs == counter.get_total_flops() / 2
+    assert counts.parameters == sum(p.numel() for p in small.parameters())
+    save(small, spec_of(form), tmp_path)
+    again: Any = load(tmp_path)
+    assert isinstance(again.head, MapHead)
+    with torch.no_grad():
+        assert torch.allclose(again(some_images(1)), expected, atol=1e-6)
+
+
+def test_a_narrow_stream_still_makes_maps() -> None:
+    model = made("plain")
+    widths = [(b.heads, b.hidden) for b in vit.structure_of(model).blocks]
+    every = tuple(tuple(tuple(range(n)) for n in units) for units in zip(*widths, strict=True))
+    small = cut(model, Kept(*every, stream=tuple(range(24))))
+    assert small(some_images()).shape == (4, CLASSES, 4, 4)
+
+
+@pytest.mark.parametrize("depth", [3, 2])
+@pytest.mark.parametrize("form", ["plain", "dinov3"])
+def test_maps_are_repaired_and_an_exit_gets_a_head_for_every_patch(form: str, depth: int) -> None:
+    model = made(form)
+    small = cut(model, halved(model, depth))
+    head = small.head.weight.clone()
+
+    def away() -> float:
+        images = prepare(pictures(64, seed=9))
+        with torch.no_grad():
+            return float((small(images) - model(images)).square().mean())
+
+    before = away()
+    compensate(model, small, pictures(256), prepare)
+    assert away() < 0.5 * before
+    assert torch.equal(small.head.weight, head) == (depth == 3)
+
+
+def test_exits_put_out_maps_that_are_those_of_a_model_cut_there() -> None:
+    model = made("registers")
+    blocks = vit.structure_of(model).blocks[:2]
+    shallow = vit.structure_of(model).with_widths([b.heads for b in blocks], [b.hidden for b in blocks])
+    with torch.no_grad():
+        outputs, early = forward_with_exits(model, Exits(model, [2]), some_images())
+        assert torch.allclose(outputs, model(some_images()), atol=1e-5)
+        assert torch.allclose(early[0], cut(model, Kept.first(shallow))(some_images()), atol=1e-5)
+
+
+def test_learning_and_recovery_take_masks() -> None:
+    model = made("plain")
+    dense = vit.structure_of(model)
+    masks = torch.randint(0, CLASSES, (4, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    scores = [[[0.1 * i for i in range(getattr(b, name))] for b in dense.blocks] for name in ("heads", "hidden")]
+    cost = CostModel([(1, 0.1), (4, 0.4)], [(8, 0.05), (128, 0.8)], 0.2)
+    goal = SearchGoal(cost, 5.0, 2.5, 2, "segment")
+    search = Search(model, Masks(dense, *scores, Alignment(1, 8)), goal, LearnRecipe(exits=1))
+    assert all(search.step(some_images(), masks)["loss"] > 0 for _ in range(2))
+    small = cut(model, halved(model))
+    recovery = Recovery(model, small, RecoveryPlan(20, task="segment"), RecoverRecipe(lr=1e-3))
+    losses = [recovery.step(some_images(), masks)["loss"] for _ in range(20)]
+    assert losses[-1] < losses[0]
+
+
+def test_every_patch_counts_in_the_fisher_information() -> None:
+    model = made("plain")
+    information = fisher(model, pictures(8), prepare, 0, "segment")
+    assert len(information) == 6 and all(torch.isfinite(i).all() and (i > 0).all() for i in information)
+
+
+def test_models_without_patches_at_the_end_are_refused() -> None:
+    with pytest.raises(InputError, match=r"cannot put out a class map.*VisionTransformer"):
+        create(ModelSpec(FORMS["swin"][0], CLASSES, FORMS["swin"][1], Output.MAP))
+    with pytest.raises(InputError, match="distilled"):
+        create(spec_of("distilled"))
+    with pytest.raises(InputError, match="not made of whole patches of 4 x 4"):
+        create(ModelSpec(FORMS["plain"][0], CLASSES, {**FORMS["plain"][1], "img_size": 18}, Output.MAP))
+    with pytest.raises(InputError, match="at least 2 classes"):
+        create(ModelSpec(FORMS["plain"][0], 0, FORMS["plain"][1], Output.MAP))
