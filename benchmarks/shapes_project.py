@@ -3,9 +3,9 @@
     python benchmarks/shapes_project.py --out shapes
     cd shapes && wdp-edge prune --latency-budget 50% --images 0
 
-Discs, squares, triangles, rings and stars of any colour, gradient and stripes lie over each other and over a background
-of gradients, lines and noise; only their shape tells the classes apart. The folder gets images/ (train/ and val/, each
-with images/ and masks/), dense.safetensors and wdp-edge.toml. What is there is kept.
+Discs, squares, triangles, rings and stars, each with a texture of its own in any colours, lie over each other and over
+a background of gradients, lines and noise. The folder gets images/ (train/ and val/, each with images/ and masks/),
+dense.safetensors and wdp-edge.toml. What is there is kept.
 """
 
 from __future__ import annotations
@@ -74,21 +74,35 @@ def outline(kind: str, place: Place) -> Image.Image:
     return mask
 
 
-def texture(rng: np.random.Generator) -> np.ndarray:
-    """A colour with a gradient, in every other case with stripes: [SIDE, SIDE, 3] float."""
-    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
-    angle, waves = rng.uniform(0, 2 * math.pi, 2)
-    along = x * math.cos(angle) + y * math.sin(angle)
-    surface = rng.uniform(40, 215, 3) + along[..., None] * rng.uniform(-70, 70, 3)
-    if rng.random() < 0.5:
-        across = np.sin(2 * math.pi * rng.uniform(4, 12) * along + waves)
-        surface = surface + across[..., None] * rng.uniform(-45, 45, 3)
-    return np.asarray(surface)
+def pattern(kind: str, along: np.ndarray, across: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The texture of a class, in [-1, 1]: [SIDE, SIDE]. along, across: turned coordinates in periods of the pattern."""
+    first, second = np.sin(2 * math.pi * along), np.sin(2 * math.pi * across)
+    if kind == "square":
+        return first
+    if kind == "triangle":
+        return np.sign(first * second)
+    if kind == "ring":
+        return np.where(first + second > 0.8, 1.0, -0.3)
+    if kind == "star":
+        coarse = rng.uniform(-1, 1, (SIDE // 2, SIDE // 2))
+        return coarse.repeat(2, 0).repeat(2, 1)
+    return np.zeros_like(along)
+
+
+def surface(kind: str, rng: np.random.Generator) -> Image.Image:
+    """Any colour with a gradient and the pattern of this class; the background's and a disc's have none."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    angle, shift = rng.uniform(0, 2 * math.pi, 2)
+    along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    period = rng.uniform(5, 9)
+    relief = pattern(kind, along / period + shift, across / period, rng)[..., None] * rng.uniform(15, 45)
+    colours = rng.uniform(40, 215, 3) + along[..., None] / SIDE * rng.uniform(-70, 70, 3)
+    return Image.fromarray(np.clip(colours + relief * rng.choice([-1, 1], 3), 0, 255).astype(np.uint8))
 
 
 def draw(rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
     """An image of two to four shapes over a cluttered background, and its mask of class numbers."""
-    picture = Image.fromarray(np.clip(texture(rng), 0, 255).astype(np.uint8))
+    picture = surface(CLASSES[0], rng)
     lines = ImageDraw.Draw(picture)
     for _ in range(rng.integers(3, 9)):
         ends = [tuple(rng.uniform(0, SIDE, 2)) for _ in range(2)]
@@ -99,7 +113,7 @@ def draw(rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
         x, y = rng.uniform(0.1 * SIDE, 0.9 * SIDE, 2)
         place = Place(x, y, rng.uniform(9, 20), rng.uniform(0, 2 * math.pi))
         inside = outline(CLASSES[number], place)
-        picture.paste(Image.fromarray(np.clip(texture(rng), 0, 255).astype(np.uint8)), mask=inside)
+        picture.paste(surface(CLASSES[number], rng), mask=inside)
         mask.paste(number, mask=inside)
     blurred = np.asarray(picture.filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float64)
     noisy = blurred + rng.normal(0, 10, blurred.shape)

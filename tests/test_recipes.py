@@ -24,35 +24,47 @@ from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.streams import train_stream
 from wdp_edge.recipe import Recipe
 from wdp_edge.recipe_file import load_recipe
-from wdp_edge.task import Output
+from wdp_edge.task import Labels, Output, facts_of
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 TINY: dict[str, dict[str, Any]] = {"deit": SMALL, "vit": SCALED, "swin": STAGES}
 CLASSES = 3
+LAYOUTS = {Labels.MANY: ("lists", ".csv"), Labels.MASK: ("pairs", "")}
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same kind of images in class folders, in lists, and with masks."""
     root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for part, count in (("train", 12), ("val", 4)):
+        rows = ["path,label"]
         for name in "abc":
-            (root / part / name).mkdir(parents=True)
             for number in range(count):
                 picture = rng.integers(0, 256, (16, 16, 3)).astype(np.uint8)
-                Image.fromarray(picture).save(root / part / name / f"{number}.png")
+                for folder in (f"folders/{part}/{name}", f"lists/{part}", f"pairs/{part}/images"):
+                    (root / folder).mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(picture).save(root / folder / f"{name}{number}.png")
+                mask = root / f"pairs/{part}/masks/{name}{number}.png"
+                mask.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture[..., 0] % CLASSES).save(mask)
+                rows.append(f"{part}/{name}{number}.png,{name};{'abc'[number % 3]}")
+        (root / f"lists/{part}.csv").write_text("\n".join(rows))
     return root
 
 
 def tiny(recipe: Recipe, images: Path, folder: Path) -> Recipe:
     """The recipe with a tiny model of its family, random weights, and real but tiny files."""
     args = TINY[recipe.model.name.split("_")[0]]
-    classes = CLASSES if recipe.model.num_classes else 0
+    facts = facts_of(recipe.model.task)
+    classes = CLASSES if facts.output.of_classes else 0
     model = replace(recipe.model, args=args, num_classes=classes, checkpoint=str(folder / "dense.safetensors"))
     torch.manual_seed(0)
     spec = ModelSpec.of(model)
     plain = replace(spec, output=Output.EMBEDDING) if spec.output is Output.UNIT else spec
     save_file(create(plain).state_dict(), model.checkpoint)
-    data = replace(recipe.data, train=str(images / "train"), val=str(images / "val"), holdout_images=3, workers=0)
+    layout, suffix = LAYOUTS.get(facts.labels, ("folders", ""))
+    train, val = (images / layout / f"{part}{suffix}" for part in ("train", "val"))
+    data = replace(recipe.data, train=str(train), val=str(val), holdout_images=3, workers=0)
     return replace(recipe, model=model, data=data, prune=replace(recipe.prune, device="local"))
 
 

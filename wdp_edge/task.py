@@ -117,7 +117,7 @@ TASKS = {
         Facts("features", "mean cosine", "Mean cosine", "same neighbour", _FREE, _NONE, True, "features"),
         Facts("retrieve", "Recall@1", "Recall@1", "same neighbour", _UNIT, _ONE, False, "retrieve"),
         Facts("multilabel", "mAP", "mAP over classes", "same classes", _LOGITS, _MANY, False, "multilabel"),
-        Facts("segment", "mIoU", "mIoU", "same class of a patch", Output.MAP, _MASK, False, "segment"),
+        Facts("segment", "mIoU", "mIoU", "same class per patch", Output.MAP, _MASK, False, "segment"),
     )
 }
 

@@ -88,8 +88,8 @@ def show_verify(result: VerifyResult) -> None:
 
 
 def _artifacts(title: str, artifacts: Sequence[ArtifactFigures], metric: str) -> None:
-    """agree: share of images with the model's class, or neighbour. cosine: of outputs without their mean, smallest over
-    the images.
+    """agree: share of images (or patches) that file and model treat alike. cosine: of outputs without their mean,
+    smallest over the images.
 
     metric: name of the task's, "right" for accuracy. ok: as close as the recipe's [verify] asks.
     """

@@ -1,0 +1,158 @@
+"""Several labels per image, and a class for every pixel, through the whole loop: a tiny ViT, drawn images, real files.
+
+FAKE: the device's times follow from file sizes (see fake_clock_run.py); everything else is real.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shapes_project as shapes
+import torch
+from fake_clock_run import FakeClock, recipe_of
+from PIL import Image
+from safetensors.torch import save_file
+from test_resume import small_project
+from tiny_vit import TINY, lively
+
+import wdp_edge
+import wdp_edge.pipeline.auto as auto_module
+import wdp_edge.pipeline.context as context_module
+from wdp_edge.errors import InputError
+from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.pipeline.check import check
+from wdp_edge.pipeline.evaluate import evaluate
+from wdp_edge.pipeline.export import export
+from wdp_edge.pipeline.inspect import inspect
+from wdp_edge.pipeline.prune import prune
+from wdp_edge.pipeline.verify import verify
+from wdp_edge.plain import read_as
+from wdp_edge.recipe import BudgetRecipe, Recipe
+from wdp_edge.report import report
+from wdp_edge.results import PruneResult
+from wdp_edge.stages import Recovered, Verified
+from wdp_edge.task import Output
+
+COLOURS = {"blue": "cold", "green": "cold;bright", "red": "bright"}
+
+
+def several_labels(folder: Path) -> Recipe:
+    """The coloured squares as lists; some have no label."""
+    recipe = recipe_of(small_project(folder), "60%", 160)
+    for part in ("train", "val"):
+        found = sorted((folder / "data" / part).rglob("*.png"))
+        rows = [
+            f"{p.relative_to(folder / 'data')},{COLOURS[p.parent.name] if i % 5 else ''}" for i, p in enumerate(found)
+        ]
+        (folder / "data" / f"{part}.csv").write_text("path,label\n" + "\n".join(rows))
+    torch.manual_seed(0)
+    save_file(create(ModelSpec(TINY.name, 2, TINY.args)).state_dict(), folder / "dense.safetensors")
+    data = replace(recipe.data, train=str(folder / "data/train.csv"), val=str(folder / "data/val.csv"))
+    return replace(recipe, model=replace(recipe.model, task="multilabel", num_classes=2), data=data)
+
+
+def masks(folder: Path) -> Recipe:
+    """Drawn shapes, a sixteenth of their size."""
+    recipe = recipe_of(folder, "60%", 160)
+    for seed, (part, count) in enumerate((("train", 60), ("val", 12))):
+        shapes.write_pairs(folder / "data" / part, count, seed)
+    torch.manual_seed(0)
+    spec = ModelSpec(TINY.name, len(shapes.CLASSES), TINY.args, Output.MAP)
+    save_file(lively(create(spec)).state_dict(), folder / "dense.safetensors")
+    return replace(recipe, model=replace(recipe.model, task="segment", num_classes=len(shapes.CLASSES)))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("WDP_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    for module in (context_module, auto_module):
+        patch.setattr(module, "get_device", lambda *name: FakeClock())
+    found = {}
+    for name, make in (("multilabel", several_labels), ("segment", masks)):
+        recipe = make(tmp_path_factory.mktemp(name))
+        # Few files: what is tried besides does not depend on the task.
+        select = replace(recipe.prune.select, tilt=0.0, drop_sublayers=False, narrow_heads=False, rounds=1)
+        found[name] = prune(replace(recipe, prune=replace(recipe.prune, target="onnx", select=select)))
+    yield found
+    patch.undo()
+
+
+METRICS = {"multilabel": ("mAP", {"F1"}), "segment": ("mIoU", {"pixel accuracy"})}
+SHAPES = {"multilabel": (5, 2), "segment": (5, len(shapes.CLASSES), 4, 4)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", METRICS)
+def test_the_file_is_the_model_within_its_budget(task: str, runs: dict[str, PruneResult]) -> None:
+    result = runs[task]
+    assert result.verified and result.budget.met and result.shipped.macs < result.dense.macs
+    for parity in read_as(result.run / "stages" / "verify.json", Verified).parity:
+        assert parity.max_error < 1e-4 and parity.agreement == 1.0
+    model = wdp_edge.load(result.run / "model")
+    with torch.no_grad():
+        assert model(torch.randn(5, 3, 16, 16)).shape == SHAPES[task]
+    curve = read_as(result.run / "stages" / "recover.json", Recovered).curve
+    assert any("holdout_accuracy" in point.values for point in curve)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", METRICS)
+def test_every_command_knows_the_task(task: str, runs: dict[str, PruneResult]) -> None:
+    result, (metric, others) = runs[task], METRICS[task]
+    assert result.task == task and result.metric == metric
+    assert result.shipped.also is not None and set(result.shipped.also) == others
+    assert result.shipped.path is not None and result.dense.accuracy is not None and result.shipped.accuracy is not None
+    again = evaluate(result.shipped.path)
+    assert (again.metric, again.also) == (metric, result.shipped.also)
+    assert again.accuracy == pytest.approx(result.shipped.accuracy, abs=1e-6)
+    exported = export(result.run, precisions=["int8-dynamic"])
+    assert exported.metric == metric and exported.artifacts[0].parity.cosine_centred > 0.9
+    about = inspect(exported.artifacts[0].path).about
+    assert about["task"] == task and len(about["classes"]) == SHAPES[task][1]
+    verified = verify(result.run)
+    assert verified.metric == metric and verified.shrunk is not None
+    checked = check(result.run, [BudgetRecipe(target="onnx", precision="fp32", accuracy_drop=50.0)])
+    lost = 100 * (result.dense.accuracy - result.shipped.accuracy)
+    assert checked.budgets[0].limits[0].measured == pytest.approx(lost, abs=1e-3)
+    page = report(result.run).path.read_text()
+    assert metric in page and "top-1" not in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", METRICS)
+def test_a_precision_is_chosen_by_the_task_s_metric(task: str, runs: dict[str, PruneResult]) -> None:
+    found = export(runs[task].run, precisions=["auto"], accuracy_drop=20.0)
+    assert found.metric == METRICS[task][0] and found.tried
+
+
+def test_classes_must_fit_the_labels(tmp_path: Path) -> None:
+    recipe = several_labels(tmp_path)
+    assert context_module.Context(recipe).class_names == ("bright", "cold")
+    with pytest.raises(InputError, match="holds 2 classes, the model has 3"):
+        context_module.Context(replace(recipe, model=replace(recipe.model, num_classes=3), data=_models(recipe, 3)))
+    with pytest.raises(InputError, match="cannot say that an image shows several"):
+        context_module.Context(replace(recipe, data=replace(recipe.data, train=str(tmp_path / "data/train"))))
+
+
+def _models(recipe: Recipe, classes: int) -> Any:
+    """Puts a checkpoint of so many classes in the place of the recipe's; returns its data."""
+    save_file(create(ModelSpec(TINY.name, classes, TINY.args)).state_dict(), recipe.model.checkpoint)
+    return recipe.data
+
+
+def test_masks_are_read_with_what_is_held_back(tmp_path: Path) -> None:
+    recipe = masks(tmp_path)
+    context = context_module.Context(recipe)
+    images, labels = context.holdout
+    assert labels.shape == (len(images), 16, 16) and labels.dtype == torch.uint8
+    assert 0 < context.holdout_metric(context.holdout_teacher) < 1
+    assert len(context.calibration) == 24 and context.class_names == tuple("012345")
+    with pytest.raises(InputError, match="number of classes is not set"):
+        context_module.Context(replace(recipe, model=replace(recipe.model, num_classes=0)))
+    Image.new("L", (72, 72), 9).save(tmp_path / "data/train/masks" / Path(context.train.masks[0]).name)
+    again = context_module.Context(replace(recipe, data=replace(recipe.data, max_unreadable=1)))
+    assert len(again.train) == 59
