@@ -23,7 +23,7 @@ class ModelRecipe:
     num_classes: int = setting("number of classes of the trained head; 0 for embeddings", 0)
     checkpoint: str = setting("trained weights: .safetensors, .pt or .pth", "")
     task: str = setting(
-        "what it is for: classify, multilabel, features (embeddings, no labels) or retrieve", "classify"
+        "what it is for: classify, multilabel, segment, features (embeddings, no labels) or retrieve", "classify"
     )
 
 
@@ -33,7 +33,8 @@ class DataRecipe:
 
     train: str = setting(
         "folder with one subfolder of training images per class (for features any images), or a .csv or .parquet file "
-        "with the columns path and label (for multilabel names separated by ;)",
+        "with the columns path and label (for multilabel names separated by ;); for segment a folder with images/ and "
+        "masks/",
         "",
     )
     val: str = setting("the same for validation; used once, for the final figures", "")
@@ -154,7 +155,7 @@ class BudgetRecipe:
 class Tolerance:
     """How close an artifact must stay to the model it was made from."""
 
-    agreement: float = setting("smallest share of images with the same top-1 class, or near the same image", 0.99)
+    agreement: float = setting("smallest share of images with the same top-1 class, or what the task has instead", 0.99)
     cosine: float = setting("smallest centred cosine of the outputs on any image", 0.999)
 
 

@@ -1,8 +1,9 @@
 """What the verbs return. Serialised by `wdp_edge.files.to_plain`, the same names in every command.
 
 `accuracy` is the metric of the model's task, in [0, 1], and `metric` beside it its name: top-1 accuracy for "classify",
-Recall@1 for "retrieve", the mean cosine with the dense model's embeddings for "features". `agreement` is what two forms
-of a model share: images with the same top-1 class, or, of embeddings, images whose nearest neighbour by the one is
+mean average precision for "multilabel", mIoU for "segment", Recall@1 for "retrieve", the mean cosine with the dense
+model's embeddings for "features". `agreement` is what two forms of a model share: images with the same top-1 class, the
+same classes of several, patches of the same class, or, of embeddings, images whose nearest neighbour by the one is
 among the five nearest by the other. docs/tasks.md has more.
 """
 

@@ -26,7 +26,8 @@ def init(
         typer.Option("--num-classes", metavar="N", help="Classes of the trained head; 0: one per folder."),
     ] = 0,
     task: Annotated[
-        str, typer.Option("--task", metavar="NAME", help="classify, multilabel, features (no labels) or retrieve.")
+        str,
+        typer.Option("--task", metavar="NAME", help="classify, multilabel, segment, features (no labels) or retrieve."),
     ] = "classify",
     force: Annotated[bool, typer.Option("--force", help="Overwrite wdp-edge.toml.")] = False,
     as_json: Json = False,

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from wdp_edge.data.worker import IGNORED
+from wdp_edge.parallel import mean
 from wdp_edge.task import TASKS
 from wdp_edge.tasks.classify import PROBE_TEMPERATURE, distillation
 
@@ -28,11 +29,11 @@ class Segment:
         """share · distillation + (1 - share) · cross entropy with the classes of the patch's pixels.
 
         Every pixel counts with the logits of its patch: exactly the cross entropy of a map enlarged without
-        interpolation, at the cost of the small map.
+        interpolation, at the cost of the small map. Of several processes, each counts all their known pixels.
         """
         distilled = self.divergence(outputs, teacher, temperature)
         known = class_shares(labels, outputs.shape[1], outputs.shape[2:])
-        surprise = -(known * F.log_softmax(outputs.float(), 1)).sum() / known.sum().clamp_min(1)
+        surprise = -(known * F.log_softmax(outputs.float(), 1)).sum() / mean(known.sum()).clamp_min(1)
         return share * distilled + (1 - share) * surprise, distilled.detach()
 
     def probe(self, outputs: Tensor, generator: Generator) -> Tensor:
