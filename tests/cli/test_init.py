@@ -56,6 +56,27 @@ def test_lists_serve_instead_of_folders(cli: Cli, project: Path) -> None:
     assert load_recipe(Path("wdp-edge.toml")).data.train == "data/train.csv"
 
 
+def test_lists_of_several_labels_are_found_and_masks_need_a_number_of_classes(cli: Cli, project: Path) -> None:
+    for part in ("train", "val"):
+        rows = [f"{p.relative_to(project / 'data')},{p.parent.name};any" for p in (project / "data" / part).glob("*/*")]
+        (project / "data" / f"{part}.csv").write_text("path,label\n" + "\n".join(rows))
+    said = cli(*init_words(num_classes=0), "--task", "multilabel")
+    assert said.code == 2 and "has 3 classes, the recipe says 4" in said.err
+    assert said.err.count("num_classes = 3") == 1
+    said = cli(*init_words(num_classes=0), "--task", "segment")
+    assert said.code == 2 and "has no folder images/" in said.err
+    for part in ("train", "val"):
+        for inner in ("images", "masks"):
+            for name in ("blue", "red"):
+                target = project / "data" / part / inner / f"{name}.png"
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes((project / "data" / part / name / "000.png").read_bytes())
+    said = cli(*init_words(num_classes=0), "--task", "segment")
+    assert said.code == 2 and "masks do not tell it" in said.err
+    said = cli(*init_words(), "--task", "segment", "--json")
+    assert said.code == 0 and (said.json["num_classes"], said.json["train_images"]) == (3, 2)
+
+
 def test_the_python_twin_writes_paths_from_the_folder_of_the_recipe(project: Path) -> None:
     import wdp_edge
     from wdp_edge.recipe import ModelRecipe
