@@ -115,21 +115,28 @@ def test_other_layouts_are_refused(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mask", "reason"),
     [
-        (Image.new("L", (20, 24)), "its mask has 20 x 24 pixels, the image 24 x 20"),
-        (Image.new("RGB", (24, 20)), "its mask holds pixels of kind RGB, not 8-bit class numbers"),
-        (Image.new("L", (24, 20), 3), "its mask holds class 3, the model's are 0 to 2"),
+        (Image.new("L", (20, 24)), "it has 20 x 24 pixels, the image 24 x 20"),
+        (Image.new("RGB", (24, 20)), "it holds pixels of kind RGB, not 8-bit class numbers"),
+        (Image.new("L", (24, 20), 3), "it holds class 3, the model's are 0 to 2"),
     ],
     ids=["size", "kind", "class"],
 )
 def test_masks_that_do_not_fit_are_named(root: Path, mask: Image.Image, reason: str) -> None:
     mask.save(root / "masks/bb.png")
-    with pytest.raises(InputError, match=rf"1 image in .* cannot be read: images/bb.png \({reason}"):
+    with pytest.raises(InputError, match=rf"1 image in .* cannot be read: images/bb.png \(mask masks/bb.png: {reason}"):
         list(eval_batches(pairs(root), range(4), SMALL))
     assert "images/bb.png" not in readable(pairs(root), SMALL, 1, 0).paths
     assert len(load_images(pairs(root), range(4), SMALL)) == 4
-    if "class" not in reason.split()[:4]:
+    if "holds class" not in reason:  # pixels are not looked at
         with pytest.raises(InputError, match=reason):
             check_headers(pairs(root))
+
+
+def test_a_broken_mask_is_told_from_its_image(root: Path) -> None:
+    (root / "masks/bb.png").write_bytes(b"nothing")
+    for look in (lambda: list(eval_batches(pairs(root), range(4), SMALL)), lambda: check_headers(pairs(root))):
+        with pytest.raises(InputError, match=r"mask masks/bb\.png: cannot identify"):
+            look()
 
 
 def test_ignored_pixels_are_no_class(root: Path) -> None:

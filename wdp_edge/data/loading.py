@@ -134,7 +134,7 @@ def check_headers(folder: ImageFolder) -> None:
 
     Reads headers only: fast, before long work.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     errors: dict[str, str] = {}
     with progress.task("check image files", len(folder)) as advance:
@@ -143,10 +143,11 @@ def check_headers(folder: ImageFolder) -> None:
                 with Image.open(folder.root / path) as image:
                     size = image.size
                 if mask:
-                    with Image.open(folder.root / mask) as opened:
+                    with worker.of_mask(mask), Image.open(folder.root / mask) as opened:
                         worker.check_mask(opened, size)
             except (OSError, ValueError, SyntaxError) as error:
-                errors[path] = "not an image" if "identify" in str(error) else str(error)
+                unknown = isinstance(error, UnidentifiedImageError)
+                errors[path] = "not an image" if unknown else str(error)
             advance(1)
     if errors:
         raise unreadable(folder, errors)

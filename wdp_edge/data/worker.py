@@ -14,7 +14,7 @@ import math
 import random
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
@@ -85,24 +85,33 @@ def pixels(view: View, path: str, seed: int, mask: str = "") -> bytes:
 def check_mask(mask: Image.Image, size: tuple[int, int]) -> None:
     """Raises ValueError unless an opened mask holds 8-bit numbers and is as large as its image. Reads no pixels."""
     if mask.mode not in ("L", "P"):
-        raise ValueError(f"its mask holds pixels of kind {mask.mode}, not 8-bit class numbers")
+        raise ValueError(f"it holds pixels of kind {mask.mode}, not 8-bit class numbers")
     if mask.size != size:
         (width, height), (wide, high) = mask.size, size
-        raise ValueError(f"its mask has {width} x {height} pixels, the image {wide} x {high}")
+        raise ValueError(f"it has {width} x {height} pixels, the image {wide} x {high}")
 
 
 def _class_numbers(view: View, path: str, size: tuple[int, int]) -> Image.Image:
     """A mask with its classes as brightness; a palette's colours are not looked at."""
-    with Image.open(f"{view.root}/{path}") as file:
+    with of_mask(path), Image.open(f"{view.root}/{path}") as file:
         check_mask(file, size)
         mask = Image.frombytes("L", file.size, file.tobytes())
-    found = [number for number, pixels in enumerate(mask.histogram()[:IGNORED]) if pixels]
-    if found and found[-1] >= view.mask_classes:
-        raise ValueError(f"its mask holds class {found[-1]}, the model's are 0 to {view.mask_classes - 1}")
+        found = [number for number, pixels in enumerate(mask.histogram()[:IGNORED]) if pixels]
+        if found and found[-1] >= view.mask_classes:
+            raise ValueError(f"it holds class {found[-1]}, the model's are 0 to {view.mask_classes - 1}")
     return mask
 
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+
+
+@contextlib.contextmanager
+def of_mask(path: str) -> Iterator[None]:
+    """Errors inside say that they are the mask's: they are reported with its image."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise ValueError(f"mask {path}: {error}") from error
 
 
 def _seen(image: Image.Image, view: View, seed: int) -> Image.Image:
