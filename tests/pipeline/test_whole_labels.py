@@ -153,6 +153,8 @@ def test_masks_are_read_with_what_is_held_back(tmp_path: Path) -> None:
     assert len(context.calibration) == 24 and context.class_names == tuple("012345")
     with pytest.raises(InputError, match="number of classes is not set"):
         context_module.Context(replace(recipe, model=replace(recipe.model, num_classes=0)))
+    with pytest.raises(InputError, match="255 classes at most, not 256"):
+        context_module.numbered(256)
     Image.new("L", (72, 72), 9).save(tmp_path / "data/train/masks" / Path(context.train.masks[0]).name)
     again = context_module.Context(replace(recipe, data=replace(recipe.data, max_unreadable=1)))
     assert len(again.train) == 59

@@ -19,6 +19,7 @@ from wdp_edge.data.loading import eval_batches, load_images, load_labelled
 from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
 from wdp_edge.data.readable import readable
 from wdp_edge.data.split import hold_out
+from wdp_edge.data.worker import IGNORED
 from wdp_edge.device import Device, TimingPlan
 from wdp_edge.devices import check_pair, get_device
 from wdp_edge.devices.own_runner import program_for
@@ -198,7 +199,11 @@ class Context:
 
 
 def numbered(classes: int) -> tuple[str, ...]:
-    """Names of classes that have none: their numbers."""
+    """Names of the classes of masks: their numbers. Raises InputError for more than a mask can hold."""
+    if classes > IGNORED:
+        raise InputError(
+            f"Masks hold {IGNORED} classes at most, not {classes}.", "Take a head with fewer classes in [model]."
+        )
     return tuple(map(str, range(classes)))
 
 
