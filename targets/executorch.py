@@ -74,6 +74,8 @@ class ExecuTorchTarget:
             from wdp_edge.targets.executorch_int8 import quantize
 
             prepared = prepare(model, options)
+            # Kept in the file, another order of the example's dimensions would be taken for that of every input.
+            example = example.contiguous()
             advance(1)
             program = torch.export.export(prepared, (example,))
             advance(1)
