@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from arena.cells import Cell, Key, Store
+from arena.fit import OutOfReach
 from arena.methods import CONTROL, CUT_STREAM, DENSE, OURS, control, propose
 from arena.setting import Proposal, Setting
 from wdp_edge import progress
@@ -114,7 +115,7 @@ class Plan:
 
 
 def play(setting: Setting, store: Store, plan: Plan, method: str, share: float, seed: int) -> None:
-    """Every cell of the method that is not in the store."""
+    """Every cell of the method that is not in the store; none where it cannot reach the share."""
     missing = [key for key in plan.keys(method, share, seed) if store.find(key) is None]
     if not missing:
         return
@@ -124,7 +125,11 @@ def play(setting: Setting, store: Store, plan: Plan, method: str, share: float, 
             store.put(ours_with(setting, store, key))
         return
     began = time.monotonic()
-    proposal, made = (control(setting), 1.0) if method == CONTROL else propose(method, setting, share, plan.images)
+    try:
+        proposal, made = (control(setting), 1.0) if method == CONTROL else propose(method, setting, share, plan.images)
+    except OutOfReach as error:
+        progress.say(f"{method}: {error}; its cells stay empty")
+        return
     finding = time.monotonic() - began
     for key in missing:
         store.put(finish(setting, store, key, proposal, made, finding))
