@@ -66,9 +66,7 @@ def main() -> None:
     progress.use(progress.Bars())
     recipe, store = recipe_of(args), Store(args.out)
     variants = [v for v in VARIANTS if not ((v[0] and args.no_training) or (v[1] and args.no_compensated))]
-    if methods.OURS in args.methods or args.ablation:
-        variants += [(True, True)] * (not args.no_training) + [(False, True)]
-    plan = Plan(tuple(args.methods), tuple(args.shares), tuple(args.seeds), args.images, tuple(dict.fromkeys(variants)))
+    plan = Plan(tuple(args.methods), tuple(args.shares), tuple(args.seeds), args.images, tuple(variants))
     for seed in plan.seeds:
         setting = Setting(replace(recipe, prune=replace(recipe.prune, seed=seed)), store.folder / "files")
         dense_cell(setting, store)
@@ -79,7 +77,8 @@ def main() -> None:
         if methods.CONTROL in plan.methods:
             play(setting, store, plan, methods.CONTROL, 1.0, seed)
         if args.ablation:
-            ablate(setting, store, Key(methods.OURS, plan.shares[0], seed, plan.images, True))
+            images = 0 if args.no_training else plan.images
+            ablate(setting, store, Key(methods.OURS, plan.shares[0], seed, images, True))
     for share in plan.shares:
         time_together(setting, store, [c for c in store.all() if c.share == share])
     cells = store.all()

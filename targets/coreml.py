@@ -102,7 +102,7 @@ class CoreMLTarget:
             paused_collection(),
             torch.no_grad(),
         ):
-            program = torch.export.export(lowered, (example.float(),)).run_decompositions({})
+            program = torch.export.export(lowered, (example.float().contiguous(),)).run_decompositions({})
             advance(1)
             with silent():
                 converted = self._converted.get(

@@ -12,7 +12,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.files import atomic_path
 from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, OperatorTime, Precision, check_options
 from wdp_edge.targets.executorch_runtime import PteProgram
-from wdp_edge.targets.hush import cheap_provenance, paused_collection, quiet
+from wdp_edge.targets.hush import cheap_provenance, deferred_code, paused_collection, quiet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,6 +66,7 @@ class ExecuTorchTarget:
             progress.task(title, _STEPS) as advance,
             quiet(),
             cheap_provenance(),
+            deferred_code(),
             paused_collection(),
             torch.no_grad(),
         ):
@@ -73,6 +74,8 @@ class ExecuTorchTarget:
             from wdp_edge.targets.executorch_int8 import quantize
 
             prepared = prepare(model, options)
+            # Kept in the file, another order of the example's dimensions would be taken for that of every input.
+            example = example.contiguous()
             advance(1)
             program = torch.export.export(prepared, (example,))
             advance(1)

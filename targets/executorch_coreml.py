@@ -79,7 +79,7 @@ class ExecuTorchCoreMLTarget:
             )
         title = f"export {options.precision.value}"
         with progress.task(title, _STEPS) as advance, toolkits_hushed(), torch.no_grad():
-            program = torch.export.export(lower(model, norms="native"), (example,))
+            program = torch.export.export(lower(model, norms="native"), (example.contiguous(),))
             advance(1)
             edge = to_edge(program, options)
             advance(1)

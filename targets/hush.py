@@ -62,6 +62,48 @@ def cheap_provenance() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def deferred_code() -> Iterator[None]:
+    """Writes a graph's Python code when somebody calls or reads it.
+
+    Every pass writes and compiles the code of the whole graph, and of ten thousands of lines a handful is ever run: a
+    fifth of an export's time. A module made inside still writes its code when it is called outside. After
+    `torch.fx._lazy_graph_module`, which only serves modules of its own class.
+    """
+    from torch.fx import GraphModule
+    from torch.fx.graph import _PyTreeCodeGen
+
+    own: Any = GraphModule
+    before = {name: vars(own)[name] for name in ("recompile", "code", "__str__")}
+    write: Any = before["recompile"]
+
+    def put_off(module: Any) -> None:
+        codegen = module.graph._codegen
+        if isinstance(codegen, _PyTreeCodeGen):
+            module._in_spec, module._out_spec = codegen.pytree_info.in_spec, codegen.pytree_info.out_spec
+
+        def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+            write(self)
+            return self(*args, **kwargs)
+
+        forward.unwritten = True  # type: ignore[attr-defined]
+        type(module).forward = forward
+
+    def code(module: Any) -> str:
+        if getattr(type(module).forward, "unwritten", False):
+            write(module)
+        return before["code"].fget(module)
+
+    own.recompile, own.code = put_off, property(code)
+    # Debug messages hold whole graphs as text, whether anybody reads them or not.
+    own.__str__ = lambda module: type(module).__name__
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(own, name, value)
+
+
+@contextlib.contextmanager
 def paused_collection() -> Iterator[None]:
     """Puts off the search for reference cycles.
 

@@ -12,12 +12,16 @@ TRIALS = 7
 T = TypeVar("T")
 
 
+class OutOfReach(Exception):
+    """No trial was fast enough."""
+
+
 def fit(make: Callable[[float], T], share_of: Callable[[T], float], share: float) -> tuple[T, float]:
     """The largest of at most `TRIALS` models that takes at most `share` of the dense latency, and what it takes.
 
     make: from a keep ratio in (0, 1], 1 being the dense model. share_of: a model's latency over the dense one's. Ends
     early inside [FLOOR, 1] of the share. Latency rises with the keep ratio, so the bracket is narrowed by straight
-    lines between what was measured. Raises ValueError when even the smallest trial is too slow.
+    lines between what was measured. Raises OutOfReach when every trial is too slow.
     """
     low, high = (0.0, 0.0), (1.0, 1.0)
     best: tuple[T, float] | None = None
@@ -41,5 +45,5 @@ def fit(make: Callable[[float], T], share_of: Callable[[T], float], share: float
         else:
             keep = low[0] + (high[0] - low[0]) * (AIM * share - low[1]) / max(high[1] - low[1], 1e-9)
     if best is None:
-        raise ValueError(f"no trial came under {share:.0%} of the dense latency")
+        raise OutOfReach(f"no trial came under {share:.0%} of the dense latency")
     return best

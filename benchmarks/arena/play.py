@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from arena.cells import Cell, Key, Store
+from arena.fit import OutOfReach
 from arena.methods import CONTROL, CUT_STREAM, DENSE, OURS, control, propose
 from arena.setting import Proposal, Setting
 from wdp_edge import progress
@@ -35,6 +36,13 @@ ABLATIONS: dict[str, Changes] = {
     "ours, no block outputs in recovery": (("recover.features", 0.0),),
     "ours, labels only in recovery": (("recover.features", 0.0), ("recover.distillation", 0.0)),
 }
+
+
+def of_training(changes: Changes) -> bool:
+    """Whether the changes only matter where something is trained."""
+    return all(name.startswith("recover.") or name == "learn.share" for name, _ in changes)
+
+
 NO_COMPENSATION = "ours, no compensation before recovery"
 
 
@@ -80,7 +88,9 @@ def structure_of_ours(setting: Setting, store: Store, key: Key) -> Proposal:
 
 @dataclass(frozen=True)
 class Plan:
-    """methods: by name. images: training images in all for cells that train. variants: (trained, compensated)."""
+    """methods: by name. images: training images in all for cells that train. variants: of a peer,
+    (trained, compensated).
+    """
 
     methods: tuple[str, ...]
     shares: tuple[float, ...]
@@ -90,18 +100,22 @@ class Plan:
 
     def keys(self, method: str, share: float, seed: int) -> Iterator[Key]:
         """Cells of one structure, in the order in which they are made."""
-        for trained, compensated in self.variants:
-            if method in (CONTROL, OURS) and compensated != (method == OURS):
-                continue  # ours is compensated, always; there is nothing to refit in the control
-            if method == CONTROL and not trained:
-                continue
-            if compensated and method in CUT_STREAM:
-                continue
+        if method == OURS:  # compensated, always
+            variants = [(trained, True) for trained in self.trained]
+        elif method == CONTROL:  # nothing to refit, and without training the dense model itself
+            variants = [(True, False)] if True in self.trained else []
+        else:
+            variants = [v for v in self.variants if not (v[1] and method in CUT_STREAM)]
+        for trained, compensated in variants:
             yield Key(method, share, seed, self.images if trained else 0, compensated)
+
+    @property
+    def trained(self) -> list[bool]:
+        return list(dict.fromkeys(trained for trained, _ in self.variants))
 
 
 def play(setting: Setting, store: Store, plan: Plan, method: str, share: float, seed: int) -> None:
-    """Every cell of the method that is not in the store."""
+    """Every cell of the method that is not in the store; none where it cannot reach the share."""
     missing = [key for key in plan.keys(method, share, seed) if store.find(key) is None]
     if not missing:
         return
@@ -111,7 +125,11 @@ def play(setting: Setting, store: Store, plan: Plan, method: str, share: float, 
             store.put(ours_with(setting, store, key))
         return
     began = time.monotonic()
-    proposal, made = (control(setting), 1.0) if method == CONTROL else propose(method, setting, share, plan.images)
+    try:
+        proposal, made = (control(setting), 1.0) if method == CONTROL else propose(method, setting, share, plan.images)
+    except OutOfReach as error:
+        progress.say(f"{method}: {error}; its cells stay empty")
+        return
     finding = time.monotonic() - began
     for key in missing:
         store.put(finish(setting, store, key, proposal, made, finding))
@@ -184,7 +202,7 @@ def ablate(setting: Setting, store: Store, key: Key) -> None:
     """Cells of ours at `key` with one part off each; `key`'s own cell must be there."""
     for name, changes in ABLATIONS.items():
         wanted = replace(key, method=name)
-        if store.find(wanted) is None:
+        if (key.images or not of_training(changes)) and store.find(wanted) is None:
             progress.say(f"== {name}")
             store.put(ours_with(setting, store, wanted, changes))
     wanted = replace(key, method=NO_COMPENSATION, compensated=False)

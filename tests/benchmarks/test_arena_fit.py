@@ -1,7 +1,7 @@
 """One knob is turned until the latency is right."""
 
 import pytest
-from arena.fit import FLOOR, fit
+from arena.fit import FLOOR, OutOfReach, fit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,12 +24,12 @@ def test_the_file_is_never_too_slow(share: float, steps: int) -> None:
 
     try:
         blocks, seen = fit(lambda keep: max(1, round(keep * steps)), share_of, share)
-    except ValueError:
+    except OutOfReach:
         assert 1 / steps > share
         return
     assert seen == blocks / steps <= share
 
 
 def test_a_budget_that_nothing_meets_is_an_error() -> None:
-    with pytest.raises(ValueError, match="30%"):
+    with pytest.raises(OutOfReach, match="30%"):
         fit(lambda keep: keep, lambda keep: 0.9, 0.3)

@@ -45,3 +45,14 @@ def test_files_compute_what_the_model_does(form: str, name: str, tmp_path: Path)
         got = torch.cat([torch.as_tensor(program(image)) for image in images.split(1)])
         parity = compare(precision.value, expected, got.reshape(expected.shape))
         assert parity.cosine_centred > TOLERANCE[precision]
+
+
+@pytest.mark.parametrize("name", ["executorch", "tflite", "onnx", slow("coreml")])
+def test_the_memory_layout_of_the_example_is_not_the_file_s(name: str, tmp_path: Path) -> None:
+    target, model = get_target(name), cut_model("dinov2")
+    images = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    path = tmp_path / f"model{target.suffix}"
+    target.export(model, images[:1], path, ExportOptions(Precision.FP32))
+    program = target.load(path, threads=1)
+    got = torch.cat([torch.as_tensor(program(image)) for image in images.split(1)])
+    assert torch.allclose(got, model(images), atol=1e-4)

@@ -22,9 +22,9 @@ from wdp_edge.models.files import load, read_spec, save
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.parallel import world
 from wdp_edge.parity import compare
-from wdp_edge.pipeline.choose import allowed
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.proof import spread
+from wdp_edge.pipeline.selection import allowed
 from wdp_edge.pipeline.sidecar import write_sidecar
 from wdp_edge.pipeline.streams import train_stream
 from wdp_edge.pipeline.timing import against_dense, export_model, used_share
