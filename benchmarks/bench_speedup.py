@@ -18,7 +18,8 @@ from bench_export import photographs, spread
 from safetensors.torch import save_file
 
 from wdp_edge import progress
-from wdp_edge.pipeline.operators import profile_operators
+from wdp_edge.devices import get_device
+from wdp_edge.pipeline.operators import profile_operators, traced_on
 from wdp_edge.pipeline.prune import prune
 from wdp_edge.recipe import DataRecipe, ModelRecipe, PruneRecipe, Recipe
 from wdp_edge.report.parts import by_part
@@ -37,6 +38,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """One run without training, then its speed-up and where the time goes."""
     args = arguments()
+    device = traced_on(get_device("local"), args.target)
     progress.use(progress.Bars())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -58,7 +60,7 @@ def main() -> None:
         result = prune(Recipe(ModelRecipe(args.model, {}, classes, checkpoint), images, own))
         dense, shipped = result.dense, result.shipped
         assert shipped.path is not None and dense.path is not None
-        profiles = profile_operators(shipped.path, dense.path, own.threads)
+        profiles = profile_operators(device, shipped.path, dense.path, own.threads)
     share = result.budget.ratio * result.budget.latency_ms / dense.latency_ms.p50
     faster, fewer = 1 / share, dense.macs / shipped.macs
     print(f"{args.model}, random weights, {result.target} {result.precision}, one thread")

@@ -47,5 +47,6 @@ def test_mypy() -> None:
     cache = ROOT / ".mypy_cache"
     layout = cache / "layout"
     installed_layout(layout)
-    words = ("--config-file", ROOT / "pyproject.toml", "--cache-dir", cache, "-p", "wdp_edge")
-    run("mypy", *words, cwd=layout)
+    words = ("--config-file", ROOT / "pyproject.toml", "--cache-dir", cache)
+    run("mypy", *words, "-p", "wdp_edge", cwd=layout)
+    run("mypy", *words, ROOT / "benchmarks", cwd=layout)
