@@ -6,12 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as s
 
 from wdp_edge.models.surgery import Kept
 from wdp_edge.pipeline import selection
-from wdp_edge.pipeline.selection import Plan, Selection, Trial, largest_within
+from wdp_edge.pipeline.selection import Plan, Selection, Trial, nearest_within
 from wdp_edge.recipe import SelectRecipe
 from wdp_edge.select.candidates import Ranking
 
@@ -21,13 +21,14 @@ DROPPED = "curves, tilt 0.35, sub-layers dropped"
 
 
 @given(s.lists(s.floats(0.5, 1.5), min_size=1, max_size=5), s.floats(0.9, 1.0))
-def test_the_largest_measured_structure_that_fits_is_taken(shares: list[float], most: float) -> None:
+@example([1.021, 0.990, 0.946], 0.975)
+def test_of_the_measured_structures_that_fit_the_nearest_to_the_aim_is_taken(shares: list[float], aim: float) -> None:
     tried = [(used, Kept(((i,),), ((0,),))) for i, used in enumerate(shares)]
-    used = shares[largest_within(tried, most).heads[0][0]]
-    if min(shares) > most:
+    used = shares[nearest_within(tried, aim).heads[0][0]]
+    if min(shares) > 1:
         assert used == min(shares)
     else:
-        assert used <= most and all(other > most or other <= used for other in shares)
+        assert used <= 1 and all(other > 1 or abs(other - aim) >= abs(used - aim) for other in shares)
 
 
 class Scripted(Selection):

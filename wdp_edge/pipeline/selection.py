@@ -133,7 +133,7 @@ class Selection:
         """Times the best structure, corrects the table by what is seen, and solves again until it fits.
 
         A file's latency does not depend on its weights' values, so this costs an export, not a training.
-        What is returned has been measured: the largest that fits, or the smallest where none does.
+        What is returned has been measured: of those that fit the nearest to the aim, or the smallest where none does.
         """
         context, options = self.context, self.context.recipe.prune.select
         kept, rounds, tried = best.kept, list[Round](), list[tuple[float, Kept]]()
@@ -156,15 +156,14 @@ class Selection:
             if options.floor <= used <= most or again is None or again == kept:
                 break
             kept = again
-        kept = largest_within(tried, most)
+        kept = nearest_within(tried, options.margin)
         return kept, table.predict(kept.structure(context.structure)), rounds
 
 
-def largest_within(tried: list[tuple[float, Kept]], most: float) -> Kept:
-    """tried: measured shares of the budget. The one that uses most of it up to `most`, or else the smallest."""
-    shares = [used for used, _ in tried]
-    fitting = [used for used in shares if used <= most]
-    return tried[shares.index(max(fitting) if fitting else min(shares))][1]
+def nearest_within(tried: list[tuple[float, Kept]], aim: float) -> Kept:
+    """tried: measured shares of the budget. Of those inside it the one nearest to `aim`, or else the smallest."""
+    inside = [(abs(used - aim), kept) for used, kept in tried if used <= 1.0]
+    return min(inside or tried, key=lambda pair: pair[0])[1]
 
 
 def best_of(trials: list[Trial]) -> Trial:
