@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 INPUT = "image"
-_NEEDED = {"coremltools": "coremltools>=9.0,<10", "sklearn": "scikit-learn>=1.4"}  # palettes are found by k-means
+_NEEDED = "coremltools>=9.0,<10"
 _STEPS = 4
 _TOOLKIT = "com.github.apple.coremltools."  # what the toolkit itself notes in a package begins so
 _CHANNELS = 3
@@ -69,7 +69,7 @@ class CoreMLTarget:
         return sys.platform == "darwin"
 
     def missing(self) -> list[str]:
-        return [requirement for package, requirement in _NEEDED.items() if not find_spec(package)]
+        return [] if find_spec("coremltools") else [_NEEDED]
 
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in ("coremltools", "torch", "wdp-edge")}

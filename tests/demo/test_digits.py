@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ from PIL import Image
 
 from wdp_edge.data.folder import check_classes, scan
 from wdp_edge.demo.digits import write_digits
-from wdp_edge.errors import SetupError
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +44,3 @@ def test_the_seed_decides_and_existing_files_stay(digits: Path, tmp_path: Path) 
     changed.unlink()
     write_digits(digits)
     assert changed.read_bytes() == before
-
-
-def test_says_how_to_install_scikit_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(SetupError, match=r"pip install 'wdp-edge\[demo\]'"):
-        write_digits(tmp_path)

@@ -341,7 +341,7 @@ def test_precisions_and_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(target.versions()) >= {"coremltools", "torch"}
     assert target.timed_here() is (sys.platform == "darwin")
     monkeypatch.setattr("wdp_edge.targets.coreml.find_spec", lambda name: None)
-    assert CoreMLTarget().missing() == ["coremltools>=9.0,<10", "scikit-learn>=1.4"]
+    assert CoreMLTarget().missing() == ["coremltools>=9.0,<10"]
     with pytest.raises(SetupError, match="needs coremltools"):
         get_target("coreml")
 

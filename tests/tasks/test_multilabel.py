@@ -7,19 +7,16 @@ import torch
 import torch.nn.functional as F
 
 from wdp_edge.task import get_task
-from wdp_edge.tasks.multilabel import average_precision, f1
 
 TASK = get_task("multilabel")
 
 
-def test_average_precision_is_scikit_learn_s_also_with_equal_scores() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(6, 50, generator=generator)
-    scores[3:] = scores[3:].round()
-    hits = torch.rand(6, 50, generator=generator) < 0.3
-    expected = [metrics.average_precision_score(h.numpy(), s.numpy()) for s, h in zip(scores, hits, strict=True)]
-    assert average_precision(scores, hits).tolist() == pytest.approx(expected, abs=1e-6)
+def test_images_of_equal_value_count_together() -> None:
+    outputs = torch.tensor([[1.0, -1.0], [1.0, -1.0], [0.5, -1.0]])
+    labels = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    expected = (1 / 2 + 2 / 3) / 2  # not 1 for the first of two equals
+    assert TASK.metrics(outputs, labels, None)["mAP"] == pytest.approx(expected)
+    assert TASK.metrics(outputs.flip(0), labels.flip(0), None)["mAP"] == pytest.approx(expected)
 
 
 def test_classes_that_no_image_shows_do_not_count() -> None:
@@ -29,9 +26,9 @@ def test_classes_that_no_image_shows_do_not_count() -> None:
 
 
 def test_images_without_any_class_are_right_when_none_is_found() -> None:
-    nothing = torch.zeros(1, 3, dtype=torch.bool)
-    assert f1(nothing, nothing) == 1.0
-    assert f1(~nothing, nothing) == 0.0
+    nothing, found = torch.full((1, 3), -1.0), torch.full((1, 3), 1.0)
+    assert TASK.metrics(nothing, torch.zeros(1, 3), None)["F1"] == 1.0
+    assert TASK.metrics(found, torch.zeros(1, 3), None)["F1"] == 0.0
     assert TASK.agreement(torch.full((2, 3), -1.0), torch.full((2, 3), -2.0)) == 1.0
     assert TASK.agreement(torch.tensor([[1.0, 1.0, -1.0]]), torch.tensor([[1.0, -1.0, 1.0]])) == pytest.approx(1 / 3)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wdp_edge.errors import SetupError
 from wdp_edge.files import disk_error
 
 SIZE = 32
@@ -18,7 +17,7 @@ def write_digits(folder: Path, seed: int = 0) -> tuple[int, int]:
     """Writes train/<digit>/NNNN.png and val/<digit>/NNNN.png: 1,440 and 357 images of 32 x 32 pixels.
 
     Every fifth image of a class goes to val, chosen by the seed. Files that exist are left alone.
-    Returns the two counts. Raises SetupError when scikit-learn is missing or the disk is full.
+    Returns the two counts. Raises SetupError when the disk is full.
     """
     images, labels = _load()
     for digit in range(10):
@@ -34,13 +33,8 @@ def write_digits(folder: Path, seed: int = 0) -> tuple[int, int]:
 
 def _load() -> tuple[np.ndarray, np.ndarray]:
     """[1797, 8, 8] brightness from 0 to 16, and the digits [1797]."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise SetupError(
-            "The demo's images come with scikit-learn, which is not installed.",
-            "Install it with: pip install 'wdp-edge[demo]'",
-        ) from error
+    from sklearn.datasets import load_digits
+
     data = load_digits()
     return data.images, data.target
 

@@ -57,7 +57,7 @@ def demo(folder: Path, short: bool = False, budget: str = "50%") -> DemoResult:
     """Makes images and a trained model in `folder`, then prunes, times and reports with the ordinary commands.
 
     What an earlier call left there is used again. short: trains less. Prints every command as it runs.
-    Raises SetupError when scikit-learn or the target's packages are missing, InputError when a command fails.
+    Raises SetupError when the target's packages are missing, InputError when a command fails.
     """
     start = time.monotonic()
     # A waiting OpenMP thread sleeps instead of spinning. Read once, when torch is imported.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -55,30 +57,18 @@ class MultiLabel:
         return float(torch.where(either > 0, common / either.clamp_min(1), 1.0).mean())
 
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
-        """mAP: mean average precision over the classes that some image shows. F1: of each image's classes, mean."""
-        shown = labels.bool()
-        some = shown.any(0)
-        precisions = average_precision(outputs.T[some], shown.T[some])
-        return {self.facts.metric: float(precisions.mean()) if some.any() else 0.0, "F1": f1(outputs > 0, shown)}
+        """mAP: mean average precision over the classes that some image shows. F1: of each image's classes, mean.
 
+        F1 is 1 for an image that shows nothing and in which nothing is found. By scikit-learn, where images of equal
+        score, of which 8-bit outputs have many, count together and not in their order.
+        """
+        from sklearn.metrics import average_precision_score, f1_score
 
-def average_precision(scores: Tensor, hits: Tensor) -> Tensor:
-    """Of rankings with a hit each, best score first: [rows] float32, as scikit-learn has it.
-
-    scores: [rows, n] float32; hits: [rows, n] bool. Mean over the hits of the share of hits among all with a score as
-    high as theirs or higher: equal scores, of which 8-bit outputs have many, come together, not in the images' order.
-    """
-    falling, order = scores.sort(dim=-1, descending=True)
-    found = hits.gather(-1, order).float()
-    rank = torch.searchsorted(-falling.contiguous(), -falling.contiguous(), right=True)
-    precision = found.cumsum(-1).gather(-1, rank - 1) / rank
-    return (precision * found).sum(-1) / found.sum(-1)
-
-
-def f1(found: Tensor, shown: Tensor) -> float:
-    """Mean over images of 2 · common / (found + shown) classes, each [n, K] bool; 1 where there are none of either."""
-    common, sizes = (found & shown).sum(-1), found.sum(-1) + shown.sum(-1)
-    return float(torch.where(sizes > 0, 2 * common / sizes.clamp_min(1), 1.0).mean())
+        shown, scores = labels.bool().numpy(), outputs.float().numpy()
+        columns = [k for k in range(shown.shape[1]) if shown[:, k].any()]
+        precisions = [average_precision_score(shown[:, k], scores[:, k]) for k in columns]
+        f1 = f1_score(shown, scores > 0, average="samples", zero_division=1.0)
+        return {self.facts.metric: fmean(precisions) if precisions else 0.0, "F1": float(f1)}
 
 
 TASK = MultiLabel()
