@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,3 +22,9 @@ def lively(model: Any) -> Any:
             scale = 0.5 / parameter.shape[-1] ** 0.5 if parameter.ndim > 1 else 0.1
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
     return model.eval()
+
+
+def ones_at(kept: Sequence[tuple[int, ...]], widths: Sequence[int]) -> list[torch.Tensor]:
+    """Masks for `MaskedForward`: one per block, 1 for what is kept."""
+    pairs = zip(kept, widths, strict=False)
+    return [torch.isin(torch.arange(width), torch.tensor(k)).float() for k, width in pairs]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_families import FORMS, made, spec_of
+from tiny_vit import ones_at
 
 from wdp_edge.errors import InputError
 from wdp_edge.learn.masked import MaskedForward
@@ -32,11 +33,6 @@ def some_kept(data: st.DataObject, model: Any) -> Kept:
         tuple(data.draw(subset(b.head_dim, 1)) for b in blocks) if head_channels else None,
         data.draw(st.none() | subset(dense.embed_dim, 2)) if family.narrows_stream else None,
     )
-
-
-def ones_at(kept: Sequence[tuple[int, ...]], widths: Sequence[int]) -> list[torch.Tensor]:
-    pairs = zip(kept, widths, strict=False)
-    return [torch.isin(torch.arange(width), torch.tensor(k)).float() for k, width in pairs]
 
 
 @pytest.mark.parametrize("form", FORMS)

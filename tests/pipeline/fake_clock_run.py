@@ -7,8 +7,10 @@ chosen from them; here everything but the clock is real, so that two runs must e
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import wdp_edge.pipeline.context as context
 from wdp_edge.cli._shared import perform
@@ -44,6 +46,16 @@ class FakeClock:
     ) -> list[Timing]:
         times = [path.stat().st_size / 1e4 for path in artifacts]
         return [Timing(Latency(ms, ms, ms), (ms,) * plan.rounds) for ms in times]
+
+
+@contextmanager
+def fake_clock(cache: Path) -> Iterator[None]:
+    """FAKE: every device is a `FakeClock`. cache: folder for latency tables."""
+    homes = ("wdp_edge.pipeline.context", "wdp_edge.pipeline.auto")
+    with patch.dict("os.environ", {"WDP_EDGE_CACHE": str(cache)}), ExitStack() as stack:
+        for home in homes:
+            stack.enter_context(patch(f"{home}.get_device", lambda *name: FakeClock()))
+        yield
 
 
 def recipe_of(folder: Path, budget: str = "70%", images: int = 480) -> Recipe:

@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 import shapes_project as shapes
 import torch
-from fake_clock_run import FakeClock, recipe_of
+from fake_clock_run import fake_clock, recipe_of
 from PIL import Image
 from safetensors.torch import save_file
 from test_resume import small_project
 from tiny_vit import TINY, lively
 
 import wdp_edge
-import wdp_edge.pipeline.auto as auto_module
 import wdp_edge.pipeline.context as context_module
 from wdp_edge.errors import InputError
 from wdp_edge.models.spec import ModelSpec, create
@@ -67,18 +66,14 @@ def masks(folder: Path) -> Recipe:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    patch = pytest.MonkeyPatch()
-    patch.setenv("WDP_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    for module in (context_module, auto_module):
-        patch.setattr(module, "get_device", lambda *name: FakeClock())
-    found = {}
-    for name, make in (("multilabel", several_labels), ("segment", masks)):
-        recipe = make(tmp_path_factory.mktemp(name))
-        # Few files: what is tried besides does not depend on the task.
-        select = replace(recipe.prune.select, tilt=0.0, drop_sublayers=False, narrow_heads=False, rounds=1)
-        found[name] = prune(replace(recipe, prune=replace(recipe.prune, target="onnx", select=select)))
-    yield found
-    patch.undo()
+    with fake_clock(tmp_path_factory.mktemp("cache")):
+        found = {}
+        for name, make in (("multilabel", several_labels), ("segment", masks)):
+            recipe = make(tmp_path_factory.mktemp(name))
+            # Few files: what is tried besides does not depend on the task.
+            select = replace(recipe.prune.select, tilt=0.0, drop_sublayers=False, narrow_heads=False, rounds=1)
+            found[name] = prune(replace(recipe, prune=replace(recipe.prune, target="onnx", select=select)))
+        yield found
 
 
 METRICS = {"multilabel": ("mAP", {"F1"}), "segment": ("mIoU", {"pixel accuracy"})}

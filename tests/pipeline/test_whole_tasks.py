@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from fake_clock_run import FakeClock, recipe_of
+from fake_clock_run import fake_clock, recipe_of
 from test_resume import small_project
 
 import wdp_edge
-import wdp_edge.pipeline.auto as auto_module
 import wdp_edge.pipeline.context as context_module
 from wdp_edge.errors import InputError
 from wdp_edge.pipeline.check import check
@@ -49,15 +48,11 @@ def without_class_folders(root: Path) -> None:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The results by task: features without training, retrieval with it."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("WDP_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    for module in (context_module, auto_module):
-        patch.setattr(module, "get_device", lambda *name: FakeClock())
-    yield {
-        task: prune(recipe_for(task, tmp_path_factory.mktemp(task), images))
-        for task, images in (("features", 0), ("retrieve", 160))
-    }
-    patch.undo()
+    with fake_clock(tmp_path_factory.mktemp("cache")):
+        yield {
+            task: prune(recipe_for(task, tmp_path_factory.mktemp(task), images))
+            for task, images in (("features", 0), ("retrieve", 160))
+        }
 
 
 def outputs(result: PruneResult, images: int = 5) -> torch.Tensor:

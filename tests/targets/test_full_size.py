@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from tiny_vit import lively
+from tiny_vit import lively, ones_at
 from torch import Tensor
 
 from wdp_edge.data.preprocess import normalise, preprocessing_of
@@ -54,10 +54,6 @@ def photographs(name: str) -> Tensor:
             crop = picture.crop((left, left // 4, left + 240, left // 4 + 240)).resize(settings.size[::-1])
             crops.append(torch.from_numpy(np.array(crop)))
     return normalise(torch.stack(crops).permute(0, 3, 1, 2), settings)
-
-
-def ones_at(kept: tuple[tuple[int, ...], ...], widths: list[int]) -> list[Tensor]:
-    return [torch.isin(torch.arange(width), torch.tensor(k)).float() for k, width in zip(kept, widths, strict=True)]
 
 
 @pytest.mark.parametrize("name", NAMES)
