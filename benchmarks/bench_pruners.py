@@ -41,7 +41,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.5], help="of the dense latency, such as 0.5")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--methods", nargs="+", default=list(ALL), choices=ALL, metavar="METHOD")
-    parser.add_argument("--no-training", action="store_true", help="only the cells that need no training")
+    cells = parser.add_mutually_exclusive_group()
+    cells.add_argument("--no-training", action="store_true", help="only the cells that need no training")
+    cells.add_argument("--only-training", action="store_true", help="only the cells that need training")
     parser.add_argument("--no-compensated", action="store_true", help="no cells of peers with our compensation")
     parser.add_argument("--ablation", action="store_true", help="ours with one part off at a time, at the first share")
     parser.add_argument("--quick", action="store_true", help="digits, few images, two peers")
@@ -65,7 +67,8 @@ def main() -> None:
     args = arguments()
     progress.use(progress.Bars())
     recipe, store = recipe_of(args), Store(args.out)
-    variants = [v for v in VARIANTS if not ((v[0] and args.no_training) or (v[1] and args.no_compensated))]
+    unwanted = {True} if args.no_training else {False} if args.only_training else set()
+    variants = [v for v in VARIANTS if v[0] not in unwanted and not (v[1] and args.no_compensated)]
     plan = Plan(tuple(args.methods), tuple(args.shares), tuple(args.seeds), args.images, tuple(variants))
     for seed in plan.seeds:
         setting = Setting(replace(recipe, prune=replace(recipe.prune, seed=seed)), store.folder / "files")

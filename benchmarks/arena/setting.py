@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -65,7 +66,8 @@ class Setting:
     def share_of(self, model: Any) -> float:
         """The model's latency over the dense one's: exported, and timed in turn with it."""
         tools = self.context.tools
-        path = self.export(model, self.folder / f"trial{tools.target.suffix}")
+        # Two comparisons may fill one folder at once.
+        path = self.export(model, self.folder / f"trial-{os.getpid()}{tools.target.suffix}")
         try:
             dense, trial = tools.device.time(tools.target.name, [self.dense_file, path], tools.plan(self.recipe))
         finally:
