@@ -4,7 +4,9 @@
 
 Plain: the model in timm's default form under the same autocast, cross entropy, AdamW on all weights. It is timed with
 timm's fused attention and with the unfused form that the search uses for short sequences; ratios are stated against
-both. Steps are timed in turn (A B C A B C …). Memory is the peak of a process that runs only one kind of step.
+both. Two more learning steps save memory: one runs blocks again in the backward pass (grad_checkpointing), one takes
+the batch in four pieces (micro_batch_size). Steps are timed in turn (A B C A B C …). Memory is the peak of a process
+that runs only one kind of step.
 """
 
 from __future__ import annotations
@@ -25,14 +27,16 @@ import torch
 from torch import nn
 
 from wdp_edge.learn.budget_term import CostModel
+from wdp_edge.learn.compute import autocast, bf16_pays
 from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.search import Search, SearchGoal
-from wdp_edge.learn.teacher import autocast, bf16_pays
 from wdp_edge.models import vit
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.recipe import LearnRecipe
+from wdp_edge.recipe import ComputeRecipe, LearnRecipe
 
-KINDS = ("learning", "plain", "plain-unfused")
+LEARNING = ("learning", "grad-checkpointing", "micro-batches")
+PLAIN = ("plain", "plain-unfused")
+KINDS = (*LEARNING, *PLAIN)
 
 
 def arguments() -> argparse.Namespace:
@@ -68,7 +72,7 @@ def plain_step(model: Any, fused: bool) -> Callable[[torch.Tensor, torch.Tensor]
     return step
 
 
-def learning_step(model: Any) -> Callable[[torch.Tensor, torch.Tensor], object]:
+def learning_step(model: Any, compute: ComputeRecipe) -> Callable[[torch.Tensor, torch.Tensor], object]:
     structure = vit.structure_of(model)
     masks = Masks(
         structure,
@@ -78,13 +82,17 @@ def learning_step(model: Any) -> Callable[[torch.Tensor, torch.Tensor], object]:
     )
     first = structure.blocks[0]
     cost = CostModel([(1, 0.1), (first.heads, 1.0)], [(8, 0.1), (first.hidden, 1.0)], 0.1)
-    goal = SearchGoal(cost, 2.0 * structure.depth, 1.0 * structure.depth, 1000)
+    goal = SearchGoal(cost, 2.0 * structure.depth, 1.0 * structure.depth, 1000, compute=compute)
     return Search(model, masks, goal, LearnRecipe()).step
 
 
 def step_of(kind: str, options: argparse.Namespace) -> Callable[[torch.Tensor, torch.Tensor], object]:
     model = model_of(options)
-    return learning_step(model) if kind == "learning" else plain_step(model, kind == "plain")
+    if kind in PLAIN:
+        return plain_step(model, kind == "plain")
+    pieces = max(1, options.batch_size // 4) if kind == "micro-batches" else 0
+    again = kind == "grad-checkpointing"
+    return learning_step(model, ComputeRecipe(micro_batch_size=pieces, grad_checkpointing=again))
 
 
 def batch(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
@@ -118,7 +126,7 @@ def report_memory(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Times the three kinds of step in turn, measures their memory, prints both."""
+    """Times the kinds of step in turn, measures their memory, prints both."""
     options = arguments()
     if options.memory_of:
         report_memory(options)
@@ -137,11 +145,12 @@ def main() -> None:
     for kind in KINDS:
         middle = statistics.median(times[kind])
         print(
-            f"{kind:14} {middle * 1e3:7.0f} ms/step {options.batch_size / middle:6.0f} images/s {peaks[kind]:7.0f} MB"
+            f"{kind:18} {middle * 1e3:7.0f} ms/step {options.batch_size / middle:6.0f} images/s {peaks[kind]:7.0f} MB"
         )
     for kind in KINDS[1:]:
-        ratio = statistics.median(a / b for a, b in zip(times["learning"], times[kind], strict=True))
-        print(f"learning / {kind}: time {ratio:.2f}, peak memory {peaks['learning'] / peaks[kind]:.2f}")
+        first, second = ("learning", kind) if kind in PLAIN else (kind, "learning")
+        ratio = statistics.median(a / b for a, b in zip(times[first], times[second], strict=True))
+        print(f"{first} / {second}: time {ratio:.2f}, peak memory {peaks[first] / peaks[second]:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Several processes, one run: who they are, and the few things they say to each other.
 
-Started by torchrun; without it there is one process, and every function here hands back what it was given. Tensors are
-on the CPU, as all of learning is, and pass through gloo.
+Started by torchrun; without it there is one process, and every function here hands back what it was given. Tensors on
+the CPU pass through gloo, those on a GPU through nccl.
 """
 
 from __future__ import annotations
@@ -55,17 +55,22 @@ def average_gradients(optimiser: Optimizer) -> None:
     """Every gradient becomes its mean over the processes: what one process has with all images of the batch.
 
     Not DistributedDataParallel: that wraps one module's forward, and the search runs a model in pieces, under hooks,
-    with masks and exits that are modules of their own. All gradients go in one piece, after the backward pass.
+    with masks and exits that are modules of their own. All gradients of one processor go in one piece, after the
+    backward pass.
     """
     if world().size == 1:
         return
     import torch
 
     parameters = (p for group in optimiser.param_groups for p in group["params"])
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = _sum(torch.cat([g.flatten() for g in gradients])).div_(world().size)
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    everywhere: dict[torch.device, list[Tensor]] = {}
+    for p in parameters:
+        if p.grad is not None:
+            everywhere.setdefault(p.device, []).append(p.grad)
+    for gradients in everywhere.values():
+        flat = _sum(torch.cat([g.flatten() for g in gradients])).div_(world().size)
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
 
 
 def mean(tensor: Tensor) -> Tensor:
@@ -96,7 +101,9 @@ def tell(value: Any) -> Any:
 def wait() -> None:
     """Until all processes are here."""
     if world().size > 1:
-        _together(lambda group: group.barrier())
+        import torch
+
+        _sum(torch.zeros(1))  # on the CPU, where waiting for days is allowed; a barrier would take the GPUs
 
 
 def _sum(tensor: Tensor) -> Tensor:
@@ -118,11 +125,13 @@ def _together(act: Callable[[Any], object]) -> None:
 
 def _group() -> Any:
     """torch.distributed; the first call makes the processes known to each other."""
+    import torch
     import torch.distributed as group
 
     if not group.is_initialized():
         try:
-            group.init_process_group("gloo", timeout=LONGEST_STAGE)
+            backend = "cpu:gloo,cuda:nccl" if group.is_nccl_available() and torch.cuda.is_available() else "gloo"
+            group.init_process_group(backend, timeout=LONGEST_STAGE)
         except (ValueError, RuntimeError) as error:
             raise SetupError(
                 f"The processes of this run cannot find each other: {str(error).splitlines()[0]}.",

@@ -92,6 +92,20 @@ class RecoverRecipe:
 
 
 @dataclass(frozen=True)
+class ComputeRecipe:
+    """[prune.compute]: what learning and recovery run on; the file itself runs on prune.device."""
+
+    device: str = setting("auto (a GPU where PyTorch finds one), cpu or cuda", "auto")
+    mixed_precision: str = setting("bfloat16 matrix products: auto (where they are faster) or off", "auto")
+    micro_batch_size: int = setting(
+        "images per forward pass, whose gradients add up to those of a batch; 0: the whole batch at once", 0
+    )
+    grad_checkpointing: bool = setting(
+        "run blocks again in the backward pass instead of keeping their activations: less memory, more time", False
+    )
+
+
+@dataclass(frozen=True)
 class TableRecipe:
     """[prune.table]: measurement of the latency table."""
 
@@ -130,6 +144,7 @@ class PruneRecipe:
     learn: LearnRecipe = field(default_factory=LearnRecipe)
     select: SelectRecipe = field(default_factory=SelectRecipe)
     recover: RecoverRecipe = field(default_factory=RecoverRecipe)
+    compute: ComputeRecipe = field(default_factory=ComputeRecipe)
     table: TableRecipe = field(default_factory=TableRecipe)
     timing: TimingRecipe = field(default_factory=TimingRecipe)
 

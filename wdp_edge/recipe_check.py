@@ -95,6 +95,8 @@ CHOICES: dict[str, Callable[[], list[str]]] = {
     "budget.precision": lambda: ["default", *(p.value for p in Precision)],
     "budget.accept": lambda: [k.value for k in Kind],
     "prune.accept": lambda: [k.value for k in Kind],
+    "prune.compute.device": lambda: ["auto", "cpu", "cuda"],
+    "prune.compute.mixed_precision": lambda: ["auto", "off"],
     "prune.target": target_names,
     "prune.precision": lambda: ["default", *(p.value for p in Precision)],
 }

@@ -19,7 +19,7 @@ from wdp_edge.data.loading import eval_batches
 from wdp_edge.data.preprocess import normalise, preprocessing_of
 from wdp_edge.data.stream import Augmentation, StreamOptions, TrainStream
 from wdp_edge.files import atomic_path
-from wdp_edge.learn.teacher import autocast, bf16_pays
+from wdp_edge.learn.compute import autocast, bf16_pays
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.vit import fused_attention_pays, set_fused_attention, tokens_of
 from wdp_edge.task import Task, get_task

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from wdp_edge import progress
 from wdp_edge.data.stream import TrainStream
 from wdp_edge.learn.checkpoint import Checkpointer, load_state
+from wdp_edge.learn.compute import Compute, add_shares
 from wdp_edge.learn.features import BlockOutputs, feature_depths, feature_loss, output_tokens
-from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays
+from wdp_edge.learn.teacher import Teacher
 from wdp_edge.models import vit
 from wdp_edge.parallel import average_gradients, mean, world
-from wdp_edge.recipe import RecoverRecipe
+from wdp_edge.recipe import ComputeRecipe, RecoverRecipe
 from wdp_edge.stages import CurvePoint, Recovered
 from wdp_edge.task import Task, get_task
 
@@ -33,12 +34,14 @@ class RecoveryPlan:
     """steps: optimiser steps in all. judge: held-back training images' accuracy of a model, for the curve.
 
     channels: residual channels of the dense model that the small one still has, ascending; None: all. task: its name.
+    compute: what the recovery runs on.
     """
 
     steps: int
     judge: Callable[[nn.Module], float] | None = None
     channels: tuple[int, ...] | None = None
     task: str = "classify"
+    compute: ComputeRecipe = field(default_factory=ComputeRecipe)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -60,11 +63,12 @@ class Recovery:
     def __init__(self, dense: Any, small: Any, plan: RecoveryPlan, options: RecoverRecipe) -> None:
         self.options, self.steps = options, plan.steps
         self.task: Task = get_task(plan.task)
-        self.channels = None if plan.channels is None else torch.tensor(plan.channels)
-        self.bf16 = bf16_pays(dense)
-        self.teacher = Teacher(dense, self.bf16)
-        self.student: Any = small.train()
-        vit.set_fused_attention(small, vit.fused_attention_pays(vit.tokens_of(small)))
+        self.compute = Compute(plan.compute, dense)
+        device = self.compute.device
+        self.channels = None if plan.channels is None else torch.tensor(plan.channels, device=device)
+        self.teacher = Teacher(dense, self.compute)
+        self.student: Any = small.to(device).train()
+        vit.set_fused_attention(small, self.compute.fused_attention_pays(small))
         self.average: Any = copy.deepcopy(small).eval()
         depth = len(vit.blocks_of(small))
         self.depths = feature_depths(depth, options.feature_depths)
@@ -93,23 +97,12 @@ class Recovery:
 
         With several processes: of this one's share of the batch; loss, distillation and features are this share's.
         """
-        with BlockOutputs(self.teacher.model, list(self.goals.values())) as wanted:
-            teacher = self.teacher(images)
-        with BlockOutputs(self.student, self.depths) as got, autocast(self.bf16):
-            outputs = self.student(images)
-        share, temperature = self.options.distillation, self.options.temperature
-        loss, distilled = self.task.loss(outputs, teacher, labels, share, temperature)
-        parts = [
-            feature_loss(got.values[d], self._shared(wanted.values[goal]), self.read_tokens.get(d))
-            for d, goal in self.goals.items()
-        ]
-        features = torch.stack(parts).mean()
-        (loss + self.options.features * features).backward()
+        totals: dict[str, Tensor] = {}
+        for part, part_labels, share in self.compute.parts(images, labels):
+            add_shares(totals, self._backward(part, part_labels, share), share)
         average_gradients(self.optimiser)
-        if self.done == 0:
-            # The outputs, too: at an exit the kept blocks are the dense model's own, under a head that does not fit.
-            away = feature_loss(output_tokens(outputs.detach()), output_tokens(teacher), None)
-            distances = mean(torch.stack([features.detach(), away]))
+        if (outputs := totals.pop("outputs", None)) is not None:
+            distances = mean(torch.stack([totals["features"], outputs]))
             self.distance = min(1.0, math.sqrt(float(distances.max())))
         rate = self.rate(self.done)
         for group in self.optimiser.param_groups:
@@ -118,12 +111,30 @@ class Recovery:
         self.optimiser.zero_grad(set_to_none=True)
         self.done += 1
         self._follow()
-        return {
-            "loss": float(loss.detach()),
-            "distillation": float(distilled),
-            "features": float(features.detach()),
-            "lr": rate,
-        }
+        return {**{name: float(value) for name, value in totals.items()}, "lr": rate}
+
+    def _backward(self, images: Tensor, labels: Tensor, share: float) -> dict[str, Tensor]:
+        """Gradients of some images' loss. share: of the batch.
+
+        Besides losses, in the first step, how far the outputs are from the teacher's.
+        """
+        with BlockOutputs(self.teacher.model, list(self.goals.values())) as wanted:
+            teacher = self.teacher(images)
+        with BlockOutputs(self.student, self.depths) as got, self.compute.forward(self.student):
+            outputs = self.student(images)
+        options = self.options
+        loss, distilled = self.task.loss(outputs, teacher, labels, options.distillation, options.temperature)
+        errors = [
+            feature_loss(got.values[d], self._shared(wanted.values[goal]), self.read_tokens.get(d))
+            for d, goal in self.goals.items()
+        ]
+        features = torch.stack(errors).mean()
+        (share * (loss + options.features * features)).backward()
+        values = {"loss": loss, "distillation": distilled, "features": features}
+        if self.done == 0:
+            # At an exit the kept blocks are the dense model's own, under a head that does not fit.
+            values["outputs"] = feature_loss(output_tokens(outputs.detach()), output_tokens(teacher), None)
+        return values
 
     def _shared(self, wanted: Tensor) -> Tensor:
         """The dense model's stream on the channels that the small one has: [B, N, D] -> [B, N, d]."""
@@ -186,4 +197,4 @@ def recover(
     shipped = recovery.average if options.ema else recovery.student
     vit.set_fused_attention(shipped, True)
     seconds = time.monotonic() - start
-    return shipped.eval(), Recovered(seconds, plan.steps * options.batch_size, recovery.curve)
+    return shipped.cpu().eval(), Recovered(seconds, plan.steps * options.batch_size, recovery.curve)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from wdp_edge import progress
 from wdp_edge.data.stream import TrainStream
 from wdp_edge.learn.budget_term import AugmentedLagrangian, CostModel, structure_cost
 from wdp_edge.learn.checkpoint import Checkpointer, load_state
+from wdp_edge.learn.compute import Compute, add_shares
 from wdp_edge.learn.exits import Exits, exit_depths, forward_with_exits
 from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.masks import Masks
-from wdp_edge.learn.teacher import Teacher, autocast, bf16_pays
+from wdp_edge.learn.teacher import Teacher
 from wdp_edge.models import vit
 from wdp_edge.parallel import average_gradients
-from wdp_edge.recipe import LearnRecipe
+from wdp_edge.recipe import ComputeRecipe, LearnRecipe
 from wdp_edge.stages import CurvePoint, Learned
 from wdp_edge.task import Task, get_task
 
@@ -39,7 +40,7 @@ CURVE_POINTS = 60
 class SearchGoal:
     """cost: latency model; dense_ms: where the budget ramp starts; budget_ms: where it ends after half the steps.
 
-    task: name of the model's task.
+    task: name of the model's task. compute: what the search runs on.
     """
 
     cost: CostModel
@@ -47,6 +48,7 @@ class SearchGoal:
     budget_ms: float
     steps: int
     task: str = "classify"
+    compute: ComputeRecipe = field(default_factory=ComputeRecipe)
 
     def budget_at(self, step: int) -> float:
         share = min(1.0, (step + 1) / max(1.0, RAMP * self.steps))
@@ -77,17 +79,18 @@ def searched_weights(student: Any) -> None:
 
 
 class Search:
-    """State and step of the search."""
+    """State and step of the search. Scores and thresholds stay on the CPU: they are small, and so is their work."""
 
     def __init__(self, dense: Any, masks: Masks, goal: SearchGoal, options: LearnRecipe) -> None:
         self.goal, self.masks = goal, masks
         self.task: Task = get_task(goal.task)
-        self.bf16 = bf16_pays(dense)
-        self.teacher = Teacher(dense, self.bf16)
-        self.student: Any = copy.deepcopy(dense).train()
-        vit.set_fused_attention(self.student, vit.fused_attention_pays(vit.tokens_of(dense)))
+        self.compute = Compute(goal.compute, dense)
+        self.teacher = Teacher(dense, self.compute)
+        self.student: Any = copy.deepcopy(dense).to(self.compute.device).train()
+        vit.set_fused_attention(self.student, self.compute.fused_attention_pays(dense))
         searched_weights(self.student)
-        self.exits = Exits(dense, exit_depths(len(vit.blocks_of(dense)), options.exits))
+        exits = exit_depths(len(vit.blocks_of(dense)), options.exits)
+        self.exits = Exits(dense, exits).to(self.compute.device)
         self.lagrangian = AugmentedLagrangian()
         groups = optimiser_groups(self.student, masks, self.exits, options)
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
@@ -99,16 +102,12 @@ class Search:
 
         With several processes: of this one's share of the batch; loss and distillation are this share's.
         """
-        teacher = self.teacher(images)
-        with MaskedForward(self.student) as masked, autocast(self.bf16):
-            masked.heads, masked.hidden = self.masks.masks()
-            outputs, early = forward_with_exits(self.student, self.exits, images)
-        loss, distilled = self.task.loss(outputs, teacher, labels, DISTILLATION, TEMPERATURE)
-        for exit_outputs in early:
-            loss = loss + EXIT_WEIGHT * self.task.loss(exit_outputs, teacher, labels, DISTILLATION, TEMPERATURE)[0]
+        totals: dict[str, Tensor] = {}
+        for part, part_labels, share in self.compute.parts(images, labels):
+            add_shares(totals, self._backward(part, part_labels, share), share)
         budget = self.goal.budget_at(self.done)
         cost = structure_cost(self.masks, self.goal.cost)
-        (loss + self.lagrangian(cost, budget)).backward()
+        self.lagrangian(cost, budget).backward()
         average_gradients(self.optimiser)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -116,14 +115,26 @@ class Search:
         self.done += 1
         heads, hidden = (r.detach() for r in self.masks.keep_ratios())
         return {
-            "loss": float(loss.detach()),
-            "distillation": float(distilled),
+            **{name: float(value) for name, value in totals.items()},
             "cost_ms": float(cost.detach()),
             "budget_ms": budget,
             "lambda": self.lagrangian.multiplier,
             "keep_heads": float(heads.mean()),
             "keep_hidden": float(hidden.mean()),
         }
+
+    def _backward(self, images: Tensor, labels: Tensor, share: float) -> dict[str, Tensor]:
+        """Gradients of some images' loss. share: of the batch."""
+        teacher = self.teacher(images)
+        with MaskedForward(self.student) as masked:
+            masked.heads, masked.hidden = ([m.to(images.device) for m in kind] for kind in self.masks.masks())
+            with self.compute.forward(self.student):
+                outputs, early = forward_with_exits(self.student, self.exits, images)
+            loss, distilled = self.task.loss(outputs, teacher, labels, DISTILLATION, TEMPERATURE)
+            for exit_outputs in early:
+                loss = loss + EXIT_WEIGHT * self.task.loss(exit_outputs, teacher, labels, DISTILLATION, TEMPERATURE)[0]
+            (share * loss).backward()
+        return {"loss": loss, "distillation": distilled}
 
     def state(self) -> dict[str, Any]:
         return {

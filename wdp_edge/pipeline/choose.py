@@ -116,9 +116,8 @@ def learn_stage(context: Context, run: Run, table: LatencyTable, start: Saliency
         budget_ms = context.budget.resolve(table.dense_ms) * context.recipe.prune.select.margin
         near = table.around(budget_ms)
         cost = CostModel(near.attention, near.mlp, near.fixed_ms, near.scales)
-        task = context.recipe.model.task
-        goal = SearchGoal(cost, near.part_sum(context.structure), budget_ms, steps, task)
-        options = context.recipe.prune.learn
+        task, compute, options = context.recipe.model.task, context.recipe.prune.compute, context.recipe.prune.learn
+        goal = SearchGoal(cost, near.part_sum(context.structure), budget_ms, steps, task, compute)
         stream = train_stream(context, options.batch_size, first=0)
         return search(context.dense, masks, goal, options, stream, run.path / "stages" / "learn.checkpoint")
 

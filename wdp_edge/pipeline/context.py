@@ -24,7 +24,7 @@ from wdp_edge.device import Device, TimingPlan
 from wdp_edge.devices import check_pair, get_device
 from wdp_edge.devices.own_runner import program_for
 from wdp_edge.errors import InputError
-from wdp_edge.learn.teacher import autocast, bf16_pays
+from wdp_edge.learn.compute import autocast, bf16_pays, device_of
 from wdp_edge.models import vit
 from wdp_edge.models.files import load_dense
 from wdp_edge.models.spec import ModelSpec
@@ -95,8 +95,8 @@ class Context:
         self.train_indices, self.holdout_indices = hold_out(self.train, recipe.data.holdout_images, recipe.prune.seed)
 
     def check_prunable(self) -> None:
-        """Raises InputError when the model can only be exported, its files not timed, the budget not kept, or the
-        batches not divided among the processes."""
+        """Raises InputError when the model can only be exported, its files not timed, the budget not kept, the
+        batches not divided among the processes, or a GPU not had."""
         vit.check_supported(self.dense, self.tools.spec.name)
         check_timed(self.tools.target)
         check_accepted(self.tools.device.name, self.tools.device.kind, self.recipe.prune.accept)
@@ -104,6 +104,7 @@ class Context:
             program_for(self.tools.target.name)
         for batch_size in (self.recipe.prune.learn.batch_size, self.recipe.prune.recover.batch_size):
             world().share(batch_size)
+        device_of(self.recipe.prune.compute.device)
         self.budget  # noqa: B018  (parses it)
 
     @cached_property
@@ -159,10 +160,14 @@ class Context:
 
     @torch.no_grad()
     def quick_outputs(self, model: Any, images: Tensor) -> Tensor:
-        """images: [n, 3, H, W] uint8 -> [n, K] float32, in bfloat16 where that pays: for choices and curves."""
+        """images: [n, 3, H, W] uint8 -> [n, K] float32, where the model is, in bfloat16 where that pays.
+
+        For choices and curves.
+        """
         model.eval()
-        with autocast(bf16_pays(model)):
-            return torch.cat([model(self.prepare(part)).float() for part in images.split(128)])
+        device = next(model.parameters()).device
+        with autocast(bf16_pays(model, device), device):
+            return torch.cat([model(self.prepare(part).to(device)).float().cpu() for part in images.split(128)])
 
     def example(self) -> Tensor:
         """[1, 3, H, W] float32."""

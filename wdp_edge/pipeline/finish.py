@@ -83,8 +83,8 @@ def recover_stage(context: Context, run: Run, small: nn.Module, steps: int, name
         def judge(model: nn.Module) -> float:
             return context.holdout_metric(context.quick_outputs(model, context.holdout[0]))
 
-        plan = RecoveryPlan(steps, judge, task=context.recipe.model.task)
-        options = context.recipe.prune.recover
+        options, compute = context.recipe.prune.recover, context.recipe.prune.compute
+        plan = RecoveryPlan(steps, judge, task=context.recipe.model.task, compute=compute)
         stream = train_stream(context, options.batch_size, first=1 if name == "recover" else 2)
         checkpoint = run.path / "stages" / f"{name}.checkpoint"
         model, recovered = recover(context.dense, small, plan, options, stream, checkpoint)

@@ -73,12 +73,15 @@ def class_shares(masks: Tensor, classes: int, grid: tuple[int, ...]) -> Tensor:
     masks: [n, H, W] uint8, H and W multiples of h and w. Counted, not from one-hot maps, which would be large.
     """
     (height, width), (count, rows, columns) = grid, masks.shape
-    row, column = torch.arange(rows) * height // rows, torch.arange(columns) * width // columns
-    patch = torch.arange(count)[:, None, None] * (height * width) + row[:, None] * width + column
-    place = (patch * classes + masks)[masks != IGNORED]
-    counts = torch.bincount(place, minlength=count * height * width * classes)
-    shares = counts.float() * (height * width / (rows * columns))
-    return shares.reshape(count, height, width, classes).movedim(-1, 1)
+    number, row, column = (torch.arange(size, device=masks.device) for size in masks.shape)
+    row, column = row * height // rows, column * width // columns
+    patch = number[:, None, None] * (height * width) + row[:, None] * width + column
+    # One class more, for IGNORED: so that no shape depends on numbers, for which a GPU would have to wait.
+    place = (patch * (classes + 1) + masks.clamp_max(classes)).flatten()
+    counts = torch.zeros(count * height * width * (classes + 1), device=masks.device)
+    counts.scatter_add_(0, place, torch.ones_like(place, dtype=counts.dtype))
+    shares = counts.reshape(count, height, width, classes + 1)[..., :classes] * (height * width / (rows * columns))
+    return shares.movedim(-1, 1)
 
 
 def confusion(outputs: Tensor, masks: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def contrastive(outputs: Tensor, labels: Tensor, temperature: float) -> Tensor:
     outputs: [n, D]; labels: [n]. 0 where no image has.
     """
     unit = F.normalize(outputs.float(), dim=-1)
-    itself = torch.eye(len(unit), dtype=torch.bool)
+    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
     same = (labels[:, None] == labels) & ~itself
     chances = F.log_softmax((unit @ unit.T / temperature).masked_fill(itself, -torch.inf), -1)
     counts = same.sum(-1)
@@ -102,8 +102,9 @@ def _others(embeddings: Tensor) -> Iterator[Tensor]:
     unit = F.normalize(embeddings.float(), dim=-1)
     for first in range(0, count, _ROWS):
         part = unit[first : first + _ROWS]
-        others = torch.arange(count) != torch.arange(first, first + len(part))[:, None]
-        yield (part @ unit.T)[others].reshape(len(part), count - 1)
+        places = torch.arange(count, device=unit.device)
+        others = places[:-1] + (places[:-1] >= places[first : first + len(part), None])
+        yield (part @ unit.T).gather(1, others)
 
 
 def _mean(parts: list[Tensor]) -> float:
