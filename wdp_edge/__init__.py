@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from wdp_edge.pipeline.source import dense_run
     from wdp_edge.pipeline.table import table
     from wdp_edge.pipeline.verify import verify
-    from wdp_edge.project import init
+    from wdp_edge.project import import_dataset, init
     from wdp_edge.recipe import Recipe
     from wdp_edge.recipe_file import load_recipe
     from wdp_edge.report import report
@@ -48,6 +48,7 @@ _HOMES = {
     "evaluate": "wdp_edge.pipeline.evaluate",
     "export": "wdp_edge.pipeline.export",
     "inspect": "wdp_edge.pipeline.inspect",
+    "import_dataset": "wdp_edge.project",
     "init": "wdp_edge.project",
     "known_models": "wdp_edge.pipeline.models",
     "load": "wdp_edge.models.files",
@@ -68,6 +69,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "import_dataset",
     "init",
     "inspect",
     "known_models",

@@ -23,6 +23,7 @@ HEAVY = (
 )
 COMMANDS = (
     "init",
+    "import",
     "prune",
     "export",
     "verify",

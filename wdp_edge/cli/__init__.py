@@ -18,6 +18,7 @@ from wdp_edge.cli import (
     doctor,
     evaluate,
     export,
+    import_,
     init,
     inspect,
     models,
@@ -40,9 +41,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (init, models, prune, export, verify, inspect, profile, evaluate, check, table, report, demo, doctor):
+for module in (
+    init, import_, models, prune, export, verify, inspect, profile, evaluate, check, table, report, demo, doctor
+):  # fmt: skip
     name = module.__name__.rpartition(".")[2]
-    app.command(name)(getattr(module, name))
+    app.command(name.rstrip("_"))(getattr(module, name))
 app.add_typer(devices.devices, name="devices")
 
 
