@@ -81,6 +81,12 @@ def tables(cells: Sequence[Cell], ablations: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
+def means(cells: Sequence[Cell]) -> list[tuple[float, float]]:
+    """(time as a share, accuracy in %) per share of the dense latency, over its seeds; rising in time."""
+    by_share = [[c for c in cells if c.share == share] for share in {c.share for c in cells}]
+    return sorted((mean(c.timed or c.made for c in some), POINT * mean(c.accuracy for c in some)) for some in by_share)
+
+
 def picture(cells: Sequence[Cell], path: Path) -> None:
     """Accuracy against measured latency: with training on the left, without on the right."""
     drawn = Figure(figsize=(9.0, 4.6), layout="constrained")
@@ -90,7 +96,7 @@ def picture(cells: Sequence[Cell], path: Path) -> None:
         chosen = of_variant(cells, trained, False)
         ax.axhline(best, color=MUTED, linewidth=1, linestyle=(0, (4, 2)))
         for method, colour in zip((*PEERS, OURS), (*COLOURS, OWN), strict=True):
-            points = sorted((c.timed or c.made, POINT * c.accuracy) for c in chosen if c.method == method)
+            points = means([c for c in chosen if c.method == method])
             if points:
                 own = {"linewidth": 2.4, "zorder": 3} if method == OURS else {"linewidth": 1.2}
                 xs, ys = zip(*points, strict=True)
