@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,36 @@ def test_compensation_repairs_a_cut_on_images_it_has_not_seen(form: str, depth: 
 
 def test_every_block_is_refitted(tiny_model: Any) -> None:
     small = cut(tiny_model, halved(tiny_model))
-    before = [(b.attn.proj.weight.clone(), b.mlp.fc2.weight.clone()) for b in small.blocks]
+    before = copy.deepcopy(small)
     compensate(tiny_model, small, pictures(128), prepare)
-    for (proj, fc2), block in zip(before, small.blocks, strict=True):
-        assert not torch.allclose(proj, block.attn.proj.weight)
-        assert not torch.allclose(fc2, block.mlp.fc2.weight)
+    for number, (old, new) in enumerate(zip(before.blocks, small.blocks, strict=True)):
+        assert not torch.allclose(old.attn.proj.weight, new.attn.proj.weight)
+        assert not torch.allclose(old.mlp.fc2.weight, new.mlp.fc2.weight)
+        assert not torch.allclose(old.mlp.fc1.weight, new.mlp.fc1.weight)
+        # The first reader finds the stream that it was trained on.
+        assert torch.allclose(old.attn.qkv.weight, new.attn.qkv.weight) == (number == 0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@torch.no_grad()
+def test_readers_give_what_they_gave_for_the_dense_stream(form: str) -> None:
+    """On images that were not seen, and better than with the weights that they had."""
+    model = made(form)
+    kept = halved(model)
+    small, old = cut(model, kept), cut(model, kept)
+    compensate(model, small, pictures(256), prepare)
+    images = prepare(pictures(128, seed=9))
+    x, y = vit.embed(model, images), vit.embed(small, images)
+    parts = zip(vit.sublayers(model), vit.sublayers(small), vit.sublayers(old), strict=True)
+    better = []
+    for dense, refitted, before in parts:
+        assert dense is not None and refitted is not None and before is not None
+        wanted, found = before.norm(before.enter(x)), before.norm(before.enter(y))
+        for now, then in zip(refitted.readers, before.readers, strict=True):
+            target = then(wanted)
+            better.append(bool((now(found) - target).square().mean() <= (then(found) - target).square().mean()))
+        x, y = dense(x), refitted(y)
+    assert all(better)
 
 
 @pytest.mark.parametrize("output", [Output.EMBEDDING, Output.UNIT])

@@ -1,7 +1,8 @@
-"""Closed-form compensation: after a cut, `proj` and `fc2` of every block are refitted by ridge regression.
+"""Closed-form compensation: after a cut, every linear layer in the blocks is refitted by ridge regression.
 
-Sub-layer by sub-layer. Target: the dense model's residual stream; input: the cut model's own activations, so that later
-ones repair what earlier ones lost. Where a sub-layer is dropped, the one before it aims at the stream after it. No
+Sub-layer by sub-layer, on the cut model's own activations, so that later ones repair what earlier ones lost. First its
+readers (qkv, fc1), which find another stream than they were trained on: target is what they gave for the dense one. Then
+its writer (proj, fc2): target is the dense model's residual stream. Where a sub-layer is dropped, the one before it aims at the stream after it. No
 labels, no gradients. Where what is added is normalised (Swin V2), the target is what the dense layer gave to that norm:
 errors of earlier layers stay. See also CORP (arXiv 2602.05243).
 """
@@ -23,6 +24,7 @@ from wdp_edge.shrink.gram import Moments
 from wdp_edge.shrink.streams import Streams, stream_shape
 
 RIDGE = 1e-3
+READ_RIDGE = 1e-2
 EXIT_RIDGE = 1e-3
 
 
@@ -89,6 +91,9 @@ def plan_repairs(dense: Any, small: Any) -> list[Repair]:
 def _refit(repair: Repair, before: Sublayer | None, streams: Streams) -> None:
     """before: the cut model's last sub-layer, refitted but not yet run."""
     small = repair.small
+    if small is not None:
+        _reread(small, before, streams)
+        before = None
     moments = Moments(small.writer.in_features, small.writer.out_features) if small else None
 
     def gather(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,6 +112,27 @@ def _refit(repair: Repair, before: Sublayer | None, streams: Streams) -> None:
         _assign(small.writer, moments, small.gamma)
 
 
+def _reread(small: Sublayer, before: Sublayer | None, streams: Streams) -> None:
+    """Refits the readers, and runs `before`. The ridge pulls to the weights that they have."""
+    moments = [Moments(reader.in_features, reader.out_features) for reader in small.readers]
+
+    def gather(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        y = y if before is None else before(y)
+        wanted, found = small.norm(small.enter(x)), small.norm(small.enter(y))
+        for reader, seen in zip(small.readers, moments, strict=True):
+            seen.add(found, (wanted - found) @ reader.weight.T)
+        return x, y
+
+    streams.update(gather)
+    for reader, seen in zip(small.readers, moments, strict=True):
+        if reader.bias is None:
+            reader.weight.add_(seen.solve_linear(READ_RIDGE))
+            continue
+        weight, bias = seen.solve(READ_RIDGE)
+        reader.weight.add_(weight)
+        reader.bias.add_(bias)
+
+
 def _fit_exit(dense: Any, small: Any, before: Sublayer | None, streams: Streams) -> None:
     """The head of an early exit: least squares from its pooled token, or from every patch, to the dense logits."""
     first, last = len(vit.blocks_of(small)), len(vit.blocks_of(dense))
@@ -123,12 +149,10 @@ def _fit_exit(dense: Any, small: Any, before: Sublayer | None, streams: Streams)
 
 def _assign(linear: nn.Linear, moments: Moments, gamma: Tensor | None) -> None:
     """Sets the fitted map, with the LayerScale that follows it divided out."""
-    weight, bias = moments.solve(RIDGE)
-    if gamma is not None:
-        safe = torch.where(gamma.abs() < 1e-6, torch.full_like(gamma, 1e-6), gamma)
-        weight, bias = weight / safe[:, None], bias / safe
-    linear.weight.copy_(weight)
+    safe = 1.0 if gamma is None else torch.where(gamma.abs() < 1e-6, torch.full_like(gamma, 1e-6), gamma)
     if linear.bias is None:
-        # Without a bias the affine part has nowhere to go; the linear part is still the best direction.
+        linear.weight.copy_((moments.solve_linear(RIDGE).T / safe).T)
         return
-    linear.bias.copy_(bias)
+    weight, bias = moments.solve(RIDGE)
+    linear.weight.copy_((weight.T / safe).T)
+    linear.bias.copy_(bias / safe)

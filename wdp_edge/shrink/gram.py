@@ -46,6 +46,10 @@ class Moments:
         weight = torch.linalg.solve(covariance, self.cross()).T
         return weight.float(), (mean_t - weight @ mean_z).float()
 
+    def solve_linear(self, ridge: float) -> Tensor:
+        """Weight [D, K], float32, of the same map without a bias."""
+        return torch.linalg.solve(damped(self.zz / self.count, ridge), self.zt / self.count).T.float()
+
 
 def damped(covariance: Tensor, ridge: float) -> Tensor:
     """covariance + ridge * mean(diagonal) * identity: [K, K] float64."""
