@@ -15,7 +15,8 @@ from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.recipe import ComputeRecipe, LearnRecipe, RecoverRecipe
 
 
-def search_of(model: Any, compute: ComputeRecipe, task: str = "classify") -> Search:
+def masks_of(model: Any, threshold: float) -> Masks:
+    """Units are worth more the later they stand. threshold: of all hidden units."""
     structure = vit.structure_of(model)
     scores = [
         [list(range(n)) for n in widths]
@@ -23,8 +24,12 @@ def search_of(model: Any, compute: ComputeRecipe, task: str = "classify") -> Sea
     ]
     masks = Masks(structure, *scores, Alignment(1, 8))
     with torch.no_grad():
-        masks.hidden_thresholds.fill_(0.5)
-    return Search(model, masks, SearchGoal(COST, 4.0, 2.0, 10, task, compute), LearnRecipe(exits=1))
+        masks.hidden_thresholds.fill_(threshold)
+    return masks
+
+
+def search_of(model: Any, compute: ComputeRecipe, task: str = "classify") -> Search:
+    return Search(model, masks_of(model, 0.5), SearchGoal(COST, 4.0, 2.0, 10, task, compute), LearnRecipe(exits=1))
 
 
 def recovery_of(model: Any, compute: ComputeRecipe, options: RecoverRecipe, task: str = "classify") -> Recovery:

@@ -6,12 +6,12 @@ import copy
 
 import pytest
 import torch
+from learning import masks_of
 from test_masks import COST, batch
 from tiny_families import FORMS, made
 
 from wdp_edge.learn.budget_term import structure_cost
 from wdp_edge.learn.exits import Exits, exit_depths, forward_with_exits
-from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.recovery import Recovery, RecoveryPlan, parameter_groups
 from wdp_edge.learn.search import Search, SearchGoal
 from wdp_edge.models import vit
@@ -38,14 +38,7 @@ def test_exits_start_as_the_model_and_end_as_what_is_cut_there(form: str) -> Non
 @pytest.mark.parametrize("form", FORMS)
 def test_a_step_of_learning_moves_scores_exits_and_writers(form: str) -> None:
     model = made(form)
-    structure = vit.structure_of(model)
-    scores = [
-        [list(range(n)) for n in widths]
-        for widths in zip(*((b.heads, b.hidden) for b in structure.blocks), strict=True)
-    ]
-    masks = Masks(structure, *scores, Alignment(1, 8))
-    with torch.no_grad():
-        masks.hidden_thresholds.fill_(0.0)
+    masks = masks_of(model, 0.0)
     dense_ms = float(structure_cost(masks, COST).detach())
     searching = Search(model, masks, SearchGoal(COST, dense_ms, 0.5 * dense_ms, 10), LearnRecipe(exits=1))
     before = copy.deepcopy(searching.state())
