@@ -1,10 +1,10 @@
 """Closed-form compensation: after a cut, every linear layer in the blocks is refitted by ridge regression.
 
 Sub-layer by sub-layer, on the cut model's own activations, so that later ones repair what earlier ones lost. First its
-readers (qkv, fc1), which find another stream than they were trained on: target is what they gave for the dense one. Then
-its writer (proj, fc2): target is the dense model's residual stream. Where a sub-layer is dropped, the one before it aims at the stream after it. No
-labels, no gradients. Where what is added is normalised (Swin V2), the target is what the dense layer gave to that norm:
-errors of earlier layers stay. See also CORP (arXiv 2602.05243).
+readers (qkv, fc1), which find another stream than they were trained on: target is what they gave for the dense one.
+Then its writer (proj, fc2): target is the dense model's residual stream. Where a sub-layer is dropped, the one before
+it aims at the stream after it. No labels, no gradients. Where what is added is normalised (Swin V2), the target is what
+the dense layer gave to that norm: errors of earlier layers stay. See also CORP (arXiv 2602.05243).
 """
 
 from __future__ import annotations
