@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fake_verbs import Fake, fake_verbs
 from tiny_project import ARGS, CLASSES, MODEL, Cli, Said, write_images
 
 from wdp_edge.cli import main
@@ -47,3 +48,9 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(template, folder)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
+    """See `fake_verbs`."""
+    return fake_verbs(monkeypatch, tmp_path)
