@@ -33,8 +33,9 @@ def test_the_stored_recipe_opens_the_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert stored.data.val == "/somewhere/val"
     with Run(run.path, stored):
         pass
-    with Run(run.path, recipe):
-        pass
+    for elsewhere in ({}, {"prune.compute.micro_batch_size": 8, "prune.compute.device": "cpu"}):
+        with Run(run.path, merge(recipe, elsewhere)):
+            pass
     for other in ({"prune.seed": 1}, {"model.task": "retrieve"}):
         with pytest.raises(InputError, match="another recipe"), Run(run.path, merge(recipe, other)):
             pass

@@ -135,13 +135,17 @@ def now() -> str:
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """First 12 hex digits of the SHA-256 of all settings that decide the result (not the folder, not the workers)."""
+    """First 12 hex digits of the SHA-256 of all settings that decide the result (not the folder, the workers, or what it runs on).
+
+    So a run that ran out of memory goes on with smaller pieces, and one that began on a GPU on a CPU.
+    """
     # As the run stores and reads it, so that the stored one has the same digest: absolute paths, 0 read as 0.0.
     recipe = from_plain(Recipe, to_plain(absolute_paths(recipe)))
     plain = to_plain(replace(recipe, prune=replace(recipe.prune, out=""), data=replace(recipe.data, workers=0)))
     for table in ("verify", "budget"):  # they decide what is said of the result, not the result
         plain.pop(table)
     plain["prune"].pop("accept")
+    plain["prune"].pop("compute")
     if plain["model"]["task"] == "classify":  # runs that began before there were other tasks go on
         plain["model"].pop("task")
     if recipe.prune.timing == TimingRecipe():  # runs that began before there was this table go on
