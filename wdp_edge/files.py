@@ -18,6 +18,12 @@ from typing import Any
 from wdp_edge.errors import InputError, SetupError
 
 
+def cache_root() -> Path:
+    """$WDP_EDGE_CACHE, or ~/.cache/wdp-edge."""
+    given = os.environ.get("WDP_EDGE_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "wdp-edge"
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends well, and vanishes when it does not.

@@ -135,9 +135,10 @@ def now() -> str:
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """First 12 hex digits of the SHA-256 of all settings that decide the result (not the folder, the workers, or what it runs on).
+    """First 12 hex digits of the SHA-256 of all settings that decide the result.
 
-    So a run that ran out of memory goes on with smaller pieces, and one that began on a GPU on a CPU.
+    Not the folder, the workers, or what learning runs on: a run that ran out of memory goes on with smaller pieces, and
+    one that began on a GPU on a CPU.
     """
     # As the run stores and reads it, so that the stored one has the same digest: absolute paths, 0 read as 0.0.
     recipe = from_plain(Recipe, to_plain(absolute_paths(recipe)))

@@ -14,6 +14,7 @@ from wdp_edge.devices.remote import check_memory
 from wdp_edge.errors import InputError
 from wdp_edge.files import remove, write_json
 from wdp_edge.models.files import save
+from wdp_edge.pipeline.dense_outputs import dense_outputs
 from wdp_edge.pipeline.evaluate import judge_file
 from wdp_edge.pipeline.export import make
 from wdp_edge.pipeline.export_job import Exporter
@@ -200,6 +201,6 @@ def accuracy_drop(source: Source, path: Path) -> float:
     before = own.dense.accuracy if own and not context.task.facts.relative else None
     dense = None
     if before is None:
-        dense, labels = context.validation_outputs(context.dense, "dense model on validation images")
+        dense, labels = dense_outputs(context)
         before = next(iter(context.task.metrics(dense, labels, dense).values()))
     return 100 * (before - judge_file(path, context.val, dense).accuracy)

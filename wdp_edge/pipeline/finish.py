@@ -23,6 +23,7 @@ from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.parallel import world
 from wdp_edge.parity import compare
 from wdp_edge.pipeline.context import Context
+from wdp_edge.pipeline.dense_outputs import dense_outputs
 from wdp_edge.pipeline.proof import spread
 from wdp_edge.pipeline.selection import allowed
 from wdp_edge.pipeline.sidecar import write_sidecar
@@ -227,7 +228,7 @@ def final_stage(context: Context, run: Run, artifact: Artifact) -> Final:
     images."""
 
     def compute() -> Final:
-        dense, labels = context.validation_outputs(context.dense, "dense model on validation images")
+        dense, labels = dense_outputs(context)
         workers = context.recipe.data.workers
         images = replace(context.val, masks=())
         batches = eval_batches(images, range(len(images)), context.preprocessing, 32, workers, "read images")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-import os
 import platform
 import re
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from wdp_edge.errors import InputError, SetupError
-from wdp_edge.files import atomic_folder
+from wdp_edge.files import atomic_folder, cache_root
 
 ARCHITECTURES = ("x86_64", "aarch64")
 _PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux2014")
@@ -89,8 +88,7 @@ def runtime_of(target: str) -> Runtime:
 
 def cache_folder() -> Path:
     """`runners` in $WDP_EDGE_CACHE, or ~/.cache/wdp-edge/runners."""
-    given = os.environ.get("WDP_EDGE_CACHE")
-    return (Path(given) if given else Path.home() / ".cache" / "wdp-edge") / "runners"
+    return cache_root() / "runners"
 
 
 def package_folder(runtime: Runtime, arch: str) -> Path:
