@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wdp_edge.select.knapsack import Option, choose
+from wdp_edge.select.knapsack import GAP, Option, choose, frontier
 
 options = st.lists(
     st.builds(Option, st.integers(1, 99), st.floats(0.01, 5), st.floats(0, 10)),
@@ -27,7 +27,17 @@ def test_as_good_as_trying_everything(choices: list[list[Option]], limit: float)
     assert sum(o.milliseconds for o in taken) <= limit * (1 + 1e-6)
     best = min((sum(o.loss for o in c) for c in fitting), default=float("inf"))
     worst = max(o.loss for group in choices for o in group)
-    assert sum(o.loss for o in taken) <= best + 1e-4 * worst + 1e-9
+    assert sum(o.loss for o in taken) <= best * (1 + GAP) + 1e-4 * worst + 1e-9
+
+
+@given(options)
+def test_the_frontier_loses_no_answer(every: list[Option]) -> None:
+    kept = frontier(every)
+    assert kept and all(o in every for o in kept)
+    for option in every:
+        assert any(k.milliseconds <= option.milliseconds and k.loss <= option.loss for k in kept)
+    times, losses = [o.milliseconds for o in kept], [o.loss for o in kept]
+    assert times == sorted(times) and losses == sorted(losses, reverse=True) and len(set(losses)) == len(losses)
 
 
 def test_nothing_fits() -> None:
