@@ -12,7 +12,7 @@ from arena.cells import Cell
 from arena.methods import CONTROL, DENSE, OURS, PEERS
 
 INK, MUTED, GRID = "#1f2429", "#5f6872", "#dde2e7"
-COLOURS = ("#c2570c", "#16793a", "#7d3ac1", "#b8860b", "#0f8a8a", "#a02050", "#5f6872", "#8a5a2b", "#3f7f3f")
+COLOURS = ("#c2570c", "#16793a", "#7d3ac1", "#b8860b", "#0f8a8a", "#a02050", "#5f6872", "#8a5a2b", "#e377c2")
 OWN = "#1f6fd1"
 POINT = 100.0
 
@@ -100,7 +100,8 @@ def picture(cells: Sequence[Cell], path: Path) -> None:
             if points:
                 own = {"linewidth": 2.4, "zorder": 3} if method == OURS else {"linewidth": 1.2}
                 xs, ys = zip(*points, strict=True)
-                ax.plot([POINT * x for x in xs], ys, marker="o", markersize=4, color=colour, label=method, **own)
+                name = "wdp-edge" if method == OURS else method
+                ax.plot([POINT * x for x in xs], ys, marker="o", markersize=4, color=colour, label=name, **own)
         ax.set_title(title, loc="left", color=INK, fontsize=11)
         ax.set_xlabel("latency, % of the dense file", color=MUTED)
         ax.spines[["top", "right"]].set_visible(False)
