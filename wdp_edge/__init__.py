@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wdp_edge.pipeline.doctor import doctor
     from wdp_edge.pipeline.evaluate import evaluate
     from wdp_edge.pipeline.export import export
+    from wdp_edge.pipeline.import_dataset import import_dataset
     from wdp_edge.pipeline.inspect import inspect
     from wdp_edge.pipeline.models import describe_model, known_models
     from wdp_edge.pipeline.profile import profile
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from wdp_edge.pipeline.source import dense_run
     from wdp_edge.pipeline.table import table
     from wdp_edge.pipeline.verify import verify
-    from wdp_edge.project import import_dataset, init
+    from wdp_edge.project import init
     from wdp_edge.recipe import Recipe
     from wdp_edge.recipe_file import load_recipe
     from wdp_edge.report import report
@@ -48,7 +49,7 @@ _HOMES = {
     "evaluate": "wdp_edge.pipeline.evaluate",
     "export": "wdp_edge.pipeline.export",
     "inspect": "wdp_edge.pipeline.inspect",
-    "import_dataset": "wdp_edge.project",
+    "import_dataset": "wdp_edge.pipeline.import_dataset",
     "init": "wdp_edge.project",
     "known_models": "wdp_edge.pipeline.models",
     "load": "wdp_edge.models.files",

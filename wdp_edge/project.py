@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wdp_edge.errors import InputError
 from wdp_edge.files import write_text
@@ -15,9 +15,6 @@ from wdp_edge.recipe import BudgetRecipe, ModelRecipe, Recipe
 from wdp_edge.recipe_file import dump_recipe, load_recipe, merge
 from wdp_edge.results import RESULT_VERSION
 from wdp_edge.task import facts_of
-
-if TYPE_CHECKING:
-    from wdp_edge.data.imported import Imported
 
 RECIPE_FILE = "wdp-edge.toml"
 
@@ -43,27 +40,6 @@ class InitResult:
     train_images: int
     val_images: int
     version: int = RESULT_VERSION
-
-
-@dataclass(frozen=True)
-class ImportResult:
-    """`wdp_edge.import_dataset`: what is on disk now."""
-
-    name: str
-    splits: tuple[Imported, ...]
-    version: int = RESULT_VERSION
-
-
-def import_dataset(
-    name: str, splits: Sequence[str], out: Path, data: Path | None = None, download: bool = False
-) -> ImportResult:
-    """Splits of a dataset of timm as lists and images in `out`; see `wdp_edge.data.imported.import_split`.
-
-    data: where the dataset is, or is downloaded to. Raises InputError and SetupError as `import_split` does.
-    """
-    from wdp_edge.data.imported import import_split
-
-    return ImportResult(name, tuple(import_split(name, split, out, data, download) for split in splits))
 
 
 def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = False) -> InitResult:

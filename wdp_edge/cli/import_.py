@@ -10,7 +10,7 @@ import typer
 from wdp_edge.cli._shared import Json, perform
 
 if TYPE_CHECKING:
-    from wdp_edge.project import ImportResult
+    from wdp_edge.pipeline.import_dataset import ImportResult
 
 
 def import_(

@@ -113,12 +113,9 @@ def encoded(image: Any) -> tuple[bytes, str]:
         try:
             with Image.open(io.BytesIO(image)) as opened:
                 suffix = _SUFFIXES.get(opened.format or "")
+                return (image, suffix) if suffix else encoded(opened.convert("RGB"))
         except OSError as error:
             raise InputError(f"An image cannot be read: {error}.", "Check the files of the dataset.") from error
-        if suffix is not None:
-            return image, suffix
-        with Image.open(io.BytesIO(image)) as opened:
-            return encoded(opened.convert("RGB"))
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue(), ".png"

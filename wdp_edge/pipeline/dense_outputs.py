@@ -5,6 +5,7 @@ On a CPU they cost as much as all other final figures together, with many images
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -75,12 +76,16 @@ def _read(place: Path, count: int) -> Tensor | None:
     except (SafetensorError, OSError, KeyError):
         progress.say(f"{place} is damaged; running the dense model again.")
         return None
-    os.utime(place)
+    with contextlib.suppress(FileNotFoundError):  # forgotten by another run since
+        os.utime(place)
     return outputs if len(outputs) == count else None
 
 
 def _forget(folder: Path) -> None:
-    """Removes all but the last used files."""
-    files = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
-    for path in files[:-_KEPT]:
+    """Removes all but the last used files. Other runs may do so at the same time."""
+    used: list[tuple[float, Path]] = []
+    for path in folder.glob("*.safetensors"):
+        with contextlib.suppress(FileNotFoundError):
+            used.append((path.stat().st_mtime, path))
+    for _, path in sorted(used)[:-_KEPT]:
         path.unlink(missing_ok=True)
