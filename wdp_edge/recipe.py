@@ -39,7 +39,7 @@ class DataRecipe:
     )
     val: str = setting("the same for validation; used once, for the final figures", "")
     holdout_images: int = setting("training images held back for choices; never trained on", 2000)
-    calibration_images: int = setting("training images for compensation and static quantization", 2048)
+    calibration_images: int = setting("training images for saliency, candidates and static quantization", 2048)
     flip: bool = setting("mirror every other training image; switch off where left and right matter", True)
     min_crop: float = setting("smallest share of a training image that a random crop keeps; 1 for all", 0.6)
     max_unreadable: int = setting(
@@ -73,6 +73,14 @@ class SelectRecipe:
     margin: float = setting("aim at this share of the budget, so that a noisy timing still passes", 0.975)
     floor: float = setting("select again when the measured time is below this share of the budget", 0.9625)
     rounds: int = setting("how often the table is corrected by a measured file and selection runs again", 3)
+
+
+@dataclass(frozen=True)
+class CompensateRecipe:
+    """[prune.compensate]: the closed-form refit of the shrunk model, without labels."""
+
+    images: int = setting("training images for it, at most; four times as many did as much as training", 8192)
+    scratch_gb: float = setting("disk for their activations while it runs; fewer images where they need more", 4.0)
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,7 @@ class PruneRecipe:
     epochs: float = setting("the same in passes over the training images; 0 leaves it to images", 0.0)
     learn: LearnRecipe = field(default_factory=LearnRecipe)
     select: SelectRecipe = field(default_factory=SelectRecipe)
+    compensate: CompensateRecipe = field(default_factory=CompensateRecipe)
     recover: RecoverRecipe = field(default_factory=RecoverRecipe)
     compute: ComputeRecipe = field(default_factory=ComputeRecipe)
     table: TableRecipe = field(default_factory=TableRecipe)

@@ -68,6 +68,8 @@ RANGES: dict[str, Range] = {
     "prune.select.margin": Range(high=1, above=True),
     "prune.select.floor": SHARE,
     "prune.select.rounds": COUNT,
+    "prune.compensate.images": COUNT,
+    "prune.compensate.scratch_gb": POSITIVE,
     "prune.recover.batch_size": COUNT,
     "prune.recover.lr": POSITIVE,
     "prune.recover.warmup": SHARE,

@@ -52,9 +52,9 @@ def ours_with(setting: Setting, store: Store, key: Key, changes: Changes = ()) -
     changes: settings of [prune] that differ, as "section.name".
     """
     began = time.monotonic()
-    calibration = len(setting.context.calibration)
+    looked_at = len(setting.context.refit_images)
     own = setting.at(key.share).prune
-    own = replace(own, images=max(0, key.images - calibration), out=str((store.folder / "runs" / key.name).resolve()))
+    own = replace(own, images=max(0, key.images - looked_at), out=str((store.folder / "runs" / key.name).resolve()))
     for name, value in changes:
         own = changed(own, name, value)
     result: PruneResult = prune(replace(setting.recipe, prune=own))
@@ -141,8 +141,8 @@ def finish(setting: Setting, store: Store, key: Key, proposal: Proposal, made: f
     if key.compensated:
         context = setting.context
         refitted = copy.deepcopy(proposal.model)
-        compensate(setting.dense, refitted, context.calibration, context.prepare, store.folder / "scratch")
-        proposal = replace(proposal, model=refitted, images=proposal.images + len(context.calibration))
+        compensate(setting.dense, refitted, context.refit_images, context.prepare, store.folder / "scratch")
+        proposal = replace(proposal, model=refitted, images=proposal.images + len(context.refit_images))
     model = setting.recovered(proposal, key.images, key.name) if key.images else proposal.model
     path = setting.export(model, store.file(key, setting.context.tools.target.suffix))
     structure = structure_of(model)

@@ -15,7 +15,7 @@ from class_folders import write_classes
 from wdp_edge import progress
 from wdp_edge.data import loading
 from wdp_edge.data.folder import ImageFolder, scan
-from wdp_edge.data.loading import eval_batches, load_images
+from wdp_edge.data.loading import Views, eval_batches, load_images
 from wdp_edge.data.preprocess import Preprocessing
 from wdp_edge.errors import InputError, SetupError
 
@@ -186,3 +186,17 @@ def test_the_worker_imports_only_the_standard_library_and_pillow() -> None:
     code = f"import runpy, sys; runpy.run_path({loading.worker.__file__!r}); print(*sys.modules)"
     out = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "numpy", "timm", "wdp_edge"} & {name.split(".")[0] for name in out.stdout.split()}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_views_are_decoded_in_batches_when_asked_for(folder: ImageFolder, workers: int) -> None:
+    indices = [12, 0, 3, 7, 1]
+    views = Views(folder, indices, SMALL, workers)
+    assert len(views) == 5
+    for _ in range(2):
+        parts = list(views.split(2))
+        assert [len(part) for part in parts] == [2, 2, 1]
+        assert torch.equal(torch.cat(parts), load_images(folder, indices, SMALL))
+    (folder.root / "a" / "000.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"1 image .* cannot be read: a/000\.png"):
+        list(views.split(2))

@@ -85,6 +85,26 @@ def load_images(
     return load_labelled(replace(folder, masks=()), indices, preprocessing, workers, title)[0]
 
 
+@dataclass(frozen=True)
+class Views:
+    """Evaluation views of images of a folder, decoded when they are asked for, in bounded memory."""
+
+    folder: ImageFolder
+    indices: Sequence[int]
+    preprocessing: Preprocessing
+    workers: int = 0
+    title: str = "Loading images"
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def split(self, size: int, /) -> Iterator[Tensor]:
+        """[size, 3, H, W] uint8 each, the last one what is left. Raises InputError like `load_images`."""
+        unlabelled = replace(self.folder, masks=())
+        for images, _ in eval_batches(unlabelled, self.indices, self.preprocessing, size, self.workers, self.title):
+            yield images
+
+
 def load_labelled(
     folder: ImageFolder,
     indices: Sequence[int],

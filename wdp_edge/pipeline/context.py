@@ -15,7 +15,7 @@ from wdp_edge.budget import LatencyBudget, check_accepted, parse_budget
 from wdp_edge.calibration.sample import Sample, balanced_sample
 from wdp_edge.data.folder import ImageFolder, check_classes, fingerprint
 from wdp_edge.data.listed import images_at
-from wdp_edge.data.loading import eval_batches, load_images, load_labelled
+from wdp_edge.data.loading import Views, eval_batches, load_images, load_labelled
 from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
 from wdp_edge.data.readable import readable
 from wdp_edge.data.split import hold_out
@@ -31,6 +31,7 @@ from wdp_edge.models.spec import ModelSpec
 from wdp_edge.parallel import world
 from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.recipe import Recipe
+from wdp_edge.shrink.streams import images_within
 from wdp_edge.structure import Geometry, Structure
 from wdp_edge.target import Precision, Target, check_timed, get_target, parse_precision
 from wdp_edge.task import Labels, Task, get_task
@@ -134,8 +135,10 @@ class Context:
 
     @cached_property
     def sample(self) -> Sample:
-        """Training images for compensation and calibration; never held-back ones."""
-        count = self.recipe.data.calibration_images
+        """Training images for saliency, candidates and calibration; never held-back ones."""
+        return self._sample(self.recipe.data.calibration_images)
+
+    def _sample(self, count: int) -> Sample:
         return balanced_sample(self.train, self.train_indices, count, self.recipe.prune.seed)
 
     @cached_property
@@ -146,6 +149,14 @@ class Context:
         mixed = [indices[i] for i in torch.randperm(len(indices), generator=generator).tolist()]
         workers = self.recipe.data.workers
         return load_images(self.train, mixed, self.preprocessing, workers, "read calibration images")
+
+    @cached_property
+    def refit_images(self) -> Views:
+        """Training images that the chosen structure is refitted on; the calibration images are among them."""
+        options = self.recipe.prune.compensate
+        count = min(options.images, images_within(self.dense, options.scratch_gb * 1e9))
+        indices = self._sample(count).indices(self.train)
+        return Views(self.train, indices, self.preprocessing, self.recipe.data.workers, "read images for the refit")
 
     @cached_property
     def holdout(self) -> tuple[Tensor, Tensor]:

@@ -60,12 +60,12 @@ class Final:
 
 
 def compensate_stage(context: Context, run: Run, kept: Kept) -> nn.Module:
-    """The cut model, refitted in closed form on all calibration images."""
+    """The cut model, refitted in closed form."""
 
     def compute() -> Saved:
         start = time.monotonic()
         small = cut(context.source, kept)
-        compensate(context.dense, small, context.calibration, context.prepare, run.path / "scratch")
+        compensate(context.dense, small, context.refit_images, context.prepare, run.path / "scratch")
         save(small, context.tools.spec, run.path / "stages" / "compensated")
         return Saved("stages/compensated", time.monotonic() - start)
 
@@ -140,7 +140,7 @@ def tighten(context: Context, run: Run, table: LatencyTable, folder: Path, used:
             return Saved("", time.monotonic() - start)
         progress.say(f"the file takes {used:.1%} of the budget: cutting a little more")
         small = cut(model, kept)
-        compensate(model, small, context.calibration, context.prepare, scratch)
+        compensate(model, small, context.refit_images, context.prepare, scratch)
         save(small, context.tools.spec, run.path / "stages" / f"smaller-{number}")
         return Saved(f"stages/smaller-{number}", time.monotonic() - start)
 

@@ -70,7 +70,7 @@ def principal_axes(
         information = fisher(model, images[:512], prepare, seed, task)
     turned, narrow = copy.deepcopy(model), []
     with (
-        Streams(len(images), stream_shape(model, images, prepare), scratch) as streams,
+        Streams(len(images), stream_shape(model), scratch) as streams,
         progress.task("principal axes", len(information) // 2) as advance,
     ):
         for part in streams.chunks():

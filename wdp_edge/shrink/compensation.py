@@ -21,7 +21,7 @@ from wdp_edge import progress
 from wdp_edge.models import vit
 from wdp_edge.models.sublayers import Sublayer
 from wdp_edge.shrink.gram import Moments
-from wdp_edge.shrink.streams import Streams, stream_shape
+from wdp_edge.shrink.streams import Images, Streams, stream_shape
 
 RIDGE = 1e-3
 READ_RIDGE = 1e-2
@@ -32,26 +32,26 @@ EXIT_RIDGE = 1e-3
 def compensate(
     dense: Any,
     small: Any,
-    images: Tensor,
+    images: Images,
     prepare: Callable[[Tensor], Tensor],
     scratch: Path | None = None,
     title: str = "compensate",
 ) -> None:
     """Refits `small` (a cut copy of `dense`, changed in place) against `dense` on unlabelled images.
 
-    images: [n, 3, H, W] uint8; prepare: uint8 -> normalised float32. An exit before the last block gets its head
-    fitted to the dense logits; where the head has no weights, the last sub-layer aims at the dense stream after the
-    last block instead. Memory is bounded: second moments of one layer and one chunk of images.
+    images: [n, 3, H, W] uint8, read once; prepare: uint8 -> normalised float32. An exit before the last block gets its
+    head fitted to the dense logits; where the head has no weights, the last sub-layer aims at the dense stream after
+    the last block instead. Memory is bounded: second moments of one layer and one chunk of images.
     """
     dense.eval(), small.eval()
     depth = len(vit.blocks_of(small))
     repairs = plan_repairs(dense, small)
     with (
-        Streams(len(images), stream_shape(dense, images, prepare), scratch) as streams,
+        Streams(len(images), stream_shape(dense), scratch) as streams,
         progress.task(title, len(repairs) + 1) as advance,
     ):
-        for part in streams.chunks():
-            tokens = vit.embed(dense, prepare(images[part]))
+        for part, pixels in zip(streams.chunks(), images.split(streams.chunk), strict=True):
+            tokens = vit.embed(dense, prepare(pixels))
             streams.write(part, tokens, tokens)
         advance(1)
         before = None

@@ -72,7 +72,7 @@ def saliency(
     removals = []
     with (
         torch.no_grad(),
-        Streams(len(images), stream_shape(model, images, prepare), scratch) as streams,
+        Streams(len(images), stream_shape(model), scratch) as streams,
         progress.task("saliency", len(information)) as advance,
     ):
         for part in streams.chunks():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -75,6 +75,19 @@ class Streams:
             self.write(part, *step(*self.read(part)))
 
 
-def stream_shape(model: Any, images: Tensor, prepare: Callable[[Tensor], Tensor]) -> tuple[int, ...]:
-    """Shape of one image's stream before the first block, where it is largest. images: [n, 3, H, W] uint8."""
-    return tuple(vit.embed(model, prepare(images[:1])).shape[1:])
+class Images(Protocol):
+    """Many images, in batches: a tensor [n, 3, H, W] uint8, or what decodes them when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def split(self, size: int, /) -> Iterable[Tensor]: ...
+
+
+def stream_shape(model: Any) -> tuple[int, ...]:
+    """Shape of one image's stream before the first block, where it is largest."""
+    return tuple(vit.embed(model, vit.example_of(model)).shape[1:])
+
+
+def images_within(model: Any, room: float) -> int:
+    """How many images' two streams fit into `room` bytes of disk; one at the least."""
+    return max(1, int(room / (8 * np.prod(stream_shape(model)))))

@@ -1,0 +1,42 @@
+"""Streams of images in a scratch file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny_families import FORMS, made
+
+from wdp_edge.models import vit
+from wdp_edge.shrink.streams import Streams, images_within, stream_shape
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_stream_fits_the_first_one_s_shape(form: str) -> None:
+    model = made(form)
+    x = vit.embed(model, vit.example_of(model))
+    shape = stream_shape(model)
+    assert tuple(x.shape[1:]) == shape
+    for number in range(len(vit.blocks_of(model))):
+        x = vit.run_block(model, number, x)
+        assert x[0].numel() <= torch.Size(shape).numel()
+
+
+def test_images_within_a_room(tiny_model: Any) -> None:
+    each = 2 * 4 * torch.Size(stream_shape(tiny_model)).numel()
+    assert images_within(tiny_model, 10 * each) == 10
+    assert images_within(tiny_model, 10.9 * each) == 10
+    assert images_within(tiny_model, 1) == 1
+
+
+def test_both_streams_are_read_back(tiny_model: Any) -> None:
+    with Streams(5, (3, 4), chunk=2) as streams:
+        parts = list(streams.chunks())
+        assert [(p.start, p.stop) for p in parts] == [(0, 2), (2, 4), (4, 5)]
+        wanted = [(torch.rand(p.stop - p.start, 3, 4), torch.rand(p.stop - p.start, 3, 4)) for p in parts]
+        for part, (dense, cut) in zip(parts, wanted, strict=True):
+            streams.write(part, dense, cut)
+        streams.update(lambda x, y: (x + y, y))
+        for part, (dense, cut) in zip(parts, wanted, strict=True):
+            assert torch.equal(streams.read(part)[0], dense + cut) and torch.equal(streams.read(part)[1], cut)
