@@ -7,8 +7,9 @@ STAMP := $(VENV)/.installed
 DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
-# A file of tests stays in one process: what it exports once is used by all its tests.
-PARALLEL := -n 2 --dist loadfile
+# A file of tests stays in one process: what it exports once is used by all its tests. Files go in the order of
+# tests/conftest.py, not those with most tests first: the longest have few.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 # Threads that wait must not spin: on a machine with few cores they take them from those that work.
 OMP_WAIT_POLICY ?= PASSIVE

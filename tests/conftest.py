@@ -23,6 +23,11 @@ def tiny_model() -> Any:
     return lively(create(TINY))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs first: as the last ones they would leave the other process without work for minutes."""
+    items.sort(key=lambda item: "pipeline" not in item.path.parts)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """With WDP_EDGE_NO_SKIPS, a skipped test of a device or a runner is a failure: CI installs what they need."""

@@ -58,7 +58,7 @@ def fake_clock(cache: Path) -> Iterator[None]:
         yield
 
 
-def recipe_of(folder: Path, budget: str = "70%", images: int = 480) -> Recipe:
+def recipe_of(folder: Path, budget: str = "70%", images: int = 480, target: str = "executorch") -> Recipe:
     args = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
     return Recipe(
         model=ModelRecipe("vit_tiny_patch16_224", args, 3, str(folder / "dense.safetensors")),
@@ -71,6 +71,7 @@ def recipe_of(folder: Path, budget: str = "70%", images: int = 480) -> Recipe:
         ),
         prune=PruneRecipe(
             latency_budget=budget,
+            target=target,
             precision="fp32",
             out=str(folder / "run"),
             images=images,
@@ -84,5 +85,5 @@ def recipe_of(folder: Path, budget: str = "70%", images: int = 480) -> Recipe:
 
 if __name__ == "__main__":
     context.get_device = lambda *name: FakeClock()  # type: ignore[assignment]
-    recipe = recipe_of(Path(sys.argv[1]), images=int(sys.argv[2]) if len(sys.argv) > 2 else 480)
+    recipe = recipe_of(Path(sys.argv[1]), images=int(sys.argv[2]) if len(sys.argv) > 2 else 480, target="onnx")
     sys.exit(perform(lambda: prune(recipe), lambda result: print(result.shipped.exit), as_json=False))

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from fake_clock_run import FakeClock, recipe_of
+from fake_clock_run import recipe_of
 from test_resume import small_project
 
 import wdp_edge
 import wdp_edge.pipeline.context as context_module
-from wdp_edge.device import Latency, Timing, TimingPlan
 from wdp_edge.devices import get_device
 from wdp_edge.devices.local_host import LocalHost
 from wdp_edge.errors import InputError
@@ -27,7 +23,7 @@ from wdp_edge.pipeline.prune import prune
 from wdp_edge.plain import read_as
 from wdp_edge.report import report
 from wdp_edge.results import PruneResult
-from wdp_edge.stages import Selected, Verified
+from wdp_edge.stages import Verified
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +64,8 @@ def test_choices_never_see_validation_or_held_back_images(result: PruneResult, f
     held = {context.train.paths[i] for i in context.holdout_indices}
     trained = {context.train.paths[i] for i in context.train_indices}
     assert not held & trained and not held & calibration and calibration <= trained
+    refitted = {context.train.paths[i] for i in context.refit_images.indices}
+    assert calibration < refitted <= trained
     assert context.val.root != context.train.root
 
 
@@ -154,83 +152,3 @@ def test_changed_images_are_noticed(result: PruneResult, folder: Path) -> None:
             prune(recipe_of(folder, "80%"))
     finally:
         extra.unlink()
-
-
-def test_an_unreachable_budget_says_what_can_be_reached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context_module, "get_device", lambda *name: FakeClock())
-    recipe = recipe_of(folder, "1%")
-    with pytest.raises(InputError, match=r"smallest structure reaches: about .* ms"):
-        prune(replace(recipe, prune=replace(recipe.prune, out=str(folder / "unreachable"))))
-
-
-class SlowFirstFile(FakeClock):
-    """FAKE: the first shipped file takes longer than its size says, as a throttled device might show."""
-
-    def time(
-        self,
-        target: str,
-        artifacts: Sequence[Path],
-        plan: TimingPlan,
-        on_round: Callable[[int, int], None] | None = None,
-    ) -> list[Timing]:
-        times = [p.stat().st_size / 1e4 * (1.4 if p.name == "model.pte" else 1.0) for p in artifacts]
-        return [Timing(Latency(ms, ms, ms), (ms,) * plan.rounds) for ms in times]
-
-
-def test_a_file_that_misses_is_cut_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context_module, "get_device", lambda *name: SlowFirstFile())
-    recipe = recipe_of(folder, "70%")
-    result = prune(replace(recipe, prune=replace(recipe.prune, out=str(folder / "tightened"))))
-    assert result.shipped.path is not None and result.shipped.path.name == "model-1.pte"
-    assert result.budget.met
-    first = read_as(result.run / "stages" / "select.json", Selected)
-    smaller = wdp_edge.load(result.run / "model")
-    heads, hidden = [len(h) for h in first.kept_heads], [len(n) for n in first.kept_hidden]
-    now = structure_of(smaller).blocks
-    assert sum(b.heads for b in now) + sum(b.hidden for b in now) < sum(heads) + sum(hidden)
-    (exported,) = export(result.run, precisions=["fp32"]).artifacts
-    assert exported.parity.max_error < 1e-4
-
-
-def test_sublayers_are_dropped_where_nothing_else_fits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context_module, "get_device", lambda *name: FakeClock())
-    recipe = recipe_of(folder, "33%", images=48)
-    plain = replace(recipe.prune, learn=replace(recipe.prune.learn, exits=0), out=str(folder / "whole"))
-    kept = replace(plain, select=replace(plain.select, drop_sublayers=False))
-    with pytest.raises(InputError, match="smallest structure reaches"):
-        prune(replace(recipe, prune=kept))
-    result = prune(replace(recipe, prune=replace(plain, out=str(folder / "dropped"))))
-    model = wdp_edge.load(result.run / "model")
-    assert any(not b.heads or not b.hidden for b in structure_of(model).blocks)
-    assert result.budget.met and result.shipped.macs < result.dense.macs
-    assert sum(p.numel() for p in model.parameters()) == result.shipped.parameters
-    for parity in read_as(result.run / "stages" / "verify.json", Verified).parity:
-        assert parity.max_error < 1e-4
-    assert "<svg" in report(result.run).path.read_text()
-
-
-def test_heads_get_fewer_channels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one head per block, and none dropped, there is no other way to a smaller attention."""
-    monkeypatch.setattr(context_module, "get_device", lambda *name: FakeClock())
-    recipe = recipe_of(folder, "70%", images=0)
-    model = replace(recipe.model, args={**recipe.model.args, "num_heads": 1})
-    select = replace(recipe.prune.select, drop_sublayers=False)
-    options = replace(recipe.prune, select=select, out=str(folder / "narrow"))
-    result = prune(replace(recipe, model=model, prune=options))
-    selected = read_as(result.run / "stages" / "select.json", Selected)
-    assert selected.head_dims and min(selected.head_dims) in (16, 24)
-    small = structure_of(wdp_edge.load(result.run / "model"))
-    assert [b.head_dim for b in small.blocks] == selected.head_dims
-    for parity in read_as(result.run / "stages" / "verify.json", Verified).parity:
-        assert parity.max_error < 1e-4
-
-
-def test_without_training_no_labels_are_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context_module, "get_device", lambda *name: FakeClock())
-    recipe = recipe_of(folder, "60%", images=0)
-    monkeypatch.setattr("wdp_edge.pipeline.finish.recover", lambda *_: pytest.fail("no training with --images 0"))
-    result = prune(replace(recipe, prune=replace(recipe.prune, out=str(folder / "untrained"))))
-    assert not (result.run / "stages" / "learn.json").exists()
-    compensated = wdp_edge.load(result.run / "stages" / "compensated").state_dict()
-    shipped = wdp_edge.load(result.run / "model").state_dict()
-    assert all(torch.equal(compensated[k], shipped[k]) for k in compensated)
