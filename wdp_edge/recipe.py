@@ -93,7 +93,7 @@ class RecoverRecipe:
     warmup: float = setting("share of the steps with rising learning rate", 0.05)
     distillation: float = setting("weight of the dense model's outputs against the labels, 0 to 1", 0.7)
     temperature: float = setting("softening of the logits in distillation", 2.0)
-    features: float = setting("weight of the dense model's block outputs", 5.0)
+    features: float = setting("weight of the dense model's block outputs", 100.0)
     feature_depths: int = setting("after how many blocks, spread evenly, outputs are compared", 6)
     ema: float = setting("decay of the averaged weights that are shipped; 0 ships the last ones", 0.998)
     checkpoint_seconds: float = setting("time between checkpoints", 30.0)
