@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny_families import FORMS, made
 
+from wdp_edge.errors import SetupError
 from wdp_edge.models import vit
 from wdp_edge.shrink.streams import Streams, images_within, stream_shape
 
@@ -40,3 +43,18 @@ def test_both_streams_are_read_back(tiny_model: Any) -> None:
         streams.update(lambda x, y: (x + y, y))
         for part, (dense, cut) in zip(parts, wanted, strict=True):
             assert torch.equal(streams.read(part)[0], dense + cut) and torch.equal(streams.read(part)[1], cut)
+
+
+def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAKE: the system's answer where a file does not fit; asked of a real disk of a megabyte it is the same."""
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    with (
+        pytest.raises(SetupError, match=r"no room for 0\.004 GB of scratch in .*scratch_gb"),
+        Streams(1000, (125, 4), tmp_path),
+    ):
+        pytest.fail("there is no room")
+    assert not list(tmp_path.iterdir())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wdp_edge.errors import SetupError
 from wdp_edge.files import disk_error
 from wdp_edge.models import vit
 
@@ -37,9 +40,14 @@ class Streams:
             folder.mkdir(parents=True, exist_ok=True)
             # Unlinked at once where the system allows it: a killed run leaves nothing behind.
             self._file = tempfile.TemporaryFile(dir=folder)
-            self._file.truncate(int(np.prod(self._room)) * 4)
+            reserve(self._file, int(np.prod(self._room)) * 4)
             self._map = np.memmap(self._file, dtype=np.float32, mode="r+", shape=self._room)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise SetupError(
+                    f"There is no room for {np.prod(self._room) * 4e-9:.2g} GB of scratch in {folder}.",
+                    "Free space, choose another folder with --out, or lower scratch_gb in [prune.compensate].",
+                ) from error
             raise disk_error(error, folder) from error
         return self
 
@@ -73,6 +81,17 @@ class Streams:
         """Replaces both streams, chunk by chunk, by what `step(dense, cut)` returns."""
         for part in self.chunks():
             self.write(part, *step(*self.read(part)))
+
+
+def reserve(file: IO[bytes], size: int) -> None:
+    """Makes the file `size` bytes long. Raises OSError where the disk has no room for them.
+
+    A file that is only made long would have its room found when it is written, through memory: for want of room the
+    process would die of a signal.
+    """
+    file.truncate(size)
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 class Images(Protocol):
