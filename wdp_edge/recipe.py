@@ -79,7 +79,7 @@ class SelectRecipe:
 class CompensateRecipe:
     """[prune.compensate]: the closed-form refit of the shrunk model, without labels."""
 
-    images: int = setting("training images for it, at most; four times as many did as much as training", 8192)
+    images: int = setting("training images that it looks at, at most; a better fit for more time", 8192)
     scratch_gb: float = setting("disk for their activations while it runs; fewer images where they need more", 4.0)
 
 
