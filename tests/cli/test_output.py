@@ -8,6 +8,7 @@ import pytest
 from fake_verbs import PRUNED, SHIPPED, Fake
 from tiny_project import Cli
 
+from wdp_edge.cli._shared import perform
 from wdp_edge.cost.table import LatencyTable, TableKey
 from wdp_edge.device import Conditions, Kind, Latency
 from wdp_edge.errors import InputError, SetupError
@@ -210,6 +211,7 @@ def test_usage_errors(cli: Cli, words: tuple[str, ...], message: str) -> None:
 def test_progress_stays_silent_after_the_command(cli: Cli, fake: Fake, capfd: pytest.CaptureFixture[str]) -> None:
     fake("prune", PRUNED)
     cli("prune", "--latency-budget", "50%")
+    perform(lambda: PRUNED, lambda result: None, as_json=False)
     with task("Work", 1):
         pass
     assert capfd.readouterr().err == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import io
 import os
 import sys
@@ -77,10 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without "−" must not end a run
-    return contextvars.copy_context().run(_run, words)
-
-
-def _run(words: list[str]) -> int:
     try:
         code = app(words, prog_name="wdp-edge", standalone_mode=False, obj=("wdp-edge", *words))
     except _UsageError as error:

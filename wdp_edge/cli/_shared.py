@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import errno
 import json
 import sys
@@ -30,7 +31,12 @@ def perform(call: Callable[[], Result], show: Callable[[Result], None], as_json:
 
     as_json: standard output carries one JSON object, the result or the error, and nothing else.
     Of several processes the first one speaks; the others say what went wrong with them, on standard error.
+    Progress is shown until it returns: whoever called it is as silent afterwards as before.
     """
+    return contextvars.copy_context().run(_perform, call, show, as_json)
+
+
+def _perform(call: Callable[[], Result], show: Callable[[Result], None], as_json: bool) -> int:
     if world().leads:
         progress.use(progress.Bars())
     try:
