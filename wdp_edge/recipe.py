@@ -128,6 +128,7 @@ class TimingRecipe:
     """[prune.timing]: how the device runs what it times; rounds and runs are in [prune.table]."""
 
     warmup: int = setting("untimed runs before the timed ones of every round", 3)
+    seconds: float = setting("shortest time for timing a file in turn with the dense one; twice that in the end", 4.0)
     cpus: str = setting("cores that the runtime may use, such as 4,5; empty: any", "")
     cooldown_seconds: float = setting("rest between rounds, for a device that gets hot", 0.0)
     runner: str = setting(

@@ -80,6 +80,7 @@ RANGES: dict[str, Range] = {
     "prune.table.chain": COUNT,
     "prune.table.rounds": COUNT,
     "prune.table.runs": COUNT,
+    "prune.timing.seconds": Range(high=3600),
     "verify.images": COUNT,
     "budget.threads": COUNT,
     "budget.accuracy_drop": Range(high=100),

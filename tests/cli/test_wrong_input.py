@@ -44,6 +44,9 @@ points = 2
 chain = 1
 rounds = 2
 runs = 2
+
+[prune.timing]
+seconds = 0.0
 """
 
 

@@ -25,6 +25,7 @@ from wdp_edge.recipe import (
     RecoverRecipe,
     SelectRecipe,
     TableRecipe,
+    TimingRecipe,
 )
 
 
@@ -79,6 +80,7 @@ def recipe_of(folder: Path, budget: str = "70%", images: int = 480, target: str 
             select=SelectRecipe(calibration_images=16, rounds=2),
             recover=RecoverRecipe(batch_size=16, checkpoint_seconds=0),
             table=TableRecipe(points=2, chain=1, rounds=2, runs=2),
+            timing=TimingRecipe(seconds=0.0),
         ),
     )
 

@@ -113,11 +113,12 @@ def export_stage(context: Context, run: Run, folder: Path, number: int) -> Artif
     return run.stage("export" if number == 0 else f"export-{number}", Artifact, compute)
 
 
-def measure_stage(context: Context, run: Run, dense: Artifact, shipped: Artifact, number: int) -> Measured:
-    """The artifact's time against the dense one's, with twice the rounds of the table."""
-    rounds = 2 * context.recipe.prune.table.rounds
+def measure_stage(
+    context: Context, run: Run, dense: Artifact, shipped: Artifact, dense_ms: float, number: int
+) -> Measured:
+    """The artifact's time against the dense one's, which is about dense_ms; twice as many rounds as while choosing."""
     name = "measure" if number == 0 else f"measure-{number}"
-    return run.stage(name, Measured, lambda: against_dense(context, dense.path, shipped.path, rounds))
+    return run.stage(name, Measured, lambda: against_dense(context, dense.path, shipped.path, dense_ms, times=2))
 
 
 def tighten(context: Context, run: Run, table: LatencyTable, folder: Path, used: float, number: int) -> Path:
@@ -158,7 +159,7 @@ def close_loop(context: Context, run: Run, table: LatencyTable, dense: Artifact)
     folder = run.path / "model"
     for number in range(context.recipe.prune.select.rounds):
         artifact = export_stage(context, run, folder, number)
-        measured = measure_stage(context, run, dense, artifact, number)
+        measured = measure_stage(context, run, dense, artifact, table.dense_ms, number)
         used = used_share(measured, context.budget)
         progress.say(f"the file takes {used:.1%} of the budget ({measured.shipped.p50:.3g} ms)")
         if used <= 1.0 or number == context.recipe.prune.select.rounds - 1:

@@ -142,7 +142,7 @@ class Selection:
             small = cut(context.source, kept)
             path = self.run.path / "scratch" / f"round-{number}{context.tools.target.suffix}"
             export_model(context, small, path)
-            measured = against_dense(context, dense, path)
+            measured = against_dense(context, dense, path, table.dense_ms)
             path.unlink()
             predicted = table.predict(kept.structure(context.structure))
             used = used_share(measured, context.budget)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget
 from wdp_edge.cost.measure import Setting, measure_table
 from wdp_edge.cost.table import LatencyTable
-from wdp_edge.device import ratio
+from wdp_edge.device import Kind, TimingPlan, ratio
 from wdp_edge.pipeline.context import Context, Toolkit
 from wdp_edge.pipeline.sidecar import write_sidecar
 from wdp_edge.recipe import Recipe
@@ -56,12 +57,16 @@ def dense_artifact(context: Context, run: Run) -> Artifact:
     return run.stage("dense-artifact", Artifact, export)
 
 
-def against_dense(context: Context, dense: Path, path: Path, rounds: int | None = None) -> Measured:
-    """Times `path` and the dense artifact in turn in one run, and resolves the budget by it."""
+def against_dense(context: Context, dense: Path, path: Path, dense_ms: float, times: int = 1) -> Measured:
+    """Times `path` and the dense artifact in turn in one run, and resolves the budget by it.
+
+    dense_ms: about what the dense artifact takes, by which the rounds are counted. times: how many times as many.
+    """
     tools = context.tools
     plan = tools.plan(context.recipe)
-    if rounds is not None:
-        plan = replace(plan, rounds=rounds)
+    plan = replace(plan, rounds=times * plan.rounds)
+    if tools.device.kind is Kind.MEASURED:
+        plan = spread_over(plan, times * context.recipe.prune.timing.seconds, 2 * dense_ms)
     with progress.task("time on the device", plan.rounds) as advance:
         dense_timing, timing = tools.device.time(tools.target.name, [dense, path], plan, lambda done, total: advance(1))
     return Measured(
@@ -72,6 +77,17 @@ def against_dense(context: Context, dense: Path, path: Path, rounds: int | None 
         rounds_dense=list(dense_timing.rounds),
         rounds_shipped=list(timing.rounds),
     )
+
+
+def spread_over(plan: TimingPlan, seconds: float, all_ms: float) -> TimingPlan:
+    """A plan whose rounds take at least `seconds`: what disturbs a device for a moment is then a small part of them.
+
+    all_ms: about what one run of every artifact takes. A plan with rests between its rounds is long enough as it is.
+    """
+    if plan.cooldown_seconds:
+        return plan
+    round_seconds = (plan.warmup + plan.runs) * all_ms / 1000.0
+    return replace(plan, rounds=max(plan.rounds, math.ceil(seconds / round_seconds)))
 
 
 def used_share(measured: Measured, budget: LatencyBudget) -> float:
