@@ -15,7 +15,7 @@ from pathlib import Path
 from arena.cells import Cell, Key, Store
 from arena.methods import DENSE, depth_of
 from arena.play import dense_cell, finish, ours_with, time_together
-from arena.setting import Setting
+from arena.setting import Setting, refit_within
 from arena.show import lines_picture
 
 from wdp_edge import progress
@@ -64,6 +64,8 @@ def depths(setting: Setting, store: Store, images: int) -> None:
 def run(recipe: Recipe, args: argparse.Namespace, precision: str) -> list[Cell]:
     """All cells of one precision."""
     own = replace(recipe, prune=replace(recipe.prune, precision=precision))
+    if args.images:
+        own = refit_within(own, args.images)
     store = Store(args.out / precision)
     setting = Setting(own, store.folder / "files")
     dense_cell(setting, store)

@@ -18,7 +18,7 @@ from pathlib import Path
 from arena import methods, show
 from arena.cells import Key, Store
 from arena.play import ABLATIONS, NO_COMPENSATION, Plan, ablate, dense_cell, play, time_together
-from arena.setting import Setting
+from arena.setting import Setting, refit_within
 
 from wdp_edge import progress
 from wdp_edge.demo.run import SHORT, demo_project
@@ -59,7 +59,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     elif args.project is None:
         raise SystemExit("error: name the project's folder with --project, or take --quick")
     recipe = absolute_paths(load_recipe(args.project / RECIPE_FILE))
-    return replace(recipe, prune=replace(recipe.prune, precision=args.precision))
+    recipe = replace(recipe, prune=replace(recipe.prune, precision=args.precision))
+    return refit_within(recipe, args.images)
 
 
 def main() -> None:

@@ -38,6 +38,13 @@ class Proposal:
     images: int = 0
 
 
+def refit_within(recipe: Recipe, images: int) -> Recipe:
+    """The recipe with a refit on at most half of `images`, so that as many are left for learning and recovery."""
+    refit = recipe.prune.compensate
+    refit = replace(refit, images=min(refit.images, max(1, images // 2)))
+    return replace(recipe, prune=replace(recipe.prune, compensate=refit))
+
+
 class Setting:
     """One pair of model and data at one precision on one device, for one seed; `folder` holds the files made."""
 

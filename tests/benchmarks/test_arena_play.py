@@ -10,6 +10,9 @@ from arena.cells import Store
 from arena.fit import OutOfReach
 from arena.methods import CONTROL, CUT_STREAM, OURS
 from arena.play import ABLATIONS, Plan, of_training, play
+from arena.setting import refit_within
+
+from wdp_edge.recipe import Recipe
 
 PEER = "TP Taylor, isomorphic, heads and hidden"
 ALL = ((False, False), (True, False), (False, True), (True, True))
@@ -51,3 +54,8 @@ def test_a_method_that_cannot_reach_a_share_leaves_its_cells_empty(
     setting: Any = None  # nothing of it is looked at
     play(setting, store, Plan((PEER,), (0.33,), (0,), 100, ALL), PEER, 0.33, 0)
     assert store.all() == []
+
+
+@pytest.mark.parametrize(("images", "refit"), [(20_000, 8192), (10_000, 5_000), (1, 1)])
+def test_the_refit_leaves_half_of_the_images(images: int, refit: int) -> None:
+    assert refit_within(Recipe(), images).prune.compensate.images == refit
