@@ -15,7 +15,7 @@ import colorsys
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -147,14 +147,17 @@ def write_pairs(folder: Path, count: int, seed: int) -> None:
     unfinished.rename(folder)
 
 
-def make(folder: Path, counts: dict[str, int] = COUNTS, options: TrainOptions = TRAINING) -> None:
-    """Images, model and recipe in `folder`, as far as they are not there."""
+def make(
+    folder: Path, counts: dict[str, int] = COUNTS, options: TrainOptions = TRAINING, head_channels: int = 0
+) -> None:
+    """Images, model and recipe in `folder`, as far as they are not there. head_channels: as in [model]."""
+    spec = replace(SPEC, head_channels=head_channels)
     data, checkpoint = folder / "images", folder / "dense.safetensors"
     for seed, (part, count) in enumerate(counts.items()):
         write_pairs(data / part, count, seed)
     if not checkpoint.exists():
         train, val = (scan_pairs(data / part).with_classes(CLASSES) for part in counts)
-        trained = train_dense(train, val, checkpoint, SPEC, options, task="segment")
+        trained = train_dense(train, val, checkpoint, spec, options, task="segment")
         progress.say(f"{checkpoint}: {trained.accuracy:.2%} mIoU, trained in {trained.seconds:.0f} s")
     if not (folder / RECIPE_FILE).exists():
         init(ModelRecipe(SPEC.name, SPEC.args, SPEC.num_classes, str(checkpoint), "segment"), data, folder)
@@ -163,9 +166,10 @@ def make(folder: Path, counts: dict[str, int] = COUNTS, options: TrainOptions = 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("shapes"))
+    parser.add_argument("--head-channels", type=int, default=0, help="a convolutional head; 0: a linear one")
     args = parser.parse_args()
     progress.use(progress.Bars())
-    make(args.out)
+    make(args.out, head_channels=args.head_channels)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ from wdp_edge.errors import InputError
 from wdp_edge.models.families import family_of, unsupported
 from wdp_edge.models.families.base import mean_of_heads
 from wdp_edge.models.families.swin import Swin
-from wdp_edge.models.map_head import MapHead, as_map
+from wdp_edge.models.map_head import ConvMapHead, as_map, grid_of
 from wdp_edge.models.prefix import Prefix
 from wdp_edge.models.vit import read_tokens, set_fused_attention, sublayers, tokens_of
-from wdp_edge.targets.lowered_parts import LoweredBlock, Norms, centre, lowered_norm, plain_linear
+from wdp_edge.targets.lowered_parts import LoweredBlock, LoweredNorm, Norms, centre, lowered_norm, plain_linear
 from wdp_edge.targets.lowered_windows import LoweredSwin
 
 _NORM_PARTS = ("mean_square", "mean")
@@ -58,7 +58,7 @@ def _lowered(model: Any, norms: Norms) -> LoweredViT | LoweredSwin:
 def output_name(lowered: nn.Module) -> str:
     """What files call the output: "embedding" where a ViT's head has no weights, else "logits"."""
     head = lowered.head if isinstance(lowered, LoweredViT) else None
-    return "logits" if head is None or isinstance(head, nn.Linear) else "embedding"
+    return "logits" if head is None or isinstance(head, nn.Linear | ConvMapHead) else "embedding"
 
 
 def quantized_layers(lowered: nn.Module) -> list[str]:
@@ -103,12 +103,12 @@ class LoweredViT(nn.Module):
         self.blocks = nn.Sequential(*(LoweredBlock(*pair, centred, norms) for pair in pairs))
         self.family = family_of(vit)  # looked up here: a tracer does not see classes as they are
         heads: list[Any] = self.family.heads(vit)
-        self.grid = vit.head.grid if isinstance(vit.head, MapHead) else None
+        self.grid, self.reads_map = grid_of(vit.head), isinstance(vit.head, ConvMapHead)
         self.read_tokens = read_tokens(vit)
         self.norm, self.fc_norm = vit.norm, nn.Identity() if len(heads) > 1 else vit.fc_norm
-        if folded and len(final_norms(vit)) == 1 and isinstance(vit.head, nn.Linear) and pools_linearly(vit):
-            heads = [plain_linear(h.weight, h.bias) for h in heads]
-            lowered = lowered_norm(final_norms(vit)[0], heads, centred)
+        if folded and len(final_norms(vit)) == 1 and pools_linearly(vit):
+            heads = [plain_linear(h.weight, h.bias) if isinstance(h, nn.Linear) else h for h in heads]
+            lowered = final_norm(final_norms(vit)[0], heads, centred)
             if isinstance(vit.norm, nn.Identity):
                 self.fc_norm = lowered
             else:
@@ -118,7 +118,7 @@ class LoweredViT(nn.Module):
             self.register_buffer("pooling", vit.pool(torch.eye(tokens_of(vit))[None])[:, None])
         if centred:
             centre_embedding(vit)
-        self.head = mean_of_heads(heads) if len(heads) > 1 or self.grid else heads[0]
+        self.head = mean_of_heads(heads) if isinstance(heads[0], nn.Linear) else heads[0]
         vit.blocks = nn.Sequential()
         vit.head = vit.head_dist = nn.Identity()
         vit.rope = None
@@ -136,8 +136,8 @@ class LoweredViT(nn.Module):
     def classify(self, x: Tensor) -> Tensor:
         """x: [1, N, D] tokens after the last block -> what `forward` puts out."""
         if self.grid is not None:
-            patches = x[:, -self.grid[0] * self.grid[1] :]
-            return as_map(self.head(self.fc_norm(self.norm(patches))), self.grid)
+            seen = self.fc_norm(self.norm(x[:, -self.grid[0] * self.grid[1] :]))
+            return self.head(seen) if self.reads_map else as_map(self.head(seen), self.grid)
         if self.read_tokens is not None:
             x = self.norm(x[:, : self.read_tokens]).reshape(1, 1, -1)
         elif self.embedding.global_pool == "avg":
@@ -163,6 +163,18 @@ class LoweredPrefix(nn.Module):
             block: Any = self.vit.blocks[number // 2]
             x = block.attend(x) if number % 2 == 0 else block.transform(x)
         return x
+
+
+def final_norm(norm: nn.Module, heads: list[Any], centred: bool) -> nn.Module:
+    """The lowered form of the norm that `heads` read, where that pays.
+
+    A convolution pads with zeros *after* the norm, so the affine part stays with the norm.
+    """
+    if all(isinstance(head, nn.Linear) for head in heads):
+        return lowered_norm(norm, heads, centred)
+    if isinstance(norm, nn.LayerNorm) and isinstance(heads[0], ConvMapHead):
+        return LoweredNorm(norm.normalized_shape[0], norm.eps, centred, norm.weight, norm.bias)
+    return norm
 
 
 def final_norms(vit: Any) -> list[nn.Module]:

@@ -14,7 +14,7 @@ from wdp_edge.progress import task
 from wdp_edge.recipe import BudgetRecipe, ModelRecipe, Recipe
 from wdp_edge.recipe_file import dump_recipe, load_recipe, merge
 from wdp_edge.results import RESULT_VERSION
-from wdp_edge.task import facts_of
+from wdp_edge.task import Output, facts_of
 
 RECIPE_FILE = "wdp-edge.toml"
 
@@ -66,7 +66,7 @@ def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = Fa
         check_classes(train, val.with_classes(train.classes), model.num_classes)
     elif facts.output.of_classes and not model.num_classes:
         raise InputError("The number of classes is not set.", "Give --num-classes: masks do not tell it.")
-    _check_model(model)
+    model = _checked(model)
     recipe = merge(
         Recipe(),
         {
@@ -74,6 +74,7 @@ def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = Fa
             "model.args": model.args,
             "model.task": model.task,
             "model.num_classes": model.num_classes,
+            "model.head_channels": model.head_channels,
             "model.checkpoint": _from(folder, Path(model.checkpoint)),
             "data.train": _from(folder, places[0]),
             "data.val": _from(folder, places[1]),
@@ -139,15 +140,18 @@ def find_run(folder: Path, run: Path | None) -> Path:
     return latest_run(Path(own) if own else folder)
 
 
-def _check_model(model: ModelRecipe) -> None:
-    """Raises InputError unless the checkpoint fits the model."""
+def _checked(model: ModelRecipe) -> ModelRecipe:
+    """With the head that the checkpoint has. Raises InputError unless the checkpoint fits the model."""
     with task("Reading the checkpoint", 2) as advance:
-        from wdp_edge.models.files import load_dense
+        from wdp_edge.models.files import head_channels, load_dense, read_weights
         from wdp_edge.models.spec import ModelSpec
 
         advance(1)
+        if facts_of(model.task).output is Output.MAP:
+            model = replace(model, head_channels=head_channels(read_weights(Path(model.checkpoint))))
         load_dense(ModelSpec.of(model), Path(model.checkpoint))
         advance(1)
+    return model
 
 
 def _from(folder: Path, path: Path) -> str:

@@ -25,6 +25,7 @@ class ModelRecipe:
     task: str = setting(
         "what it is for: classify, multilabel, segment, features (embeddings, no labels) or retrieve", "classify"
     )
+    head_channels: int = setting("channels of a convolutional head for segment; 0: its head is linear", 0)
 
 
 @dataclass(frozen=True)

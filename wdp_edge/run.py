@@ -147,9 +147,12 @@ def recipe_digest(recipe: Recipe) -> str:
         plain.pop(table)
     plain["prune"].pop("accept")
     plain["prune"].pop("compute")
-    if plain["model"]["task"] == "classify":  # runs that began before there were other tasks go on
+    # Runs that began before there were these settings go on.
+    if plain["model"]["task"] == "classify":
         plain["model"].pop("task")
-    if recipe.prune.timing == TimingRecipe():  # runs that began before there was this table go on
+    if not plain["model"]["head_channels"]:
+        plain["model"].pop("head_channels")
+    if recipe.prune.timing == TimingRecipe():
         plain["prune"].pop("timing")
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 from tiny_project import ARGS, MODEL, Cli, init_words
 
+from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.recipe import Recipe
 from wdp_edge.recipe_file import load_recipe
+from wdp_edge.task import Output
 
 
 def test_init_writes_a_recipe_that_loads(cli: Cli, project: Path) -> None:
@@ -75,6 +78,11 @@ def test_lists_of_several_labels_are_found_and_masks_need_a_number_of_classes(cl
     assert said.code == 2 and "masks do not tell it" in said.err
     said = cli(*init_words(), "--task", "segment", "--json")
     assert said.code == 0 and (said.json["num_classes"], said.json["train_images"]) == (3, 2)
+    assert load_recipe(Path("wdp-edge.toml")).model.head_channels == 0
+    dense = create(ModelSpec(MODEL, 3, ARGS, Output.MAP, head_channels=8))
+    save_file(dense.state_dict(), project / "dense.safetensors")
+    assert cli(*init_words(), "--task", "segment", "--force").code == 0
+    assert load_recipe(Path("wdp-edge.toml")).model.head_channels == 8
 
 
 def test_the_python_twin_writes_paths_from_the_folder_of_the_recipe(project: Path) -> None:

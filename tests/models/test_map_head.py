@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_families import FORMS
 from tiny_vit import lively
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from wdp_edge.errors import InputError
@@ -23,7 +25,7 @@ from wdp_edge.learn.recovery import Recovery, RecoveryPlan
 from wdp_edge.learn.search import Search, SearchGoal
 from wdp_edge.models import vit
 from wdp_edge.models.files import load, load_dense, save
-from wdp_edge.models.map_head import MapHead
+from wdp_edge.models.map_head import ConvMapHead, MapHead
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.recipe import LearnRecipe, RecoverRecipe
@@ -39,14 +41,14 @@ CLASSES = 5
 READABLE = ("plain", "registers", "no class token", "dinov3", "eva02")
 
 
-def spec_of(form: str) -> ModelSpec:
+def spec_of(form: str, head_channels: int = 0) -> ModelSpec:
     name, args = FORMS[form]
-    return ModelSpec(name, CLASSES, args, Output.MAP)
+    return ModelSpec(name, CLASSES, args, Output.MAP, head_channels)
 
 
-def made(form: str) -> Any:
+def made(form: str, head_channels: int = 0) -> Any:
     torch.manual_seed(0)
-    return lively(create(spec_of(form)))
+    return lively(create(spec_of(form, head_channels)))
 
 
 def some_images(count: int = 4) -> torch.Tensor:
@@ -67,9 +69,31 @@ def test_a_map_is_timm_s_head_on_every_patch(form: str, tmp_path: Path) -> None:
     assert model.state_dict().keys() == plain.state_dict().keys()
 
 
+@pytest.mark.parametrize("form", ["registers", "dinov3"])
+def test_a_convolutional_head_reads_the_patches_as_a_picture(form: str, tmp_path: Path) -> None:
+    name, args = FORMS[form]
+    torch.manual_seed(0)
+    trunk: Any = lively(timm.create_model(name, num_classes=0, **{**args, "global_pool": ""}))
+    head = nn.Sequential(nn.Conv2d(32, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, CLASSES, 1))
+    weights = trunk.state_dict() | {f"head.{key}": value for key, value in head.state_dict().items()}
+    save_file(weights, tmp_path / "dense.safetensors")
+    model: Any = load_dense(spec_of(form, 8), tmp_path / "dense.safetensors")
+    with torch.no_grad():
+        patches = trunk.forward_features(some_images())[:, model.num_prefix_tokens :]
+        wanted = head(patches.transpose(1, 2).reshape(4, 32, 4, 4))
+        assert torch.allclose(model(some_images()), wanted, atol=1e-5)
+    for channels in (0, 4):
+        with pytest.raises(InputError, match="convolutional head of 8 channels") as caught:
+            load_dense(spec_of(form, channels), tmp_path / "dense.safetensors")
+        assert "head_channels = 8" in caught.value.hint
+
+
+@pytest.mark.parametrize("head_channels", [0, 8])
 @pytest.mark.parametrize("form", READABLE)
-def test_cut_maps_are_masked_ones_with_exact_counts_and_survive_saving(form: str, tmp_path: Path) -> None:
-    model = made(form)
+def test_cut_maps_are_masked_ones_with_exact_counts_and_survive_saving(
+    form: str, head_channels: int, tmp_path: Path
+) -> None:
+    model = made(form, head_channels)
     dense = vit.structure_of(model)
     kept = Kept(((0, 2), (1,), (0, 1, 3)), ((1, 2, 3, 8), tuple(range(9)), (0,)))
     small = cut(model, kept).eval()
@@ -87,27 +111,34 @@ def test_cut_maps_are_masked_ones_with_exact_counts_and_survive_saving(form: str
     counts = count(kept.structure(dense), vit.geometry_of(model))
     assert counts.macs == counter.get_total_flops() / 2
     assert counts.parameters == sum(p.numel() for p in small.parameters())
-    save(small, spec_of(form), tmp_path)
+    save(small, spec_of(form, head_channels), tmp_path)
     again: Any = load(tmp_path)
-    assert isinstance(again.head, MapHead)
+    assert isinstance(again.head, ConvMapHead if head_channels else MapHead)
     with torch.no_grad():
         assert torch.allclose(again(some_images(1)), expected, atol=1e-6)
 
 
-def test_a_narrow_stream_still_makes_maps() -> None:
-    model = made("plain")
+@pytest.mark.parametrize("head_channels", [0, 8])
+def test_a_narrow_stream_still_makes_maps(head_channels: int) -> None:
+    model = made("plain", head_channels)
     widths = [(b.heads, b.hidden) for b in vit.structure_of(model).blocks]
     every = tuple(tuple(tuple(range(n)) for n in units) for units in zip(*widths, strict=True))
     small = cut(model, Kept(*every, stream=tuple(range(24))))
-    assert small(some_images()).shape == (4, CLASSES, 4, 4)
+    vit.set_fused_attention(small, False)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        assert small(some_images(1)).shape == (1, CLASSES, 4, 4)
+    counts = count(vit.structure_of(small), vit.geometry_of(model))
+    assert counts.macs == counter.get_total_flops() / 2
+    assert counts.parameters == sum(p.numel() for p in small.parameters())
 
 
+@pytest.mark.parametrize("head_channels", [0, 8])
 @pytest.mark.parametrize("depth", [3, 2])
 @pytest.mark.parametrize("form", ["plain", "dinov3"])
-def test_maps_are_repaired_and_an_exit_gets_a_head_for_every_patch(form: str, depth: int) -> None:
-    model = made(form)
+def test_maps_are_repaired_and_an_exit_gets_a_head_for_every_patch(form: str, depth: int, head_channels: int) -> None:
+    model = made(form, head_channels)
     small = cut(model, halved(model, depth))
-    head = small.head.weight.clone()
+    head = copy.deepcopy(small.head.state_dict())
 
     def away() -> float:
         images = prepare(pictures(64, seed=9))
@@ -117,11 +148,13 @@ def test_maps_are_repaired_and_an_exit_gets_a_head_for_every_patch(form: str, de
     before = away()
     compensate(model, small, pictures(256), prepare)
     assert away() < 0.5 * before
-    assert torch.equal(small.head.weight, head) == (depth == 3)
+    same = all(torch.equal(small.head.state_dict()[name], head[name]) for name in head)
+    assert same == (depth == 3 or head_channels > 0)  # where no head can be fitted, the last sub-layer is
 
 
-def test_exits_put_out_maps_that_are_those_of_a_model_cut_there() -> None:
-    model = made("registers")
+@pytest.mark.parametrize("head_channels", [0, 8])
+def test_exits_put_out_maps_that_are_those_of_a_model_cut_there(head_channels: int) -> None:
+    model = made("registers", head_channels)
     blocks = vit.structure_of(model).blocks[:2]
     shallow = vit.structure_of(model).with_widths([b.heads for b in blocks], [b.hidden for b in blocks])
     with torch.no_grad():
@@ -130,8 +163,9 @@ def test_exits_put_out_maps_that_are_those_of_a_model_cut_there() -> None:
         assert torch.allclose(early[0], cut(model, Kept.first(shallow))(some_images()), atol=1e-5)
 
 
-def test_learning_and_recovery_take_masks() -> None:
-    model = made("plain")
+@pytest.mark.parametrize("head_channels", [0, 8])
+def test_learning_and_recovery_take_masks(head_channels: int) -> None:
+    model = made("plain", head_channels)
     dense = vit.structure_of(model)
     masks = torch.randint(0, CLASSES, (4, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     scores = [[[0.1 * i for i in range(getattr(b, name))] for b in dense.blocks] for name in ("heads", "hidden")]
@@ -158,5 +192,7 @@ def test_models_without_patches_at_the_end_are_refused() -> None:
         create(spec_of("distilled"))
     with pytest.raises(InputError, match="not made of whole patches of 4 x 4"):
         create(ModelSpec(FORMS["plain"][0], CLASSES, {**FORMS["plain"][1], "img_size": 18}, Output.MAP))
+    with pytest.raises(InputError, match="needs patches to read"):
+        create(ModelSpec(FORMS["plain"][0], CLASSES, FORMS["plain"][1], head_channels=8))
     with pytest.raises(InputError, match="at least 2 classes"):
         create(ModelSpec(FORMS["plain"][0], 0, FORMS["plain"][1], Output.MAP))

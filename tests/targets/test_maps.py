@@ -17,23 +17,26 @@ from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.parity import compare
 from wdp_edge.target import ExportOptions, Precision, get_target
 from wdp_edge.targets.lowered_parts import Norms
-from wdp_edge.targets.lowering import lower
+from wdp_edge.targets.lowering import lower, output_name
 from wdp_edge.task import Output, get_task
 
 CLASSES = 5
 HALF = tuple(range(0, 128, 2))
 
 
-def model_of(form: str) -> torch.nn.Module:
+def model_of(form: str, head_channels: int = 0) -> torch.nn.Module:
     name, args = FORMS[form]
     torch.manual_seed(0)
-    return lively(create(ModelSpec(name, CLASSES, args, Output.MAP)))
+    return lively(create(ModelSpec(name, CLASSES, args, Output.MAP, head_channels)))
 
 
+@pytest.mark.parametrize("head_channels", [0, 8])
 @pytest.mark.parametrize("norms", ["folded", "native"])
 @pytest.mark.parametrize("form", ["plain", "registers", "no class token", "dinov3", "eva02"])
-def test_lowering_is_exact(form: str, norms: Norms) -> None:
-    assert error(model_of(form), norms) < 1e-9
+def test_lowering_is_exact(form: str, norms: Norms, head_channels: int) -> None:
+    model = model_of(form, head_channels)
+    assert error(model, norms) < 1e-9
+    assert output_name(lower(model, norms)) == "logits"
 
 
 def test_layers_of_a_map_are_ranked_and_rounded_one_image_at_a_time() -> None:
@@ -47,6 +50,7 @@ def test_layers_of_a_map_are_ranked_and_rounded_one_image_at_a_time() -> None:
     assert "head" in {layer.name for layer in found} and found[0].divergence > 0
 
 
+@pytest.mark.parametrize("head_channels", [0, 8])
 @pytest.mark.parametrize(
     ("name", "precision"),
     [
@@ -64,9 +68,9 @@ def test_layers_of_a_map_are_ranked_and_rounded_one_image_at_a_time() -> None:
         ),
     ],
 )
-def test_files_put_out_the_model_s_map(name: str, precision: Precision, tmp_path: Path) -> None:
+def test_files_put_out_the_model_s_map(name: str, precision: Precision, head_channels: int, tmp_path: Path) -> None:
     target = get_target(name)
-    model = model_of("registers")
+    model = model_of("registers", head_channels)
     model = cut(model, Kept(((0, 1), (1, 2, 3)), (HALF,) * 2)).eval().requires_grad_(False)
     images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     path = tmp_path / f"x{target.suffix}"

@@ -17,6 +17,7 @@ from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import build
 from wdp_edge.models.vit import structure_of
 from wdp_edge.structure import Structure
+from wdp_edge.task import Output
 
 MODEL_VERSION = 1
 _HEADS = {f"{head}.{part}" for head in ("head", "head_dist", "head.fc") for part in ("weight", "bias")}
@@ -60,6 +61,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {str(k).removeprefix("module."): v for k, v in data.items()}
 
 
+def head_channels(weights: Mapping[str, Tensor]) -> int:
+    """Channels of the convolutional head (`ConvMapHead`) among these weights; 0 where there is none."""
+    first = weights.get("head.0.weight")
+    return len(first) if first is not None and first.ndim == 4 else 0
+
+
 def _unreadable(path: Path) -> InputError:
     return InputError(
         f"Checkpoint {path} is corrupt or not a weights file.",
@@ -76,6 +83,13 @@ def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], spec: ModelSpec,
         raise InputError(
             f"Checkpoint {path} has {classes} classes, the recipe says {spec.num_classes}.",
             f"Set num_classes = {classes} in [model] or give --num-classes.",
+        )
+    channels = head_channels(weights)
+    if spec.output is Output.MAP and channels != spec.head_channels:
+        has = f"a convolutional head of {channels} channels" if channels else "no convolutional head"
+        raise InputError(
+            f"Checkpoint {path} has {has}, the recipe says head_channels = {spec.head_channels}.",
+            f"Set head_channels = {channels} in [model].",
         )
     if bad := sorted(wrong) + sorted(missing) + sorted(extra):
         key = bad[0]

@@ -1,4 +1,4 @@
-"""The head of a model that puts out a map of classes."""
+"""The heads of models that put out a map of classes."""
 
 from __future__ import annotations
 
@@ -25,6 +25,39 @@ class MapHead(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return as_map(super().forward(x[:, -self.patches :]), self.grid)
+
+
+class ConvMapHead(nn.Sequential):
+    """A small convolutional head over the tokens of patches as a picture: [B, N, D] -> [B, classes, h, w].
+
+    `nn.Sequential(Conv2d(D, channels, 3, padding=1), ReLU(), Conv2d(channels, classes, 1))`, whose weights have these
+    names. N: as in `MapHead`.
+    """
+
+    def __init__(self, width: int, channels: int, classes: int, grid: tuple[int, int]) -> None:
+        """grid: h and w."""
+        super().__init__(nn.Conv2d(width, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, classes, 1))
+        self.grid = grid
+
+    @property
+    def patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def reads(self) -> nn.Conv2d:
+        """The layer that sees the residual stream."""
+        first = self[0]
+        assert isinstance(first, nn.Conv2d)
+        return first
+
+    def forward(self, x: Tensor) -> Tensor:
+        picture: Tensor = super().forward(as_map(x[:, -self.patches :], self.grid))
+        return picture
+
+
+def grid_of(head: nn.Module) -> tuple[int, int] | None:
+    """h and w of the map that a head puts out; None for one that puts out no map."""
+    return head.grid if isinstance(head, MapHead | ConvMapHead) else None
 
 
 def as_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 
 from wdp_edge.errors import InputError
 from wdp_edge.models import vit
-from wdp_edge.models.map_head import MapHead
+from wdp_edge.models.map_head import ConvMapHead, MapHead
 from wdp_edge.models.unit import UnitLength
 from wdp_edge.recipe import ModelRecipe
 from wdp_edge.task import Output, facts_of
@@ -20,27 +20,35 @@ from wdp_edge.task import Output, facts_of
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Arguments of `timm.create_model`. num_classes: 0 for models that put out embeddings."""
+    """Arguments of `timm.create_model`. num_classes: 0 for models that put out embeddings.
+
+    head_channels: of a convolutional head over the patches; 0: one linear layer.
+    """
 
     name: str
     num_classes: int
     args: Mapping[str, Any] = field(default_factory=dict)
     output: Output = Output.LOGITS
+    head_channels: int = 0
 
     @classmethod
     def of(cls, model: ModelRecipe) -> ModelSpec:
         """The model of a recipe, with the output of its task."""
-        return cls(model.name, model.num_classes, dict(model.args), facts_of(model.task).output)
+        output = facts_of(model.task).output
+        return cls(model.name, model.num_classes, dict(model.args), output, model.head_channels)
 
     def to_json(self) -> dict[str, Any]:
-        """Without `output` where it is logits: measured tables and saved models are found under this text."""
-        plain = {"name": self.name, "num_classes": self.num_classes, "args": dict(self.args)}
-        return plain if self.output is Output.LOGITS else {**plain, "output": self.output.value}
+        """Without what is as usual: measured tables and saved models are found under this text."""
+        plain: dict[str, Any] = {"name": self.name, "num_classes": self.num_classes, "args": dict(self.args)}
+        if self.output is not Output.LOGITS:
+            plain["output"] = self.output.value
+        return {**plain, "head_channels": self.head_channels} if self.head_channels else plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelSpec:
         output = Output(data.get("output", Output.LOGITS))
-        return cls(str(data["name"]), int(data["num_classes"]), dict(data["args"]), output)
+        channels = int(data.get("head_channels", 0))
+        return cls(str(data["name"]), int(data["num_classes"]), dict(data["args"]), output, channels)
 
 
 def create(spec: ModelSpec) -> nn.Module:
@@ -91,10 +99,18 @@ def _set_map_head(model: Any, spec: ModelSpec) -> None:
             f"Images of {size[0]} x {size[1]} pixels are not made of whole patches of {patch[0]} x {patch[1]}.",
             "Set img_size in [model.args] to a multiple of the patch size.",
         )
-    vit.set_head(model, MapHead(model.head, model.patch_embed.grid_size))
+    grid = model.patch_embed.grid_size
+    if spec.head_channels:
+        vit.set_head(model, ConvMapHead(model.embed_dim, spec.head_channels, spec.num_classes, grid))
+    else:
+        vit.set_head(model, MapHead(model.head, grid))
 
 
 def _check_classes(spec: ModelSpec) -> None:
+    if spec.head_channels and spec.output is not Output.MAP:
+        raise InputError(
+            "A convolutional head needs patches to read.", 'Set task = "segment" or head_channels = 0 in [model].'
+        )
     if spec.output.of_classes and spec.num_classes < 2:
         raise InputError(
             f"Model '{spec.name}' needs at least 2 classes, not {spec.num_classes}.",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wdp_edge.models.families import family_of
 from wdp_edge.models.linears import keep_channels, keep_inputs, keep_outputs, kept
+from wdp_edge.models.map_head import ConvMapHead
 
 
 def norms_of(model: Any) -> list[nn.Module]:
@@ -37,6 +38,9 @@ def cut_stream(model: Any, channels: Tensor) -> None:
     for head in family.heads(model):
         if isinstance(head, nn.Linear):
             keep_inputs(head, channels)
+        elif isinstance(head, ConvMapHead):
+            head.reads.weight = kept(head.reads.weight, channels, 1)
+            head.reads.in_channels = len(channels)
     model.embed_dim = model.num_features = model.head_hidden_size = len(channels)
     for info in getattr(model, "feature_info", ()):
         info["num_chs"] = len(channels)

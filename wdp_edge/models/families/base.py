@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from wdp_edge.models import attentions, mlps
-from wdp_edge.models.map_head import MapHead
+from wdp_edge.models.map_head import ConvMapHead, MapHead
 from wdp_edge.models.sublayers import Step, Sublayer, same
 from wdp_edge.structure import (
     AttentionGeometry,
@@ -128,18 +129,19 @@ class Family(ABC):
     def geometry_of(self, model: Any) -> Geometry:
         """Counts' constants: what is outside the blocks is read off the model, the rest off its sub-layers."""
         structure, sublayers = self.structure_of(model), self.sublayers(model)
-        heads = [h for h in self.heads(model) if isinstance(h, nn.Linear)]
+        heads = [head_counts(head) for head in self.heads(model)]
         conv = model.patch_embed.proj.weight
-        macs = model.patch_embed.num_patches * conv.numel() + sum(h.weight.numel() * places_of(h) for h in heads)
+        macs = model.patch_embed.num_patches * conv.numel() + sum(h.channel_macs for h in heads)
         macs += self.macs_between_blocks(model)
         attention = tuple(self.attention_geometry(model, i, s) for i, s in enumerate(sublayers[0::2]))
         mlp = tuple(self.mlp_geometry(model, i, s) for i, s in enumerate(sublayers[1::2]))
-        biases = sum(h.bias.numel() for h in heads)
+        fixed = sum(h.fixed_parameters for h in heads)
         inside = block_counts(structure, Geometry(attention, mlp, 0, 0, 0)).parameters
-        outside = sum(p.numel() for p in model.parameters()) - inside - biases
+        outside = sum(p.numel() for p in model.parameters()) - inside - fixed
         parameters, rest = divmod(outside, structure.embed_dim)
         channel_macs, rest_macs = divmod(int(macs), structure.embed_dim)
-        return Geometry(attention, mlp, parameters, channel_macs, biases + rest, rest_macs)
+        rest_macs += sum(h.fixed_macs for h in heads)
+        return Geometry(attention, mlp, parameters, channel_macs, fixed + rest, rest_macs)
 
     def macs_between_blocks(self, model: Any) -> int:
         """MACs of what is neither block, embedding nor head."""
@@ -192,9 +194,26 @@ def pool(model: Any, x: Tensor) -> Tensor:
     return seen
 
 
-def places_of(head: nn.Linear) -> int:
-    """How many tokens of an image it reads, each on its own."""
-    return head.patches if isinstance(head, MapHead) else 1
+@dataclass(frozen=True)
+class HeadCounts:
+    """channel_macs: in proportion to the width of the stream. fixed_macs, fixed_parameters: independent of it."""
+
+    channel_macs: int = 0
+    fixed_macs: int = 0
+    fixed_parameters: int = 0
+
+
+def head_counts(head: nn.Module) -> HeadCounts:
+    """Of one image; nothing for a head without weights."""
+    if isinstance(head, ConvMapHead):
+        reads = head.reads.weight.numel()
+        fixed = sum(p.numel() for p in head.parameters()) - reads
+        writes: Any = head[-1]
+        return HeadCounts(head.patches * reads, head.patches * writes.weight.numel(), fixed)
+    if isinstance(head, nn.Linear):
+        places = head.patches if isinstance(head, MapHead) else 1
+        return HeadCounts(places * head.weight.numel(), fixed_parameters=head.bias.numel())
+    return HeadCounts()
 
 
 def widths_of(block: Any) -> BlockWidths:
