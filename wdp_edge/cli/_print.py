@@ -183,7 +183,7 @@ def show_evaluate(result: EvaluateResult) -> None:
 def show_doctor(result: DoctorResult) -> None:
     checks = [*result.toolkits, *result.compilers, *result.devices]
     for title, group in (("Toolkits", result.toolkits), ("Compilers", result.compilers), ("Devices", result.devices)):
-        print_table(title, ("", "", ""), [(c.name, "there" if c.found else "missing", c.use) for c in group])
+        print_table(title, ("", "", ""), [(c.name, c.use, c.found or "missing") for c in group], words=True)
     for check in checks:
         if not check.found and (advice := check.install or check.problem):
             print_line(f"{check.name}: {advice}")
@@ -193,7 +193,7 @@ def show_doctor(result: DoctorResult) -> None:
 
 def show_known_models(result: KnownModels) -> None:
     rows = [(f.name, f.models, str(len(f.names)), ", ".join(f.dimensions)) for f in result.families]
-    print_table(f"Families of timm {result.timm}", ("class", "names", "models", "can be cut"), rows)
+    print_table(f"Families of timm {result.timm}", ("class", "names", "models", "can be cut"), rows, words=True)
     print_line("`wdp-edge models NAME` shows one of them; --json lists all names.")
 
 
@@ -204,7 +204,7 @@ def show_model(result: ModelDescription) -> None:
     height, width = result.size
     print_line(f"{result.model}: {result.family}, {height} x {width} pixels, {result.tokens} tokens")
     rows = [(d.name, runs(d.widths), f"stays: {d.fixed}" if d.fixed else "can be cut") for d in result.dimensions]
-    print_table("", ("dimension", "widths", ""), rows)
+    print_table("", ("dimension", "widths", ""), rows, words=True)
     print_line(f"{quantity(result.parameters, '')} parameters and {quantity(result.macs, '')} MACs, not pruned.")
 
 
@@ -300,8 +300,8 @@ def _comparison(result: PruneResult) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """The first column is a label; the others stand to the right, as figures do."""
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], words: bool = False) -> None:
+    """The first column is a label; the others stand to the right, as figures do, unless they are words."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -309,7 +309,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     print_line(title)
     table = Table(box=None, show_header=any(header), pad_edge=False)
     for index, head in enumerate(header):
-        right = index > 0 and len(header) > 2
+        right = index > 0 and len(header) > 2 and not words
         table.add_column(head, justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
