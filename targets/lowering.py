@@ -20,10 +20,11 @@ from wdp_edge.errors import InputError
 from wdp_edge.models.families import family_of, unsupported
 from wdp_edge.models.families.base import mean_of_heads
 from wdp_edge.models.families.swin import Swin
-from wdp_edge.models.map_head import ConvMapHead, as_map, grid_of
+from wdp_edge.models.map_head import ConvMapHead, as_map, is_map_head, taps_of
 from wdp_edge.models.prefix import Prefix
 from wdp_edge.models.vit import read_tokens, set_fused_attention, sublayers, tokens_of
 from wdp_edge.targets.lowered_parts import LoweredBlock, LoweredNorm, Norms, centre, lowered_norm, plain_linear
+from wdp_edge.targets.lowered_taps import LoweredTaps, parts_of
 from wdp_edge.targets.lowered_windows import LoweredSwin
 
 _NORM_PARTS = ("mean_square", "mean")
@@ -103,16 +104,25 @@ class LoweredViT(nn.Module):
         self.blocks = nn.Sequential(*(LoweredBlock(*pair, centred, norms) for pair in pairs))
         self.family = family_of(vit)  # looked up here: a tracer does not see classes as they are
         heads: list[Any] = self.family.heads(vit)
-        self.grid, self.reads_map = grid_of(vit.head), isinstance(vit.head, ConvMapHead)
+        self.grid = vit.head.grid if is_map_head(vit.head) else None
+        self.reads_map = isinstance(vit.head, ConvMapHead)
         self.read_tokens = read_tokens(vit)
         self.norm, self.fc_norm = vit.norm, nn.Identity() if len(heads) > 1 else vit.fc_norm
-        if folded and len(final_norms(vit)) == 1 and pools_linearly(vit):
+        one = len(final_norms(vit)) == 1 and pools_linearly(vit)
+
+        def lowered(norm: nn.Module, readers: list[Any]) -> nn.Module:
+            return final_norm(norm, readers, centred) if folded and one else norm
+
+        self.taps = None
+        if taps_of(vit.head):
+            self.taps = LoweredTaps(vit, nn.Sequential(*final_norms(vit)) if not one else final_norms(vit)[0], lowered)
+            heads = parts_of(vit.head)[-1:]
+        if folded and one:
             heads = [plain_linear(h.weight, h.bias) if isinstance(h, nn.Linear) else h for h in heads]
-            lowered = final_norm(final_norms(vit)[0], heads, centred)
             if isinstance(vit.norm, nn.Identity):
-                self.fc_norm = lowered
+                self.fc_norm = lowered(self.fc_norm, heads)
             else:
-                self.norm = lowered
+                self.norm = lowered(self.norm, heads)
         if vit.global_pool == "avg":
             # A mean over tokens is a product with constants; `mean` itself would stay outside the delegate.
             self.register_buffer("pooling", vit.pool(torch.eye(tokens_of(vit))[None])[:, None])
@@ -131,13 +141,23 @@ class LoweredViT(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: as `embed` takes them -> logits: [1, classes] float32, or a map of them: [1, classes, h, w]."""
-        return self.classify(self.blocks(self.embed(images)))
+        x = self.embed(images)
+        if self.taps is None or self.grid is None:
+            return self.classify(self.blocks(x))
+        streams = {}
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x)
+            if number in self.taps.blocks:
+                streams[number] = x[:, -self.grid[0] * self.grid[1] :]
+        return self.classify(x, self.taps(streams))
 
-    def classify(self, x: Tensor) -> Tensor:
-        """x: [1, N, D] tokens after the last block -> what `forward` puts out."""
+    def classify(self, x: Tensor, earlier: list[Tensor] | None = None) -> Tensor:
+        """x: [1, N, D] tokens after the last block; earlier: from `LoweredTaps` -> what `forward` puts out."""
         if self.grid is not None:
             seen = self.fc_norm(self.norm(x[:, -self.grid[0] * self.grid[1] :]))
-            return self.head(seen) if self.reads_map else as_map(self.head(seen), self.grid)
+            if self.reads_map:
+                return self.head(torch.cat([*earlier, seen], -1) if earlier else seen)
+            return as_map(sum(earlier or [], start=self.head(seen)), self.grid)
         if self.read_tokens is not None:
             x = self.norm(x[:, : self.read_tokens]).reshape(1, 1, -1)
         elif self.embedding.global_pool == "avg":

@@ -32,13 +32,17 @@ _MISSING = {
 
 @dataclass(frozen=True)
 class InitResult:
-    """`wdp_edge.init`: the file written, and what was found."""
+    """`wdp_edge.init`: the file written, and what was found.
+
+    head_blocks: where the head of segment reads several, the ones that were assumed, as in [model].
+    """
 
     path: Path
     model: str
     num_classes: int
     train_images: int
     val_images: int
+    head_blocks: str = ""
     version: int = RESULT_VERSION
 
 
@@ -75,13 +79,14 @@ def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = Fa
             "model.task": model.task,
             "model.num_classes": model.num_classes,
             "model.head_channels": model.head_channels,
+            "model.head_blocks": model.head_blocks,
             "model.checkpoint": _from(folder, Path(model.checkpoint)),
             "data.train": _from(folder, places[0]),
             "data.val": _from(folder, places[1]),
         },
     )
     write_text(path, dump_recipe(recipe, comments=True))
-    return InitResult(path, model.name, model.num_classes, len(train), len(val))
+    return InitResult(path, model.name, model.num_classes, len(train), len(val), model.head_blocks)
 
 
 def project_recipe(
@@ -141,14 +146,24 @@ def find_run(folder: Path, run: Path | None) -> Path:
 
 
 def _checked(model: ModelRecipe) -> ModelRecipe:
-    """With the head that the checkpoint has. Raises InputError unless the checkpoint fits the model."""
+    """With the head that the checkpoint has. Raises InputError unless the checkpoint fits the model.
+
+    A checkpoint says how many blocks its head reads, but not which: the last ones are taken.
+    """
     with task("Reading the checkpoint", 2) as advance:
-        from wdp_edge.models.files import head_channels, load_dense, read_weights
-        from wdp_edge.models.spec import ModelSpec
+        from wdp_edge.models.files import head_channels, head_inputs, load_dense, read_weights
+        from wdp_edge.models.spec import ModelSpec, create
+        from wdp_edge.models.vit import structure_of
 
         advance(1)
         if facts_of(model.task).output is Output.MAP:
-            model = replace(model, head_channels=head_channels(read_weights(Path(model.checkpoint))))
+            weights = read_weights(Path(model.checkpoint))
+            model = replace(model, head_channels=head_channels(weights))
+            dense = structure_of(create(ModelSpec.of(model)))
+            read = min(dense.depth, head_inputs(weights) // dense.embed_dim)
+            if read > 1 and not model.head_blocks:
+                blocks = range(dense.depth - read + 1, dense.depth + 1)
+                model = replace(model, head_blocks=",".join(map(str, blocks)))
         load_dense(ModelSpec.of(model), Path(model.checkpoint))
         advance(1)
     return model

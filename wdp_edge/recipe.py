@@ -26,6 +26,7 @@ class ModelRecipe:
         "what it is for: classify, multilabel, segment, features (embeddings, no labels) or retrieve", "classify"
     )
     head_channels: int = setting("channels of a convolutional head for segment; 0: its head is linear", 0)
+    head_blocks: str = setting("blocks that the head of segment reads, such as 9,10,11,12; empty: the last one", "")
 
 
 @dataclass(frozen=True)

@@ -150,8 +150,9 @@ def recipe_digest(recipe: Recipe) -> str:
     # Runs that began before there were these settings go on.
     if plain["model"]["task"] == "classify":
         plain["model"].pop("task")
-    if not plain["model"]["head_channels"]:
-        plain["model"].pop("head_channels")
+    for name in ("head_channels", "head_blocks"):
+        if not plain["model"][name]:
+            plain["model"].pop(name)
     if recipe.prune.timing == TimingRecipe():
         plain["prune"].pop("timing")
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

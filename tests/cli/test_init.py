@@ -22,6 +22,7 @@ def test_init_writes_a_recipe_that_loads(cli: Cli, project: Path) -> None:
         "num_classes": 3,
         "train_images": 48,
         "val_images": 12,
+        "head_blocks": "",
     }
     recipe = load_recipe(Path("wdp-edge.toml"))
     assert recipe.model.name == MODEL
@@ -83,6 +84,11 @@ def test_lists_of_several_labels_are_found_and_masks_need_a_number_of_classes(cl
     save_file(dense.state_dict(), project / "dense.safetensors")
     assert cli(*init_words(), "--task", "segment", "--force").code == 0
     assert load_recipe(Path("wdp-edge.toml")).model.head_channels == 8
+    dense = create(ModelSpec(MODEL, 3, ARGS, Output.MAP, head_blocks=(1, 3)))
+    save_file(dense.state_dict(), project / "dense.safetensors")
+    said = cli(*init_words(), "--task", "segment", "--force")
+    assert said.code == 0 and "read blocks 2,3: set head_blocks" in said.out
+    assert load_recipe(Path("wdp-edge.toml")).model.head_blocks == "2,3"
 
 
 def test_the_python_twin_writes_paths_from_the_folder_of_the_recipe(project: Path) -> None:

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wdp_edge.errors import InputError
 from wdp_edge.learn.budget_term import CostModel
-from wdp_edge.learn.exits import Exits, forward_with_exits
+from wdp_edge.learn.exits import Exits, exits_of, forward_with_exits
 from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.recovery import Recovery, RecoveryPlan
@@ -41,14 +41,27 @@ CLASSES = 5
 READABLE = ("plain", "registers", "no class token", "dinov3", "eva02")
 
 
-def spec_of(form: str, head_channels: int = 0) -> ModelSpec:
+Head = tuple[int, tuple[int, ...]]
+LINEAR: Head = (0, ())
+CONVOLUTIONAL: Head = (8, ())
+OF_SEVERAL: Head = (0, (1, 3))
+HEADS = {
+    "linear": LINEAR,
+    "convolutional": CONVOLUTIONAL,
+    "of several blocks": OF_SEVERAL,
+    "convolutional of several blocks": (8, (1, 2, 3)),
+}
+every_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+
+
+def spec_of(form: str, head: Head = LINEAR) -> ModelSpec:
     name, args = FORMS[form]
-    return ModelSpec(name, CLASSES, args, Output.MAP, head_channels)
+    return ModelSpec(name, CLASSES, args, Output.MAP, *head)
 
 
-def made(form: str, head_channels: int = 0) -> Any:
+def made(form: str, head: Head = LINEAR) -> Any:
     torch.manual_seed(0)
-    return lively(create(spec_of(form, head_channels)))
+    return lively(create(spec_of(form, head)))
 
 
 def some_images(count: int = 4) -> torch.Tensor:
@@ -77,23 +90,51 @@ def test_a_convolutional_head_reads_the_patches_as_a_picture(form: str, tmp_path
     head = nn.Sequential(nn.Conv2d(32, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, CLASSES, 1))
     weights = trunk.state_dict() | {f"head.{key}": value for key, value in head.state_dict().items()}
     save_file(weights, tmp_path / "dense.safetensors")
-    model: Any = load_dense(spec_of(form, 8), tmp_path / "dense.safetensors")
+    model: Any = load_dense(spec_of(form, CONVOLUTIONAL), tmp_path / "dense.safetensors")
     with torch.no_grad():
         patches = trunk.forward_features(some_images())[:, model.num_prefix_tokens :]
         wanted = head(patches.transpose(1, 2).reshape(4, 32, 4, 4))
         assert torch.allclose(model(some_images()), wanted, atol=1e-5)
     for channels in (0, 4):
         with pytest.raises(InputError, match="convolutional head of 8 channels") as caught:
-            load_dense(spec_of(form, channels), tmp_path / "dense.safetensors")
+            load_dense(spec_of(form, (channels, ())), tmp_path / "dense.safetensors")
         assert "head_channels = 8" in caught.value.hint
 
 
-@pytest.mark.parametrize("head_channels", [0, 8])
+@pytest.mark.parametrize("form", ["registers", "dinov3"])
+def test_a_head_of_several_blocks_reads_them_side_by_side(form: str, tmp_path: Path) -> None:
+    name, args = FORMS[form]
+    torch.manual_seed(0)
+    trunk: Any = lively(timm.create_model(name, num_classes=0, **{**args, "global_pool": ""}))
+    head = nn.Linear(2 * 32, CLASSES)
+    weights = trunk.state_dict() | {f"head.{key}": value for key, value in head.state_dict().items()}
+    save_file(weights, tmp_path / "dense.safetensors")
+    model: Any = load_dense(spec_of(form, OF_SEVERAL), tmp_path / "dense.safetensors")
+    with torch.no_grad():
+        seen = trunk.forward_intermediates(some_images(), [0, 2], norm=True, intermediates_only=True)
+        wanted = head(torch.cat(seen, 1).movedim(1, -1)).movedim(-1, 1)
+        assert torch.allclose(model(some_images()), wanted, atol=1e-5)
+        copied = copy.deepcopy(model)
+        assert torch.allclose(copied(some_images()), wanted, atol=1e-5)
+        assert model.head.taps[0].seen is None and copied.head.taps[0] is not model.head.taps[0]
+    with pytest.raises(InputError, match="reads 64 channels, that of the recipe's model 32") as caught:
+        load_dense(spec_of(form), tmp_path / "dense.safetensors")
+    assert "head_blocks" in caught.value.hint
+    with pytest.raises(InputError, match="needs all of them"):
+        cut(model, halved(model, 2))
+    assert exits_of(model, 2) == [] and exits_of(made(form), 1) == [2]
+
+
+@pytest.mark.parametrize("blocks", [(1, 2), (3, 1), (1, 1, 3), (0, 3), (3, 4)])
+def test_blocks_that_no_head_can_read(blocks: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="ascending numbers that end with 3"):
+        create(spec_of("plain", (0, blocks)))
+
+
+@every_head
 @pytest.mark.parametrize("form", READABLE)
-def test_cut_maps_are_masked_ones_with_exact_counts_and_survive_saving(
-    form: str, head_channels: int, tmp_path: Path
-) -> None:
-    model = made(form, head_channels)
+def test_cut_maps_are_masked_ones_with_exact_counts_and_survive_saving(form: str, head: Head, tmp_path: Path) -> None:
+    model = made(form, head)
     dense = vit.structure_of(model)
     kept = Kept(((0, 2), (1,), (0, 1, 3)), ((1, 2, 3, 8), tuple(range(9)), (0,)))
     small = cut(model, kept).eval()
@@ -111,16 +152,31 @@ def test_cut_maps_are_masked_ones_with_exact_counts_and_survive_saving(
     counts = count(kept.structure(dense), vit.geometry_of(model))
     assert counts.macs == counter.get_total_flops() / 2
     assert counts.parameters == sum(p.numel() for p in small.parameters())
-    save(small, spec_of(form, head_channels), tmp_path)
+    save(small, spec_of(form, head), tmp_path)
     again: Any = load(tmp_path)
-    assert isinstance(again.head, ConvMapHead if head_channels else MapHead)
+    assert isinstance(again.head, ConvMapHead if head[0] else MapHead)
+    vit.set_fused_attention(again, False)
     with torch.no_grad():
         assert torch.allclose(again(some_images(1)), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("head_channels", [0, 8])
-def test_a_narrow_stream_still_makes_maps(head_channels: int) -> None:
-    model = made("plain", head_channels)
+@pytest.mark.parametrize("form", ["plain", "dinov2"])
+@every_head
+def test_what_loses_a_sub_layer_is_still_read(head: Head, form: str) -> None:
+    model = made(form, head)
+    blocks = vit.structure_of(model).blocks
+    heads, hidden = ([tuple(range(getattr(b, name))) for b in blocks] for name in ("heads", "hidden"))
+    heads[0], hidden[1] = (), ()
+    small = cut(model, Kept(tuple(heads), tuple(hidden)))
+    model.blocks[0].attn.proj.weight.data.zero_(), model.blocks[0].attn.proj.bias.data.zero_()
+    model.blocks[1].mlp.fc2.weight.data.zero_(), model.blocks[1].mlp.fc2.bias.data.zero_()
+    with torch.no_grad():
+        assert torch.allclose(small(some_images()), model(some_images()), atol=1e-5)
+
+
+@every_head
+def test_a_narrow_stream_still_makes_maps(head: Head) -> None:
+    model = made("plain", head)
     widths = [(b.heads, b.hidden) for b in vit.structure_of(model).blocks]
     every = tuple(tuple(tuple(range(n)) for n in units) for units in zip(*widths, strict=True))
     small = cut(model, Kept(*every, stream=tuple(range(24))))
@@ -132,13 +188,14 @@ def test_a_narrow_stream_still_makes_maps(head_channels: int) -> None:
     assert counts.parameters == sum(p.numel() for p in small.parameters())
 
 
-@pytest.mark.parametrize("head_channels", [0, 8])
-@pytest.mark.parametrize("depth", [3, 2])
+@pytest.mark.parametrize(
+    ("head", "depth"), [(LINEAR, 3), (LINEAR, 2), (CONVOLUTIONAL, 3), (CONVOLUTIONAL, 2), (OF_SEVERAL, 3)]
+)
 @pytest.mark.parametrize("form", ["plain", "dinov3"])
-def test_maps_are_repaired_and_an_exit_gets_a_head_for_every_patch(form: str, depth: int, head_channels: int) -> None:
-    model = made(form, head_channels)
+def test_maps_are_repaired_and_an_exit_gets_a_head_for_every_patch(form: str, depth: int, head: Head) -> None:
+    model = made(form, head)
     small = cut(model, halved(model, depth))
-    head = copy.deepcopy(small.head.state_dict())
+    weights = copy.deepcopy(small.head.state_dict())
 
     def away() -> float:
         images = prepare(pictures(64, seed=9))
@@ -148,13 +205,13 @@ def test_maps_are_repaired_and_an_exit_gets_a_head_for_every_patch(form: str, de
     before = away()
     compensate(model, small, pictures(256), prepare)
     assert away() < 0.5 * before
-    same = all(torch.equal(small.head.state_dict()[name], head[name]) for name in head)
-    assert same == (depth == 3 or head_channels > 0)  # where no head can be fitted, the last sub-layer is
+    same = all(torch.equal(small.head.state_dict()[name], weights[name]) for name in weights)
+    assert same == (depth == 3 or head == CONVOLUTIONAL)  # where no head can be fitted, the last sub-layer is
 
 
-@pytest.mark.parametrize("head_channels", [0, 8])
-def test_exits_put_out_maps_that_are_those_of_a_model_cut_there(head_channels: int) -> None:
-    model = made("registers", head_channels)
+@pytest.mark.parametrize("head", [LINEAR, CONVOLUTIONAL])
+def test_exits_put_out_maps_that_are_those_of_a_model_cut_there(head: Head) -> None:
+    model = made("registers", head)
     blocks = vit.structure_of(model).blocks[:2]
     shallow = vit.structure_of(model).with_widths([b.heads for b in blocks], [b.hidden for b in blocks])
     with torch.no_grad():
@@ -163,9 +220,9 @@ def test_exits_put_out_maps_that_are_those_of_a_model_cut_there(head_channels: i
         assert torch.allclose(early[0], cut(model, Kept.first(shallow))(some_images()), atol=1e-5)
 
 
-@pytest.mark.parametrize("head_channels", [0, 8])
-def test_learning_and_recovery_take_masks(head_channels: int) -> None:
-    model = made("plain", head_channels)
+@every_head
+def test_learning_and_recovery_take_masks(head: Head) -> None:
+    model = made("plain", head)
     dense = vit.structure_of(model)
     masks = torch.randint(0, CLASSES, (4, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     scores = [[[0.1 * i for i in range(getattr(b, name))] for b in dense.blocks] for name in ("heads", "hidden")]
@@ -179,8 +236,9 @@ def test_learning_and_recovery_take_masks(head_channels: int) -> None:
     assert losses[-1] < losses[0]
 
 
-def test_every_patch_counts_in_the_fisher_information() -> None:
-    model = made("plain")
+@every_head
+def test_every_patch_counts_in_the_fisher_information(head: Head) -> None:
+    model = made("plain", head)
     information = fisher(model, pictures(8), prepare, 0, "segment")
     assert len(information) == 6 and all(torch.isfinite(i).all() and (i > 0).all() for i in information)
 

@@ -34,7 +34,6 @@ from wdp_edge.recipe import BudgetRecipe, Recipe
 from wdp_edge.report import report
 from wdp_edge.results import PruneResult
 from wdp_edge.stages import Recovered, Verified
-from wdp_edge.task import Output
 
 COLOURS = {"blue": "cold", "green": "cold;bright", "red": "bright"}
 
@@ -54,21 +53,25 @@ def several_labels(folder: Path) -> Recipe:
     return replace(recipe, model=replace(recipe.model, task="multilabel", num_classes=2), data=data)
 
 
-def masks(folder: Path, head_channels: int = 0) -> Recipe:
+def masks(folder: Path, head_channels: int = 0, head_blocks: str = "") -> Recipe:
     """Drawn shapes, a sixteenth of their size."""
     recipe = recipe_of(folder, "60%", 160)
     for seed, (part, count) in enumerate((("train", 60), ("val", 12))):
         shapes.write_pairs(folder / "data" / part, count, seed)
     torch.manual_seed(0)
     classes = len(shapes.CLASSES)
-    spec = ModelSpec(TINY.name, classes, TINY.args, Output.MAP, head_channels)
-    save_file(lively(create(spec)).state_dict(), folder / "dense.safetensors")
-    model = replace(recipe.model, task="segment", num_classes=classes, head_channels=head_channels)
+    model = replace(recipe.model, task="segment", num_classes=classes)
+    model = replace(model, head_channels=head_channels, head_blocks=head_blocks)
+    save_file(lively(create(ModelSpec.of(model))).state_dict(), folder / "dense.safetensors")
     return replace(recipe, model=model)
 
 
-CONVOLUTIONAL = "segment with a convolutional head"
-MAKERS = {"multilabel": several_labels, "segment": masks, CONVOLUTIONAL: partial(masks, head_channels=8)}
+OF_SEVERAL = "segment with a convolutional head of two blocks"
+MAKERS = {
+    "multilabel": several_labels,
+    "segment": masks,
+    OF_SEVERAL: partial(masks, head_channels=8, head_blocks="1,3"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +87,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 OF_MAPS = "mIoU", {"pixel accuracy"}
-METRICS = {"multilabel": ("mAP", {"F1"}), "segment": OF_MAPS, CONVOLUTIONAL: OF_MAPS}
+METRICS = {"multilabel": ("mAP", {"F1"}), "segment": OF_MAPS, OF_SEVERAL: OF_MAPS}
 MAP = (5, len(shapes.CLASSES), 4, 4)
-SHAPES = {"multilabel": (5, 2), "segment": MAP, CONVOLUTIONAL: MAP}
+SHAPES = {"multilabel": (5, 2), "segment": MAP, OF_SEVERAL: MAP}
 
 
 @pytest.mark.slow

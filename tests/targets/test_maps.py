@@ -24,17 +24,21 @@ CLASSES = 5
 HALF = tuple(range(0, 128, 2))
 
 
-def model_of(form: str, head_channels: int = 0) -> torch.nn.Module:
+LINEAR, CONVOLUTIONAL, OF_SEVERAL, OF_ALL = HEADS = ((0, ()), (8, ()), (0, (1, 3)), (8, (1, 2, 3)))
+Head = tuple[int, tuple[int, ...]]
+
+
+def model_of(form: str, head: Head = LINEAR) -> torch.nn.Module:
     name, args = FORMS[form]
     torch.manual_seed(0)
-    return lively(create(ModelSpec(name, CLASSES, args, Output.MAP, head_channels)))
+    return lively(create(ModelSpec(name, CLASSES, args, Output.MAP, *head)))
 
 
-@pytest.mark.parametrize("head_channels", [0, 8])
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("norms", ["folded", "native"])
 @pytest.mark.parametrize("form", ["plain", "registers", "no class token", "dinov3", "eva02"])
-def test_lowering_is_exact(form: str, norms: Norms, head_channels: int) -> None:
-    model = model_of(form, head_channels)
+def test_lowering_is_exact(form: str, norms: Norms, head: Head) -> None:
+    model = model_of(form, head)
     assert error(model, norms) < 1e-9
     assert output_name(lower(model, norms)) == "logits"
 
@@ -50,7 +54,7 @@ def test_layers_of_a_map_are_ranked_and_rounded_one_image_at_a_time() -> None:
     assert "head" in {layer.name for layer in found} and found[0].divergence > 0
 
 
-@pytest.mark.parametrize("head_channels", [0, 8])
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(
     ("name", "precision"),
     [
@@ -68,10 +72,11 @@ def test_layers_of_a_map_are_ranked_and_rounded_one_image_at_a_time() -> None:
         ),
     ],
 )
-def test_files_put_out_the_model_s_map(name: str, precision: Precision, head_channels: int, tmp_path: Path) -> None:
+def test_files_put_out_the_model_s_map(name: str, precision: Precision, head: Head, tmp_path: Path) -> None:
     target = get_target(name)
-    model = model_of("registers", head_channels)
-    model = cut(model, Kept(((0, 1), (1, 2, 3)), (HALF,) * 2)).eval().requires_grad_(False)
+    model = model_of("registers", head)
+    heads = ((0, 1), (1, 2, 3), *([(0, 3)] if head[1] else []))  # a head of several blocks needs the last one
+    model = cut(model, Kept(heads, (HALF,) * len(heads))).eval().requires_grad_(False)
     images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     path = tmp_path / f"x{target.suffix}"
     target.export(model, images[:1], path, ExportOptions(precision, images))

@@ -53,4 +53,6 @@ def _show(result: InitResult) -> None:
         f"Wrote {near(result.path)}: {result.model}, {output}, "
         f"{result.train_images} training and {result.val_images} validation images."
     )
+    if result.head_blocks:
+        print_line(f"The head is taken to read blocks {result.head_blocks}: set head_blocks if it reads others.")
     print_line("Next: wdp-edge prune --latency-budget 50%")

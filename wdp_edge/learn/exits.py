@@ -36,6 +36,11 @@ def forward_with_exits(model: Any, exits: Exits, images: Tensor) -> tuple[Tensor
     return vit.classify(model, x), early
 
 
+def exits_of(model: Any, count: int) -> list[int]:
+    """`exit_depths` of a model; none where its head reads several blocks."""
+    return exit_depths(len(vit.blocks_of(model)), count) if vit.may_end_early(model) else []
+
+
 def exit_depths(depth: int, count: int) -> list[int]:
     """The last `count` places before the end where an exit may stand; at least half of the blocks stay."""
     return list(range(max((depth + 1) // 2, depth - count, 1), depth))

@@ -20,7 +20,7 @@ from wdp_edge.data.stream import TrainStream
 from wdp_edge.learn.budget_term import AugmentedLagrangian, CostModel, structure_cost
 from wdp_edge.learn.checkpoint import Checkpointer, load_state
 from wdp_edge.learn.compute import Compute, add_shares
-from wdp_edge.learn.exits import Exits, exit_depths, forward_with_exits
+from wdp_edge.learn.exits import Exits, exits_of, forward_with_exits
 from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.masks import Masks
 from wdp_edge.learn.teacher import Teacher
@@ -89,8 +89,7 @@ class Search:
         self.student: Any = copy.deepcopy(dense).to(self.compute.device).train()
         vit.set_fused_attention(self.student, self.compute.fused_attention_pays(dense))
         searched_weights(self.student)
-        exits = exit_depths(len(vit.blocks_of(dense)), options.exits)
-        self.exits = Exits(dense, exits).to(self.compute.device)
+        self.exits = Exits(dense, exits_of(dense, options.exits)).to(self.compute.device)
         self.lagrangian = AugmentedLagrangian()
         groups = optimiser_groups(self.student, masks, self.exits, options)
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)

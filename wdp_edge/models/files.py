@@ -67,6 +67,12 @@ def head_channels(weights: Mapping[str, Tensor]) -> int:
     return len(first) if first is not None and first.ndim == 4 else 0
 
 
+def head_inputs(weights: Mapping[str, Tensor]) -> int:
+    """Channels that the head of a map among these weights reads, of all its blocks together; 0 where there is none."""
+    first = weights.get("head.0.weight", weights.get("head.weight"))
+    return first.shape[1] if first is not None and first.ndim > 1 else 0
+
+
 def _unreadable(path: Path) -> InputError:
     return InputError(
         f"Checkpoint {path} is corrupt or not a weights file.",
@@ -76,6 +82,8 @@ def _unreadable(path: Path) -> InputError:
 
 def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:
     own = model.state_dict()
+    if spec.output is Output.MAP:
+        _check_map_head(own, weights, spec, path)
     wrong = {k for k in own if k in weights and own[k].shape != weights[k].shape}
     missing, extra = own.keys() - weights.keys(), weights.keys() - own.keys()
     if wrong and wrong <= _HEADS and not missing and not extra:
@@ -84,13 +92,6 @@ def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], spec: ModelSpec,
             f"Checkpoint {path} has {classes} classes, the recipe says {spec.num_classes}.",
             f"Set num_classes = {classes} in [model] or give --num-classes.",
         )
-    channels = head_channels(weights)
-    if spec.output is Output.MAP and channels != spec.head_channels:
-        has = f"a convolutional head of {channels} channels" if channels else "no convolutional head"
-        raise InputError(
-            f"Checkpoint {path} has {has}, the recipe says head_channels = {spec.head_channels}.",
-            f"Set head_channels = {channels} in [model].",
-        )
     if bad := sorted(wrong) + sorted(missing) + sorted(extra):
         key = bad[0]
         state = "has another shape" if key in wrong else "is missing" if key in missing else "is unexpected"
@@ -98,6 +99,23 @@ def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], spec: ModelSpec,
             f"Checkpoint {path} is not one of '{spec.name}' with {dict(spec.args)}: {key} {state}"
             f"{f' ({len(bad)} tensors differ)' if len(bad) > 1 else ''}.",
             "Name the timm model it was trained as, with the same arguments (img_size, …).",
+        )
+
+
+def _check_map_head(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:
+    """Raises InputError when the head of a map is of another kind, or reads other blocks."""
+    channels = head_channels(weights)
+    if channels != spec.head_channels:
+        has = f"a convolutional head of {channels} channels" if channels else "no convolutional head"
+        raise InputError(
+            f"Checkpoint {path} has {has}, the recipe says head_channels = {spec.head_channels}.",
+            f"Set head_channels = {channels} in [model].",
+        )
+    if head_inputs(weights) not in (0, head_inputs(own)):
+        raise InputError(
+            f"The head of checkpoint {path} reads {head_inputs(weights)} channels, that of the recipe's model "
+            f"{head_inputs(own)}.",
+            "Name the blocks that it reads, in their order, with head_blocks in [model].",
         )
 
 

@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+
+from wdp_edge.models.taps import Tap
 
 
 class MapHead(nn.Linear):
     """A linear layer over the token of every patch, put out as a picture: [B, N, D] -> [B, classes, h, w].
 
     N: the h · w patches in rows, after any class token and registers, which are left out. Its weights are timm's linear
-    head's and have their names: a saved model is the same with and without this class.
+    head's and have their names: a saved model is the same with and without this class. taps: blocks before the last one
+    that it reads, too; its inputs are then D channels of each, one block after the other.
     """
 
-    def __init__(self, linear: nn.Linear, grid: tuple[int, int]) -> None:
+    def __init__(self, linear: nn.Linear, grid: tuple[int, int], taps: Sequence[Tap] = ()) -> None:
         """Takes over the weights of `linear`. grid: h and w."""
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
-        self.grid = grid
+        self.grid, self.taps = grid, tuple(taps)
 
     @property
     def patches(self) -> int:
         return self.grid[0] * self.grid[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        return as_map(super().forward(x[:, -self.patches :]), self.grid)
+        return as_map(super().forward(read(x, self.taps, self.patches)), self.grid)
 
 
 class ConvMapHead(nn.Sequential):
     """A small convolutional head over the tokens of patches as a picture: [B, N, D] -> [B, classes, h, w].
 
     `nn.Sequential(Conv2d(D, channels, 3, padding=1), ReLU(), Conv2d(channels, classes, 1))`, whose weights have these
-    names. N: as in `MapHead`.
+    names. N, taps: as in `MapHead`.
     """
 
-    def __init__(self, width: int, channels: int, classes: int, grid: tuple[int, int]) -> None:
-        """grid: h and w."""
-        super().__init__(nn.Conv2d(width, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, classes, 1))
-        self.grid = grid
+    def __init__(
+        self, width: int, channels: int, classes: int, grid: tuple[int, int], taps: Sequence[Tap] = ()
+    ) -> None:
+        """width: of the stream. grid: h and w."""
+        inputs = width * (len(taps) + 1)
+        super().__init__(nn.Conv2d(inputs, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, classes, 1))
+        self.grid, self.taps = grid, tuple(taps)
 
     @property
     def patches(self) -> int:
@@ -51,13 +61,24 @@ class ConvMapHead(nn.Sequential):
         return first
 
     def forward(self, x: Tensor) -> Tensor:
-        picture: Tensor = super().forward(as_map(x[:, -self.patches :], self.grid))
+        picture: Tensor = super().forward(as_map(read(x, self.taps, self.patches), self.grid))
         return picture
 
 
-def grid_of(head: nn.Module) -> tuple[int, int] | None:
-    """h and w of the map that a head puts out; None for one that puts out no map."""
-    return head.grid if isinstance(head, MapHead | ConvMapHead) else None
+def is_map_head(head: object) -> bool:
+    return isinstance(head, MapHead | ConvMapHead)
+
+
+def taps_of(head: Any) -> tuple[Tap, ...]:
+    """The blocks before the last one that a head reads; none for most."""
+    taps: tuple[Tap, ...] = head.taps if is_map_head(head) else ()
+    return taps
+
+
+def read(x: Tensor, taps: Sequence[Tap], patches: int) -> Tensor:
+    """x: [B, N, D] tokens of the last block, normed -> its patches after those of the taps: [B, patches, inputs]."""
+    seen = [*(tap.take() for tap in taps), x]
+    return torch.cat([tokens[:, -patches:] for tokens in seen], -1)
 
 
 def as_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:

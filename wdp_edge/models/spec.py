@@ -13,6 +13,7 @@ from torch import nn
 from wdp_edge.errors import InputError
 from wdp_edge.models import vit
 from wdp_edge.models.map_head import ConvMapHead, MapHead
+from wdp_edge.models.taps import Tap
 from wdp_edge.models.unit import UnitLength
 from wdp_edge.recipe import ModelRecipe
 from wdp_edge.task import Output, facts_of
@@ -22,7 +23,8 @@ from wdp_edge.task import Output, facts_of
 class ModelSpec:
     """Arguments of `timm.create_model`. num_classes: 0 for models that put out embeddings.
 
-    head_channels: of a convolutional head over the patches; 0: one linear layer.
+    head_channels: of a convolutional head over the patches; 0: one linear layer. head_blocks: numbers of the blocks,
+    from 1 and ascending, that a head over the patches reads; (): the last one.
     """
 
     name: str
@@ -30,25 +32,29 @@ class ModelSpec:
     args: Mapping[str, Any] = field(default_factory=dict)
     output: Output = Output.LOGITS
     head_channels: int = 0
+    head_blocks: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, model: ModelRecipe) -> ModelSpec:
         """The model of a recipe, with the output of its task."""
         output = facts_of(model.task).output
-        return cls(model.name, model.num_classes, dict(model.args), output, model.head_channels)
+        blocks = parse_blocks(model.head_blocks)
+        return cls(model.name, model.num_classes, dict(model.args), output, model.head_channels, blocks)
 
     def to_json(self) -> dict[str, Any]:
         """Without what is as usual: measured tables and saved models are found under this text."""
         plain: dict[str, Any] = {"name": self.name, "num_classes": self.num_classes, "args": dict(self.args)}
         if self.output is not Output.LOGITS:
             plain["output"] = self.output.value
-        return {**plain, "head_channels": self.head_channels} if self.head_channels else plain
+        if self.head_channels:
+            plain["head_channels"] = self.head_channels
+        return {**plain, "head_blocks": list(self.head_blocks)} if self.head_blocks else plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelSpec:
         output = Output(data.get("output", Output.LOGITS))
-        channels = int(data.get("head_channels", 0))
-        return cls(str(data["name"]), int(data["num_classes"]), dict(data["args"]), output, channels)
+        channels, blocks = int(data.get("head_channels", 0)), tuple(int(b) for b in data.get("head_blocks", ()))
+        return cls(str(data["name"]), int(data["num_classes"]), dict(data["args"]), output, channels, blocks)
 
 
 def create(spec: ModelSpec) -> nn.Module:
@@ -99,17 +105,45 @@ def _set_map_head(model: Any, spec: ModelSpec) -> None:
             f"Images of {size[0]} x {size[1]} pixels are not made of whole patches of {patch[0]} x {patch[1]}.",
             "Set img_size in [model.args] to a multiple of the patch size.",
         )
-    grid = model.patch_embed.grid_size
+    grid, taps = model.patch_embed.grid_size, _taps(model, spec)
     if spec.head_channels:
-        vit.set_head(model, ConvMapHead(model.embed_dim, spec.head_channels, spec.num_classes, grid))
+        vit.set_head(model, ConvMapHead(model.embed_dim, spec.head_channels, spec.num_classes, grid, taps))
     else:
-        vit.set_head(model, MapHead(model.head, grid))
+        head = nn.Linear(model.embed_dim * (len(taps) + 1), spec.num_classes) if taps else model.head
+        vit.set_head(model, MapHead(head, grid, taps))
+
+
+def _taps(model: Any, spec: ModelSpec) -> list[Tap]:
+    """On all blocks that the head reads but the last one."""
+    if not spec.head_blocks:
+        return []
+    depth = len(vit.blocks_of(model))
+    *earlier, last = spec.head_blocks
+    if list(spec.head_blocks) != sorted(set(spec.head_blocks)) or spec.head_blocks[0] < 1 or last != depth:
+        raise InputError(
+            f"A head cannot read blocks {', '.join(map(str, spec.head_blocks))} of {depth}.",
+            f"Set head_blocks in [model] to ascending numbers that end with {depth}; blocks after those that it reads "
+            "are left out with depth in args.",
+        )
+    taps = [Tap(number, (model.norm, model.fc_norm)) for number in earlier]
+    for tap in taps:
+        vit.blocks_of(model)[tap.block - 1].register_forward_hook(tap)
+    return taps
+
+
+def parse_blocks(text: str) -> tuple[int, ...]:
+    """Parses "3,6,9"; "" is the last block. Raises InputError for anything else."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError as error:
+        raise InputError(f"'{text}' are no numbers of blocks.", "Write them like 9,10,11,12.") from error
 
 
 def _check_classes(spec: ModelSpec) -> None:
-    if spec.head_channels and spec.output is not Output.MAP:
+    if (spec.head_channels or spec.head_blocks) and spec.output is not Output.MAP:
         raise InputError(
-            "A convolutional head needs patches to read.", 'Set task = "segment" or head_channels = 0 in [model].'
+            "A convolutional head, or one on several blocks, needs patches to read.",
+            'Set task = "segment" in [model], or leave head_channels and head_blocks out.',
         )
     if spec.output.of_classes and spec.num_classes < 2:
         raise InputError(

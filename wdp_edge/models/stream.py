@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from wdp_edge.models.families import family_of
 from wdp_edge.models.linears import keep_channels, keep_inputs, keep_outputs, kept
-from wdp_edge.models.map_head import ConvMapHead
+from wdp_edge.models.map_head import ConvMapHead, taps_of
 
 
 def norms_of(model: Any) -> list[nn.Module]:
@@ -36,11 +37,12 @@ def cut_stream(model: Any, channels: Tensor) -> None:
             sublayer.gamma.data = kept(sublayer.gamma, channels).data
     _cut_embedding(model, channels, family.stream_parts(model)[1])
     for head in family.heads(model):
+        inputs = torch.cat([channels + i * model.embed_dim for i in range(len(taps_of(head)) + 1)])
         if isinstance(head, nn.Linear):
-            keep_inputs(head, channels)
+            keep_inputs(head, inputs)
         elif isinstance(head, ConvMapHead):
-            head.reads.weight = kept(head.reads.weight, channels, 1)
-            head.reads.in_channels = len(channels)
+            head.reads.weight = kept(head.reads.weight, inputs, 1)
+            head.reads.in_channels = len(inputs)
     model.embed_dim = model.num_features = model.head_hidden_size = len(channels)
     for info in getattr(model, "feature_info", ()):
         info["num_chs"] = len(channels)

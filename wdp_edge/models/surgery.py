@@ -18,7 +18,8 @@ from wdp_edge.models.families import family_of
 from wdp_edge.models.families.base import Family
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.stream import cut_stream
-from wdp_edge.models.vit import structure_of
+from wdp_edge.models.taps import carry_taps
+from wdp_edge.models.vit import may_end_early, structure_of
 from wdp_edge.structure import Structure
 
 Units = tuple[tuple[int, ...], ...]
@@ -73,6 +74,8 @@ def cut(model: Any, kept: Kept) -> Any:
     Raises InputError for what the family does not offer: channels of heads whose q and k are normalised, for one.
     """
     family = family_of(model)
+    if len(kept.heads) < len(family.blocks(model)) and not may_end_early(model):
+        raise InputError("A head that reads several blocks needs all of them.", "Keep the depth of this model.")
     small = copy.deepcopy(model)
     family.truncate(small, len(kept.heads))
     for number, block in enumerate(family.blocks(small)):
@@ -102,7 +105,9 @@ def _cut_block(family: Family, model: Any, block: Any, kept: KeptOfBlock) -> nn.
         mlps.cut_hidden(block.mlp, torch.tensor(hidden))
     if heads and hidden:
         return block
-    return family.partial(block, bool(heads), bool(hidden))
+    left = family.partial(block, bool(heads), bool(hidden))
+    carry_taps(block, left)
+    return left
 
 
 def build(spec: ModelSpec, structure: Structure) -> nn.Module:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wdp_edge.errors import InputError
 from wdp_edge.models.families import family_of, known_families, unsupported
 from wdp_edge.models.families.base import mean_of_heads, set_heads
+from wdp_edge.models.map_head import taps_of
 from wdp_edge.models.sublayers import Sublayer, same
 from wdp_edge.structure import Geometry, Structure
 
@@ -100,6 +101,11 @@ def set_head(model: Any, head: nn.Module) -> None:
 def puts_out_maps(model: Any) -> bool:
     """Whether a head can read every patch of this family's models."""
     return family_of(model).maps
+
+
+def may_end_early(model: Any) -> bool:
+    """Whether the head reads the last block alone, so that an earlier one can take its place."""
+    return not any(taps_of(head) for head in family_of(model).heads(model))
 
 
 def ends_alike(model: Any, depth: int) -> bool:

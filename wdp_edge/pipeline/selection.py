@@ -8,7 +8,7 @@ from pathlib import Path
 from wdp_edge import progress
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.errors import InputError
-from wdp_edge.learn.exits import exit_depths
+from wdp_edge.learn.exits import exits_of
 from wdp_edge.models import vit
 from wdp_edge.models.families import family_of
 from wdp_edge.models.surgery import Kept, cut
@@ -182,7 +182,7 @@ def depths_of(context: Context) -> list[int]:
     Where no classifier can be fitted to an exit, it must have the stream of the last block.
     """
     depth, dense = context.structure.depth, context.dense
-    exits = exit_depths(depth, context.recipe.prune.learn.exits)
+    exits = exits_of(dense, context.recipe.prune.learn.exits)
     return [depth, *(d for d in reversed(exits) if vit.has_classifier(dense) or vit.ends_alike(dense, d))]
 
 
