@@ -77,8 +77,9 @@ def _parameters(layer: nn.Module) -> int:
 
 
 def _stages(model: Any) -> list[_Stage]:
-    """A lowered ViT as embedding, sub-layers and head; any other module as one piece."""
-    if not isinstance(model, LoweredViT | LoweredSwin):
+    """A lowered ViT as embedding, sub-layers and head; one whose head reads several blocks, or any other module, as one
+    piece."""
+    if not isinstance(model, LoweredViT | LoweredSwin) or getattr(model, "taps", None) is not None:
         return [_Stage(("",), model)]
     stages = [_Stage(("embedding.",), model.embed)]
     for number, block in enumerate(model.blocks):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from wdp_edge.models import vit
 from wdp_edge.models.files import load, load_dense, save
 from wdp_edge.models.map_head import ConvMapHead, MapHead
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.models.surgery import Kept, build, cut
 from wdp_edge.recipe import LearnRecipe, RecoverRecipe
 from wdp_edge.shrink.compensation import compensate
 from wdp_edge.shrink.saliency import fisher
@@ -35,7 +36,9 @@ from wdp_edge.structure import count
 from wdp_edge.task import Output
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shrink"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "targets"))
 from test_compensation import halved, pictures, prepare
+from test_lowering import error
 
 CLASSES = 5
 READABLE = ("plain", "registers", "no class token", "dinov3", "eva02")
@@ -120,8 +123,14 @@ def test_a_head_of_several_blocks_reads_them_side_by_side(form: str, tmp_path: P
     with pytest.raises(InputError, match="reads 64 channels, that of the recipe's model 32") as caught:
         load_dense(spec_of(form), tmp_path / "dense.safetensors")
     assert "head_blocks" in caught.value.hint
-    with pytest.raises(InputError, match="needs all of them"):
-        cut(model, halved(model, 2))
+    deeper = made(form, (0, (2, 3)))
+    with pytest.raises(InputError, match="several blocks needs them"):
+        cut(deeper, halved(deeper, 1))
+    dense = vit.structure_of(deeper)
+    shallow = build(spec_of(form, (0, (2, 3))), replace(dense, blocks=dense.blocks[:1]))
+    with torch.no_grad():
+        assert shallow(some_images()).shape == (4, CLASSES, 4, 4)
+        assert error(shallow, "folded") < 1e-9
     assert exits_of(model, 2) == [] and exits_of(made(form), 1) == [2]
 
 

@@ -16,10 +16,11 @@ from wdp_edge.errors import InputError
 from wdp_edge.models import attentions, mlps
 from wdp_edge.models.families import family_of
 from wdp_edge.models.families.base import Family
+from wdp_edge.models.map_head import taps_of
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.stream import cut_stream
-from wdp_edge.models.taps import carry_taps
-from wdp_edge.models.vit import may_end_early, structure_of
+from wdp_edge.models.taps import carry_taps, move_taps
+from wdp_edge.models.vit import structure_of
 from wdp_edge.structure import Structure
 
 Units = tuple[tuple[int, ...], ...]
@@ -74,8 +75,8 @@ def cut(model: Any, kept: Kept) -> Any:
     Raises InputError for what the family does not offer: channels of heads whose q and k are normalised, for one.
     """
     family = family_of(model)
-    if len(kept.heads) < len(family.blocks(model)) and not may_end_early(model):
-        raise InputError("A head that reads several blocks needs all of them.", "Keep the depth of this model.")
+    if any(tap.block > len(kept.heads) for head in family.heads(model) for tap in taps_of(head)):
+        raise InputError("A head that reads several blocks needs them.", "Keep the depth of this model.")
     small = copy.deepcopy(model)
     family.truncate(small, len(kept.heads))
     for number, block in enumerate(family.blocks(small)):
@@ -111,8 +112,14 @@ def _cut_block(family: Family, model: Any, block: Any, kept: KeptOfBlock) -> nn.
 
 
 def build(spec: ModelSpec, structure: Structure) -> nn.Module:
-    """A model of this structure with random weights, in eval mode: for timing, and to load weights into."""
+    """A model of this structure with random weights, in eval mode: for timing, and to load weights into.
+
+    Where blocks that the head reads are gone it reads the last one in their place, so that it costs what it costs.
+    """
     dense = create(spec)
     if structure == structure_of(dense):
         return dense
+    blocks = family_of(dense).blocks(dense)[: len(structure.blocks)]
+    for head in family_of(dense).heads(dense):
+        move_taps(taps_of(head), blocks)
     return cut(dense, Kept.first(structure)).eval()

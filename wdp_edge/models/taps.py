@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,6 +33,14 @@ class Tap:
         for norm in self.norms:
             x = norm(x)
         return x
+
+
+def move_taps(taps: Sequence[Tap], blocks: Sequence[nn.Module]) -> None:
+    """Taps of blocks that are not among these first ones go to the last of them."""
+    for tap in taps:
+        if tap.block > len(blocks):
+            tap.block = len(blocks)
+            blocks[-1].register_forward_hook(tap)
 
 
 def carry_taps(old: nn.Module, new: nn.Module) -> None:
