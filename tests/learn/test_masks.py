@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_vit import TINY
 
 from wdp_edge.learn.budget_term import AugmentedLagrangian, CostModel, interpolate, structure_cost
 from wdp_edge.learn.exits import exit_depths
 from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.masks import Alignment, Masks, TopK, kept_count
-from wdp_edge.learn.recovery import Recovery, RecoveryPlan, parameter_groups
+from wdp_edge.learn.recovery import Recovery, RecoveryPlan, feature_goals, parameter_groups
 from wdp_edge.learn.search import Search, SearchGoal
+from wdp_edge.models.spec import create
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.models.vit import structure_of
 from wdp_edge.recipe import LearnRecipe, RecoverRecipe
+from wdp_edge.task import Output
 
 COST = CostModel([(1, 0.1), (4, 0.4)], [(8, 0.05), (128, 0.8)], 0.2)
 
@@ -196,3 +200,15 @@ def test_an_exit_whose_head_does_not_fit_is_far_away(tiny_model: Any) -> None:
     first = recovery.step(*batch(0))
     assert first["features"] < 1e-3
     assert first["lr"] > 0.5 * RecoverRecipe().lr
+
+
+@pytest.mark.parametrize(
+    ("classes", "depth", "goals"),
+    [(3, 3, {1: 1, 2: 2, 3: 3}), (3, 2, {1: 1}), (3, 1, {1: 1}), (0, 3, {1: 1, 2: 2, 3: 3}), (0, 2, {1: 1, 2: 3})],
+)
+def test_an_exit_with_a_classifier_leaves_its_last_block_free(classes: int, depth: int, goals: dict[int, int]) -> None:
+    output = Output.LOGITS if classes else Output.EMBEDDING
+    model: Any = create(replace(TINY, num_classes=classes, output=output))
+    dense = structure_of(model)
+    small = cut(model, Kept.first(replace(dense, blocks=dense.blocks[:depth])))
+    assert feature_goals(small, 3, 6) == goals

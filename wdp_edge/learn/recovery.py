@@ -71,11 +71,8 @@ class Recovery:
         vit.set_fused_attention(small, self.compute.fused_attention_pays(small))
         self.average: Any = copy.deepcopy(small).eval()
         depth = len(vit.blocks_of(small))
-        self.depths = feature_depths(depth, options.feature_depths)
-        self.goals = dict(zip(self.depths, self.depths, strict=True))
-        if not vit.has_classifier(small):
-            # A head without weights reads what the dense model's reads, at an exit too.
-            self.goals[depth] = len(vit.blocks_of(dense))
+        self.goals = feature_goals(small, len(vit.blocks_of(dense)), options.feature_depths)
+        self.depths = list(self.goals)
         self.read_tokens = {depth: vit.read_tokens(small)}
         groups = parameter_groups(small, options.weight_decay)
         self.optimiser = torch.optim.AdamW(groups, lr=options.lr, fused=True)
@@ -162,6 +159,21 @@ class Recovery:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.curve = [CurvePoint(*point) for point in state["curve"]]
+
+
+def feature_goals(small: Any, dense_depth: int, count: int) -> dict[int, int]:
+    """After how many blocks of the small model the stream is compared, and with the dense one's after how many.
+
+    At an exit with a classifier the last block is left free: it has to do the work of those that are gone, and held to
+    the dense block in its place it cannot. A head without weights reads what the dense model's reads, at an exit too.
+    """
+    depth = len(vit.blocks_of(small))
+    goals = {d: d for d in feature_depths(depth, count)}
+    if not vit.has_classifier(small):
+        goals[depth] = dense_depth
+    elif depth < dense_depth and len(goals) > 1:
+        del goals[depth]
+    return goals
 
 
 def recover(
