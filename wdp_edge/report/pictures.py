@@ -70,7 +70,7 @@ def describe_rounds(rounds: Sequence[Round]) -> str:
 
 def describe_timing(measured: Measured) -> str:
     return (
-        f"Latency in {len(measured.rounds_dense)} interleaved rounds: "
+        f"The fastest run of each of {len(measured.rounds_dense)} interleaved rounds: "
         f"dense p50 {milliseconds(measured.dense.p50)}, shipped p50 {milliseconds(measured.shipped.p50)}, "
         f"budget {milliseconds(measured.budget_ms)}."
     )

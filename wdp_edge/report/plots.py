@@ -230,7 +230,7 @@ def plot_table(table: LatencyTable) -> Figure:
 
 
 def plot_timing(measured: Measured) -> Figure:
-    """Median latency of every interleaved round, dense and shipped, each around its own p50.
+    """The fastest run of every interleaved round, dense and shipped, each beside the p50 of all runs.
 
     Both panels span the same shares of their p50, so that a spread looks as wide as it is.
     """
@@ -255,7 +255,7 @@ def plot_timing(measured: Measured) -> Figure:
         ax.spines["left"].set_visible(False)
     axes[1].axvline(measured.budget_ms, **_LIMIT)
     handles = [
-        Line2D([], [], label="one round", color=MUTED, **_DOT),
+        Line2D([], [], label="fastest of a round", color=MUTED, **_DOT),
         Line2D([], [], label="p50", color=INK, linewidth=1.8),
         Line2D([], [], label="p90", color=MUTED, linewidth=1.2, linestyle=":"),
         Line2D([], [], label="budget", **_LIMIT),
