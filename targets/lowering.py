@@ -45,10 +45,10 @@ def lower(model: nn.Module, norms: Norms = "folded") -> nn.Module:
     lowered: Any = copy.deepcopy(model).eval().requires_grad_(False)
     set_fused_attention(lowered, False)
     if isinstance(lowered, Prefix):
-        return LoweredPrefix(_lowered(lowered.vit, norms), lowered.sublayers).eval()
+        return LoweredPrefix(_lowered(lowered.vit, norms), lowered.sublayers).eval().requires_grad_(False)
     if unsupported(lowered):
         return lowered
-    return _lowered(lowered, norms).eval()
+    return _lowered(lowered, norms).eval().requires_grad_(False)
 
 
 def _lowered(model: Any, norms: Norms) -> LoweredViT | LoweredSwin:
@@ -128,7 +128,8 @@ class LoweredViT(nn.Module):
             self.register_buffer("pooling", vit.pool(torch.eye(tokens_of(vit))[None])[:, None])
         if centred:
             centre_embedding(vit)
-        self.head = mean_of_heads(heads) if isinstance(heads[0], nn.Linear) else heads[0]
+        own = self.grid is not None and not self.reads_map  # a `MapHead` makes a map of its own
+        self.head = mean_of_heads(heads) if len(heads) > 1 or own else heads[0]
         vit.blocks = nn.Sequential()
         vit.head = vit.head_dist = nn.Identity()
         vit.rope = None
