@@ -24,7 +24,7 @@ class LoweredTaps(nn.Module):
         self.blocks = [tap.block for tap in taps_of(vit.head)]
         parts = parts_of(vit.head)[:-1]
         self.norms = nn.ModuleList(lowered(norm, [part]) for part in parts)
-        self.heads = nn.ModuleList(part if isinstance(part, nn.Linear) else nn.Identity() for part in parts)
+        self.heads = nn.ModuleList(parts)
 
     def forward(self, streams: dict[int, Tensor]) -> list[Tensor]:
         """streams: [1, patches, D] by number of block -> logits [1, patches, classes] to add up, or normed tokens."""
@@ -33,10 +33,12 @@ class LoweredTaps(nn.Module):
 
 
 def parts_of(head: Any) -> list[nn.Module]:
-    """A head's part for each block that it reads, the last one's at the end; a convolutional one cannot be parted."""
-    count = len(taps_of(head)) + 1
+    """A head's plain layers for each block that it reads, the last one's at the end.
+
+    A convolutional head cannot be parted: all of it belongs to the last block.
+    """
+    taps = taps_of(head)
     if not isinstance(head, MapHead):
-        head.taps = ()
-        return [head] * count
-    *earlier, last = head.weight.chunk(count, 1)
+        return [*(nn.Identity() for _ in taps), nn.Sequential(*head)]
+    *earlier, last = head.weight.chunk(len(taps) + 1, 1)
     return [*(plain_linear(weight, None) for weight in earlier), plain_linear(last, head.bias)]

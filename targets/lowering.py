@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ def _lowered(model: Any, norms: Norms) -> LoweredViT | LoweredSwin:
 def output_name(lowered: nn.Module) -> str:
     """What files call the output: "embedding" where a ViT's head has no weights, else "logits"."""
     head = lowered.head if isinstance(lowered, LoweredViT) else None
-    return "logits" if head is None or isinstance(head, nn.Linear | ConvMapHead) else "embedding"
+    return "logits" if head is None or isinstance(head, nn.Linear | nn.Sequential) else "embedding"
 
 
 def quantized_layers(lowered: nn.Module) -> list[str]:
@@ -103,33 +104,27 @@ class LoweredViT(nn.Module):
         pairs = zip(parts[0::2], parts[1::2], strict=True)
         self.blocks = nn.Sequential(*(LoweredBlock(*pair, centred, norms) for pair in pairs))
         self.family = family_of(vit)  # looked up here: a tracer does not see classes as they are
-        heads: list[Any] = self.family.heads(vit)
         self.grid = vit.head.grid if is_map_head(vit.head) else None
         self.reads_map = isinstance(vit.head, ConvMapHead)
+        heads: list[Any] = self.family.heads(vit) if self.grid is None else parts_of(vit.head)[-1:]
         self.read_tokens = read_tokens(vit)
         self.norm, self.fc_norm = vit.norm, nn.Identity() if len(heads) > 1 else vit.fc_norm
-        one = len(final_norms(vit)) == 1 and pools_linearly(vit)
-
-        def lowered(norm: nn.Module, readers: list[Any]) -> nn.Module:
-            return final_norm(norm, readers, centred) if folded and one else norm
-
         self.taps = None
-        if taps_of(vit.head):
-            self.taps = LoweredTaps(vit, nn.Sequential(*final_norms(vit)) if not one else final_norms(vit)[0], lowered)
-            heads = parts_of(vit.head)[-1:]
-        if folded and one:
+        if folded and one_norm(vit) and isinstance(heads[0], nn.Linear | nn.Sequential):
             heads = [plain_linear(h.weight, h.bias) if isinstance(h, nn.Linear) else h for h in heads]
-            if isinstance(vit.norm, nn.Identity):
-                self.fc_norm = lowered(self.fc_norm, heads)
-            else:
-                self.norm = lowered(self.norm, heads)
+            lowered = partial(final_norm, centred=centred)
+            place = "fc_norm" if isinstance(vit.norm, nn.Identity) else "norm"
+            if taps_of(vit.head):
+                self.taps = LoweredTaps(vit, getattr(vit, place), lowered)
+            setattr(self, place, lowered(getattr(vit, place), heads))
+        elif taps_of(vit.head):
+            self.taps = LoweredTaps(vit, nn.Sequential(*final_norms(vit)), lambda norm, _: norm)
         if vit.global_pool == "avg":
             # A mean over tokens is a product with constants; `mean` itself would stay outside the delegate.
             self.register_buffer("pooling", vit.pool(torch.eye(tokens_of(vit))[None])[:, None])
         if centred:
             centre_embedding(vit)
-        own = self.grid is not None and not self.reads_map  # a `MapHead` makes a map of its own
-        self.head = mean_of_heads(heads) if len(heads) > 1 or own else heads[0]
+        self.head = mean_of_heads(heads) if len(heads) > 1 else heads[0]
         vit.blocks = nn.Sequential()
         vit.head = vit.head_dist = nn.Identity()
         vit.rope = None
@@ -157,7 +152,7 @@ class LoweredViT(nn.Module):
         if self.grid is not None:
             seen = self.fc_norm(self.norm(x[:, -self.grid[0] * self.grid[1] :]))
             if self.reads_map:
-                return self.head(torch.cat([*earlier, seen], -1) if earlier else seen)
+                return self.head(as_map(torch.cat([*earlier, seen], -1) if earlier else seen, self.grid))
             return as_map(sum(earlier or [], start=self.head(seen)), self.grid)
         if self.read_tokens is not None:
             x = self.norm(x[:, : self.read_tokens]).reshape(1, 1, -1)
@@ -187,15 +182,15 @@ class LoweredPrefix(nn.Module):
 
 
 def final_norm(norm: nn.Module, heads: list[Any], centred: bool) -> nn.Module:
-    """The lowered form of the norm that `heads` read, where that pays.
+    """The lowered form of the norm that `heads` read.
 
-    A convolution pads with zeros *after* the norm, so the affine part stays with the norm.
+    Convolutions pad with zeros *after* the norm, so there its affine part cannot go into them.
     """
     if all(isinstance(head, nn.Linear) for head in heads):
         return lowered_norm(norm, heads, centred)
-    if isinstance(norm, nn.LayerNorm) and isinstance(heads[0], ConvMapHead):
-        return LoweredNorm(norm.normalized_shape[0], norm.eps, centred, norm.weight, norm.bias)
-    return norm
+    if not isinstance(norm, nn.LayerNorm):
+        return norm
+    return LoweredNorm(norm.normalized_shape[0], norm.eps, centred, norm.weight, norm.bias)
 
 
 def final_norms(vit: Any) -> list[nn.Module]:
@@ -207,12 +202,16 @@ def pools_linearly(vit: Any) -> bool:
     return vit.global_pool in ("token", "avg", "")
 
 
+def one_norm(vit: Any) -> bool:
+    """Whether a single norm stands before the head, which nothing but a linear pooling parts from it."""
+    return len(final_norms(vit)) == 1 and pools_linearly(vit)
+
+
 def can_centre(vit: Any) -> bool:
     """Whether every reader of the residual stream is a LayerNorm and every writer can be centred."""
     readers = [s.norm for s in sublayers(vit) if s is not None] + final_norms(vit)
     plain = isinstance(vit.norm_pre, nn.Identity) and isinstance(vit.patch_embed.norm, nn.Identity)
-    one = len(final_norms(vit)) == 1 and pools_linearly(vit)
-    return plain and one and all(isinstance(n, nn.LayerNorm) for n in readers)
+    return plain and one_norm(vit) and all(isinstance(n, nn.LayerNorm) for n in readers)
 
 
 def centre_embedding(vit: Any) -> None:

@@ -35,7 +35,7 @@ def values(dotted: str, kind: object) -> st.SearchStrategy:
         return st.sampled_from(["", "20ms", "50%", "0.02 s", "1.5ms"])
     if dotted in ("prune.device", "budget.device"):
         return st.sampled_from(["local", "ssh:pi@board:22", "adb:0123", "qemu:cortex-a76", "apple", "apple:cpu+ne"])
-    if dotted == "prune.timing.cpus":
+    if dotted in ("prune.timing.cpus", "model.head_blocks"):
         return st.sampled_from(["", "0", "4,5"])
     if dotted in ("budget.size", "budget.peak_memory"):
         return st.sampled_from(["", "6MB", "0.5 GiB", "1B", "12 kB"])
@@ -139,6 +139,7 @@ WRONG = [
     ("[[budget]]\nlatency = '3ms'\n\n[[budget]]\nlatency = 'soon'\n", 5, "budget.2.latency: 'soon' is not a latency"),
     ("[prune]\ndevice = 'fax:3'\n", 2, "prune.device: There is no device 'fax:3'. Known devices: local, ssh:user@host"),
     ("[prune.timing]\ncpus = 'all'\n", 2, "prune.timing.cpus: 'all' are no numbers of cores"),
+    ("[model]\nhead_blocks = 'last'\n", 2, "model.head_blocks: 'last' are no numbers of blocks"),
     ("[[budget]]\ndevice = 'qemu:'\n", 2, "budget.1.device: There is no device 'qemu:'"),
     ("[[budget]]\nsize = '3 boxes'\n", 2, "budget.1.size: '3 boxes' is not a size"),
     ("[[budget]]\npeak_memory = '0MB'\n", 2, "'0MB' is not a size"),

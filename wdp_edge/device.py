@@ -105,14 +105,6 @@ class DeviceInfo:
         return "|".join([self.name, self.model, str(self.cores), ",".join(self.features), self.system])
 
 
-def parse_cpus(text: str) -> tuple[int, ...]:
-    """Parses "4,5"; "" is no core in particular. Raises InputError for anything else."""
-    try:
-        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
-    except ValueError as error:
-        raise InputError(f"'{text}' are no numbers of cores.", "Write them like 4,5.") from error
-
-
 class Device(Protocol):
     """Runs artifacts somewhere and times them. kind: what stands behind its times."""
 

@@ -9,8 +9,9 @@ from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from wdp_edge.budget import parse_budget, parse_bytes
-from wdp_edge.device import Kind, parse_cpus
+from wdp_edge.device import Kind
 from wdp_edge.errors import InputError
+from wdp_edge.numbers import parse_blocks, parse_cpus
 from wdp_edge.target import Precision, target_names
 from wdp_edge.task import task_names
 from wdp_edge.toml_lines import KeyPath
@@ -116,6 +117,7 @@ FORMS: dict[str, Callable[[str], object]] = {
     "prune.device": _check_device,
     "budget.device": _check_device,
     "prune.timing.cpus": parse_cpus,
+    "model.head_blocks": parse_blocks,
     "prune.latency_budget": parse_budget,
     "budget.latency": parse_budget,
     "budget.size": parse_bytes,

@@ -15,6 +15,7 @@ from wdp_edge.models import vit
 from wdp_edge.models.map_head import ConvMapHead, MapHead
 from wdp_edge.models.taps import Tap
 from wdp_edge.models.unit import UnitLength
+from wdp_edge.numbers import parse_blocks
 from wdp_edge.recipe import ModelRecipe
 from wdp_edge.task import Output, facts_of
 
@@ -129,14 +130,6 @@ def _taps(model: Any, spec: ModelSpec) -> list[Tap]:
     for tap in taps:
         vit.blocks_of(model)[tap.block - 1].register_forward_hook(tap)
     return taps
-
-
-def parse_blocks(text: str) -> tuple[int, ...]:
-    """Parses "3,6,9"; "" is the last block. Raises InputError for anything else."""
-    try:
-        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
-    except ValueError as error:
-        raise InputError(f"'{text}' are no numbers of blocks.", "Write them like 9,10,11,12.") from error
 
 
 def _check_classes(spec: ModelSpec) -> None:

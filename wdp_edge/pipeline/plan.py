@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from wdp_edge.device import TimingPlan, parse_cpus
+from wdp_edge.device import TimingPlan
+from wdp_edge.numbers import parse_cpus
 from wdp_edge.recipe import PruneRecipe
 
 
