@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Exact versions that passed the tests; `make install CONSTRAINTS=` takes the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_ARGS ?=
@@ -16,14 +18,14 @@ OMP_WAIT_POLICY ?= PASSIVE
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint bench-step bench-table bench-export bench-devices bench-pruners bench-budgets bench-depth-width bench-speedup clean
+.PHONY: help install upgrade demo test test-all lint bench-step bench-table bench-export bench-devices bench-pruners bench-budgets bench-depth-width bench-speedup clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv and install wdp-edge into it, once and again when pyproject.toml changes
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	@command -v "$(PYTHON)" >/dev/null || { \
 	  echo "error: there is no $(PYTHON)."; \
 	  echo "hint: install Python 3.11, 3.12 or 3.13, or name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; } >&2
@@ -31,8 +33,17 @@ $(STAMP): pyproject.toml
 	  echo "error: wdp-edge needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$("$(PYTHON)" --version)."; \
 	  echo "hint: name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; } >&2
 	test -x $(BIN)/pip || "$(PYTHON)" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[dev]'
 	@touch $@
+
+# torch names its own CUDA packages exactly, and its CPU build has none: they are left out.
+upgrade: $(STAMP) ## take the newest versions that pyproject.toml allows and write constraints.txt; run `make test` after it
+	$(BIN)/python -m pip install --disable-pip-version-check --upgrade --upgrade-strategy eager --editable '.[dev]'
+	$(BIN)/python -m pip freeze --exclude-editable >$(VENV)/freeze.txt
+	( echo '# Versions that passed `make test` together; written by `make upgrade`.'; \
+	  grep -vE '^(nvidia-|cuda-|triton)' $(VENV)/freeze.txt | sed 's/+.*//' ) >constraints.txt.new
+	mv constraints.txt.new constraints.txt
+	@touch $(STAMP)
 
 demo: $(STAMP) ## the whole loop on handwritten digits, at most 8 minutes; DEMO_ARGS=--short for less
 	$(BIN)/wdp-edge demo $(DEMO_ARGS)
