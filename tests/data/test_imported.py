@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wdp_edge.data.imported import class_names, class_number, import_split
+from wdp_edge.data.imported import class_names, class_number, encoded, import_split
 from wdp_edge.data.listed import read_list
 from wdp_edge.errors import InputError, SetupError
 
@@ -147,3 +147,11 @@ def test_labels_of_another_kind_are_refused() -> None:
 def test_names_are_taken_only_when_every_number_has_one() -> None:
     assert class_names(SimpleNamespace(class_to_idx={"b": 0, "a": 1})) == ("b", "a")
     assert class_names(SimpleNamespace(class_to_idx={"a": 0, "c": 2})) == () == class_names(object())
+
+
+def test_images_are_kept_as_files_that_can_be_read() -> None:
+    for mode in ("CMYK", "I;16", "YCbCr", "RGBA"):
+        content, suffix = encoded(Image.new(mode, (4, 4)))
+        assert suffix == ".png" and Image.open(io.BytesIO(content)).size == (4, 4)
+    with pytest.raises(InputError, match="cannot be kept: its pixels .* of unknown range"):
+        encoded(Image.new("F", (4, 4)))

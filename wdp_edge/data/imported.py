@@ -19,11 +19,24 @@ from PIL import Image
 
 from wdp_edge import progress
 from wdp_edge.data.listed import COLUMNS
+from wdp_edge.data.worker import UNREADABLE, to_rgb
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import disk_error, write_text
 
 KINDS = ("torch", "hfds", "hfids", "wds", "tfds")
-_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "PPM": ".ppm"}
+_SUFFIXES = {
+    "AVIF": ".avif",
+    "BMP": ".bmp",
+    "GIF": ".gif",
+    "JPEG": ".jpg",
+    "JPEG2000": ".jp2",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "PPM": ".ppm",
+    "TIFF": ".tif",
+    "WEBP": ".webp",
+}
+_PNG_MODES = ("1", "I;16", "L", "LA", "P", "RGB", "RGBA")
 _PARTS = "images"
 # What timm, torchvision and datasets raise for names, splits and files that are not there.
 _REFUSALS = (AssertionError, RuntimeError, ValueError, LookupError, OSError, TypeError)
@@ -113,11 +126,14 @@ def encoded(image: Any) -> tuple[bytes, str]:
         try:
             with Image.open(io.BytesIO(image)) as opened:
                 suffix = _SUFFIXES.get(opened.format or "")
-                return (image, suffix) if suffix else encoded(opened.convert("RGB"))
-        except OSError as error:
+                return (image, suffix) if suffix else encoded(to_rgb(opened))
+        except UNREADABLE as error:
             raise InputError(f"An image cannot be read: {error}.", "Check the files of the dataset.") from error
     file = io.BytesIO()
-    image.save(file, "PNG")
+    try:
+        (image if image.mode in _PNG_MODES else to_rgb(image)).save(file, "PNG")
+    except ValueError as error:
+        raise InputError(f"An image cannot be kept: {error}.", "Write files of 8 or 16 bits yourself.") from error
     return file.getvalue(), ".png"
 
 

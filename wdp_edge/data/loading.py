@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -157,7 +158,8 @@ def check_headers(folder: ImageFolder) -> None:
     from PIL import Image, UnidentifiedImageError
 
     errors: dict[str, str] = {}
-    with progress.task("check image files", len(folder)) as advance:
+    with progress.task("check image files", len(folder)) as advance, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, about odd files
         for path, mask in zip(folder.paths, folder.masks or [""] * len(folder), strict=True):
             try:
                 with Image.open(folder.root / path) as image:
@@ -165,9 +167,9 @@ def check_headers(folder: ImageFolder) -> None:
                 if mask:
                     with worker.of_mask(mask), Image.open(folder.root / mask) as opened:
                         worker.check_mask(opened, size)
-            except (OSError, ValueError, SyntaxError) as error:
+            except worker.UNREADABLE as error:
                 unknown = isinstance(error, UnidentifiedImageError)
-                errors[path] = "not an image" if unknown else str(error)
+                errors[path] = "not an image" if unknown else str(error) or type(error).__name__
             advance(1)
     if errors:
         raise unreadable(folder, errors)
@@ -227,7 +229,8 @@ def _decoded(data: np.ndarray, view: View, errors: dict[str, str]) -> Decoded:
     rows, colours = data.reshape(-1, view.bytes), 3 * view.size[0] * view.size[1]
     pixels = rows[:, :colours].reshape(-1, *view.size, 3).transpose(0, 3, 1, 2)
     masks = torch.from_numpy(rows[:, colours:].reshape(-1, *view.size).copy()) if view.mask_classes else None
-    return Decoded(torch.from_numpy(np.ascontiguousarray(pixels)), masks, errors)
+    # A copy in any case: torch warns of memory that cannot be written, as bytes cannot.
+    return Decoded(torch.from_numpy(np.array(pixels, order="C")), masks, errors)
 
 
 class _Process:

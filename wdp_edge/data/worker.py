@@ -9,17 +9,20 @@ one that imports torch takes two. It needs neither fork, which is unsafe beside 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import random
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
 from PIL import Image
 
+_LOSSY = ("JPEG", "MPO")
 IGNORED = 255  # in a mask: a pixel of no class
 
 
@@ -74,16 +77,73 @@ def pixels(view: View, path: str, seed: int, mask: str = "") -> bytes:
     seed: of the random view, the same of both; unused in the evaluation view.
     Raises whatever Pillow raises for broken files: see `UNREADABLE`; ValueError for a mask that does not fit.
     """
-    with Image.open(f"{view.root}/{path}") as file:
-        image = file.convert("RGB")
+    with _opened(f"{view.root}/{path}") as file:
+        image = to_rgb(file)
     found = _seen(image, view, seed).tobytes()
     if not mask:
         return found
     return found + _seen(_class_numbers(view, mask, image.size), view.of_mask(), seed).tobytes()
 
 
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
+    """The file's first picture. Whatever a damaged file makes Pillow raise is one of UNREADABLE; its remarks on odd files
+    are not heard."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as file:
+                file.load()
+                yield file
+        except UNREADABLE:
+            raise
+        except Exception as error:  # struct.error, zlib.error, IndexError and others, by format
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """As timm and torchvision make it: transparency is dropped, the orientation in EXIF not looked at.
+
+    But grey of 16 bits is scaled to 8, where Pillow's own conversion makes everything above 255 white.
+    Raises ValueError for pixels whose range the file does not tell: signed, 32 bits, floating-point.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = image.convert("I").point(_to_eight_bits(_white(image), _is_inverted(image)), "L")
+    return image.convert("RGB")
+
+
+def _white(image: Image.Image) -> int:
+    """The largest value that a pixel of a grey image of more than 8 bits can have."""
+    scaled = image.format in ("PNG", "PPM")  # these are 16-bit ones also where Pillow holds them in 32 bits
+    if image.mode == "F" or (image.mode == "I" and not scaled):
+        raise ValueError("its pixels are signed, 32-bit or floating-point numbers of unknown range, not 8 or 16 bits")
+    return int(2 ** _tiff_tag(image, _BITS_PER_SAMPLE, 16) - 1)
+
+
+def _is_inverted(image: Image.Image) -> bool:
+    """Whether 0 is white; Pillow sees to it in images of 8 bits only."""
+    return _tiff_tag(image, _PHOTOMETRIC, 1) == 0
+
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
+
+
+def _tiff_tag(image: Image.Image, number: int, otherwise: int) -> int:
+    found = getattr(image, "tag_v2", {}).get(number, otherwise) if image.format == "TIFF" else otherwise
+    return int(found[0] if isinstance(found, tuple) else found)
+
+
+@functools.lru_cache(maxsize=4)
+def _to_eight_bits(white: int, inverted: bool) -> list[int]:
+    """For each value of 16 bits the nearest of 8 bits, `white` becoming 255."""
+    table = [min(255, (255 * value + white // 2) // white) for value in range(1 << 16)]
+    return [255 - value for value in table] if inverted else table
+
+
 def check_mask(mask: Image.Image, size: tuple[int, int]) -> None:
     """Raises ValueError unless an opened mask holds 8-bit numbers and is as large as its image. Reads no pixels."""
+    if mask.format in _LOSSY:
+        raise ValueError(f"it is a {mask.format} file, which does not keep class numbers: save masks as PNG")
     if mask.mode not in ("L", "P"):
         raise ValueError(f"it holds pixels of kind {mask.mode}, not 8-bit class numbers")
     if mask.size != size:
@@ -93,7 +153,7 @@ def check_mask(mask: Image.Image, size: tuple[int, int]) -> None:
 
 def _class_numbers(view: View, path: str, size: tuple[int, int]) -> Image.Image:
     """A mask with its classes as brightness; a palette's colours are not looked at."""
-    with of_mask(path), Image.open(f"{view.root}/{path}") as file:
+    with of_mask(path), _opened(f"{view.root}/{path}") as file:
         check_mask(file, size)
         mask = Image.frombytes("L", file.size, file.tobytes())
         found = [number for number, pixels in enumerate(mask.histogram()[:IGNORED]) if pixels]
