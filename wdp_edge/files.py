@@ -80,6 +80,20 @@ def disk_error(error: OSError, path: Path) -> SetupError:
     )
 
 
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+
+
+def not_a_folder(path: Path, what: str, hint: str) -> InputError:
+    """The error for a folder that is missing, or is of another kind. what: such as "Image folder"."""
+    if not path.exists():
+        return InputError(f"{what} {path} does not exist.", f"Check the path. {hint}")
+    suffix = path.suffix.lower()
+    if suffix in _ARCHIVES:
+        return InputError(f"{path} is an archive, not a folder.", f"Unpack it. {hint}")
+    kind = "a list of images" if suffix in (".csv", ".parquet") else "a file"
+    return InputError(f"{path} is {kind}, not a folder.", hint)
+
+
 def write_text(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

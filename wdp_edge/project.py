@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class InitResult:
     """`wdp_edge.init`: the file written, and what was found.
 
     head_blocks: where the head of segment reads several, the ones that were assumed, as in [model].
+    left_out: files below the two folders that are no images or of no class, by part ("train", "val") and suffix.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class InitResult:
     train_images: int
     val_images: int
     head_blocks: str = ""
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     version: int = RESULT_VERSION
 
 
@@ -86,7 +88,8 @@ def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = Fa
         },
     )
     write_text(path, dump_recipe(recipe, comments=True))
-    return InitResult(path, model.name, model.num_classes, len(train), len(val), model.head_blocks)
+    left_out = {name: dict(part.left_out) for name, part in (("train", train), ("val", val)) if part.left_out}
+    return InitResult(path, model.name, model.num_classes, len(train), len(val), model.head_blocks, left_out)
 
 
 def project_recipe(

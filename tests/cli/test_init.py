@@ -23,6 +23,7 @@ def test_init_writes_a_recipe_that_loads(cli: Cli, project: Path) -> None:
         "train_images": 48,
         "val_images": 12,
         "head_blocks": "",
+        "left_out": {},
     }
     recipe = load_recipe(Path("wdp-edge.toml"))
     assert recipe.model.name == MODEL
@@ -32,6 +33,13 @@ def test_init_writes_a_recipe_that_loads(cli: Cli, project: Path) -> None:
     assert (recipe.data.train, recipe.data.val) == ("data/train", "data/val")
     assert recipe.prune == Recipe().prune
     assert "# timm model name" in Path("wdp-edge.toml").read_text()
+
+
+def test_init_says_which_files_it_leaves_out(cli: Cli, project: Path) -> None:
+    for number in range(4):
+        (project / f"data/train/red/{number}.heic").write_bytes(b"x")
+    assert "Left out of train: 4 files (4 .heic)." in cli(*init_words()).out
+    assert cli(*init_words(), "--force", "--json").json["left_out"] == {"train": {".heic": 4}}
 
 
 def test_the_number_of_classes_is_that_of_the_folders(cli: Cli, project: Path) -> None:
@@ -121,7 +129,8 @@ def test_an_existing_recipe_is_not_overwritten_without_force(cli: Cli, project: 
         ({"checkpoint": "missing.pt"}, ["missing.pt", "--checkpoint"]),
         ({"checkpoint": "data"}, ["data", "--checkpoint"]),
         ({"data": "nowhere"}, ["nowhere", "--data"]),
-        ({"data": "data/train"}, ["train/", "--train"]),
+        ({"data": "data/train"}, ["train/", "Rename"]),
+        ({"data": "dense.safetensors"}, ["is a file, not a folder", "--data"]),
         ({"model": "vit_tyny_patch16_224"}, ["vit_tyny_patch16_224", "vit_tiny_patch16_224"]),
         ({"model": "resnet18"}, ["resnet18", ""]),
         ({"model": "vit_small_patch14_dinov2"}, ["dense.safetensors", "timm model"]),

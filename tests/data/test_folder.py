@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from class_folders import write_classes, write_image
 
 from wdp_edge.data.folder import check_classes, fingerprint, resolve_data, scan
+from wdp_edge.data.listed import images_at
+from wdp_edge.data.pairs import scan_pairs
+from wdp_edge.data.walk import counted
 from wdp_edge.errors import InputError
 from wdp_edge.task import Labels
 
@@ -98,8 +103,116 @@ def test_val_goes_before_test(tmp_path: Path) -> None:
 def test_names_what_the_data_folder_must_hold(tmp_path: Path, present: list[str]) -> None:
     for name in present:
         (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match=r"does not hold train/ and one of val/.*--train"):
+    with pytest.raises(InputError, match=r"does not hold train/ and one of val/.*otherwise\.$"):
         resolve_data(tmp_path)
+    with pytest.raises(InputError, match=r"otherwise, or say so\.$"):
+        resolve_data(tmp_path, otherwise=", or say so")
+
+
+@pytest.mark.parametrize("names", [("Train", "Val"), ("TRAIN", "Test"), ("train", "Validation")])
+def test_the_two_are_found_in_any_case(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert resolve_data(tmp_path) == (tmp_path / names[0], tmp_path / names[1])
+    (tmp_path / "val").mkdir()
+    assert resolve_data(tmp_path)[1] == tmp_path / "val"
+
+
+def test_lists_are_found_in_any_case(tmp_path: Path) -> None:
+    for name in ("Train.CSV", "VAL.parquet"):
+        (tmp_path / name).touch()
+    assert resolve_data(tmp_path) == (tmp_path / "Train.CSV", tmp_path / "VAL.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("data.zip", "data.zip is an archive, not a folder. Unpack it."),
+        ("data.tar.gz", "data.tar.gz is an archive"),
+        ("train.csv", "train.csv is a list of images, not a folder."),
+        ("notes", "notes is a file, not a folder."),
+        ("", "nothing does not exist."),
+    ],
+)
+def test_what_is_no_folder_is_called_what_it_is(tmp_path: Path, name: str, says: str) -> None:
+    path = tmp_path / (name or "nothing")
+    if name:
+        path.touch()
+    for look in (resolve_data, scan, scan_pairs):
+        if look is scan_pairs and name.endswith(".csv"):
+            continue  # says that lists have no masks
+        with pytest.raises(InputError) as error:
+            look(path)
+        assert says in str(error.value)
+
+
+def test_a_folder_called_like_a_list_is_a_folder(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "cats.csv", {"a": 1, "b": 1})
+    assert images_at(root) == scan(root)
+
+
+SYSTEM_FOLDERS = (
+    "@eaDir",
+    "__MACOSX",
+    "lost+found",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "#recycle",
+    ".ipynb_checkpoints",
+)
+
+
+@pytest.mark.parametrize("name", SYSTEM_FOLDERS)
+def test_what_systems_put_beside_data_is_no_data(tmp_path: Path, name: str) -> None:
+    write_classes(tmp_path, {"a": 1, "b": 1})
+    write_image(tmp_path / name / "1.png")
+    write_image(tmp_path / "a" / name / "1.png" / "thumb.jpg")
+    for file in ("Thumbs.db", ".DS_Store", "._000.png", "desktop.ini"):
+        (tmp_path / "a" / file).write_bytes(b"\0")
+    folder = scan(tmp_path)
+    assert (folder.classes, folder.paths, folder.left_out) == (("a", "b"), ("a/000.png", "b/000.png"), ())
+    assert scan(tmp_path, Labels.NONE).paths == folder.paths
+
+
+def test_files_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"a": 2, "b": 2})
+    for name in ("a/1.HEIC", "a/inner/2.heic", "b/3.heic", "b/README", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    write_image(tmp_path / "top.png")
+    (tmp_path / "classes.txt").write_text("a b")
+    left = scan(tmp_path).left_out
+    assert dict(left) == {".heic": 3, "": 1, ".txt": 1, ".png beside the class folders": 1}
+    assert left[0] == (".heic", 3)
+    assert counted(Counter(dict(left))).startswith("6 files (3 .heic, 1 ")
+    assert dict(scan(tmp_path, Labels.NONE).left_out) == {".heic": 3, "": 1, ".txt": 2}
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["a/1.heic", "b/2.heic"], r"in its class folders, but 2 files \(2 \.heic\)"),
+        (["1.png", "2.png"], r"no class folders, but 2 files \(2 \.png beside the class folders\)"),
+        (["a/1.png", "b/2.heic"], r"1 class folder \('b'\) in .* without images, but with 1 file \(1 \.heic\)"),
+        (["all/a/1.png", "all/b/1.png"], r"one class only, 'all'\. If the classes are folders in .*all, name that one"),
+    ],
+)
+def test_a_folder_without_images_is_told_what_it_holds(tmp_path: Path, names: list[str], says: str) -> None:
+    for name in names:
+        if name.endswith("png"):
+            write_image(tmp_path / name)
+            continue
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=says):
+        scan(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names are UTF-8 there")
+def test_a_class_must_have_a_name_that_can_be_written(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"a": 1, os.fsdecode(b"caf\xe9"): 1})
+    with pytest.raises(InputError, match="is not UTF-8"):
+        scan(tmp_path)
 
 
 def test_fingerprint_follows_names_and_sizes_but_not_the_place(tmp_path: Path) -> None:

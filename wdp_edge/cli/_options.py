@@ -91,6 +91,7 @@ def data_settings(data: Path | None, train: Path | None, val: Path | None) -> di
     """
     from wdp_edge.data.folder import resolve_data
 
-    found = resolve_data(data) if data is not None and not (train and val) else (None, None)
+    otherwise = ", or name the two with --train and --val"
+    found = resolve_data(data, otherwise=otherwise) if data is not None and not (train and val) else (None, None)
     chosen = {"data.train": train or found[0], "data.val": val or found[1]}
     return {key: str(path) for key, path in chosen.items() if path is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,12 +48,15 @@ def init(
 
 def _show(result: InitResult) -> None:
     from wdp_edge.cli._print import near, print_line
+    from wdp_edge.data.walk import counted
 
     output = f"{result.num_classes} classes" if result.num_classes else "embeddings"
     print_line(
         f"Wrote {near(result.path)}: {result.model}, {output}, "
         f"{result.train_images} training and {result.val_images} validation images."
     )
+    for part, files in result.left_out.items():
+        print_line(f"Left out of {part}: {counted(Counter(files))}.")
     if result.head_blocks:
         print_line(f"The head is taken to read blocks {result.head_blocks}: set head_blocks if it reads others.")
     print_line("Next: wdp-edge prune --latency-budget 50%")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from wdp_edge.data.walk import KINDS, Found, counted, find_images, is_image, is_passed_over, suffix_of
 from wdp_edge.errors import InputError
+from wdp_edge.files import not_a_folder
 from wdp_edge.task import Labels
 
-_JPEG, _NETPBM = (".jpg", ".jpeg", ".jpe", ".jfif"), (".pbm", ".pgm", ".pnm", ".ppm")
-SUFFIXES = frozenset((*_JPEG, *_NETPBM, ".avif", ".bmp", ".gif", ".jp2", ".png", ".tga", ".tif", ".tiff", ".webp"))
 LISTS = (".csv", ".parquet")  # read by data/listed.py
 VALIDATION_NAMES = ("val", "validation", "valid", "test")
-_KINDS = ", ".join(sorted(s[1:] for s in SUFFIXES))
+_BESIDE = "beside the class folders"
 _LAYOUT = "Make one subfolder of images per class, for example train/cat/1.jpg."
 
 
@@ -27,6 +28,7 @@ class ImageFolder:
     several: all classes of each path, where an image may have any number; () elsewhere. Its label is then the rarest of
     them, or len(classes) for an image without any: what choices among the images are balanced by.
     masks: of each path the mask, relative to root, where masks say the class of every pixel; () elsewhere.
+    left_out: how many files of the folder are none of the images, by suffix; nothing for lists.
     """
 
     root: Path
@@ -35,6 +37,7 @@ class ImageFolder:
     labels: tuple[int, ...]
     several: tuple[tuple[int, ...], ...] = ()
     masks: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -72,14 +75,15 @@ class ImageFolder:
 
 
 def scan(root: Path, labels: Labels = Labels.ONE) -> ImageFolder:
-    """Finds the images of every class folder in `root`, also in folders below it; hidden names are ignored.
+    """Finds the images of every class folder in `root`, also in folders below it; hidden names, and what systems put
+    beside data, are passed over.
 
     labels: NONE takes all images in and below `root`, whatever its folders are called.
     Raises InputError when the folder is missing or unreadable, holds no class folders, no images, an empty
     class or one class only, or when folders cannot hold such labels.
     """
     if not root.is_dir():
-        raise InputError(f"Image folder {root} does not exist.", "Check [data] or --data, --train and --val.")
+        raise not_a_folder(root, "Image folder", "Name a folder of images.")
     if labels is Labels.MANY:
         raise InputError(
             f"{root} is a folder, which cannot say that an image shows several classes.",
@@ -88,67 +92,68 @@ def scan(root: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     if labels is Labels.NONE:
         return _scan_unlabelled(root)
     try:
-        classes = sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
-        found = {name: sorted(_images(root, name)) for name in classes}
+        entries = [entry for entry in os.scandir(root) if not is_passed_over(entry.name)]
+        found = {name: find_images(root, name) for name in sorted(e.name for e in entries if e.is_dir())}
+        beside = Counter(f"{suffix_of(e.name)} {_BESIDE}".strip() for e in entries if e.is_file() and is_image(e.name))
     except OSError as error:
         raise _no_access(root, error) from error
-    if not classes:
-        raise InputError(f"{root} holds no class folders.", _LAYOUT)
-    if not any(found.values()):
-        raise InputError(
-            f"{root} holds no images ({_KINDS}) in its class folders.",
-            _LAYOUT,
-        )
-    if len(classes) == 1:
-        raise InputError(f"{root} holds one class only, '{classes[0]}'.", "Add a folder for every other class.")
-    if empty := [name for name in classes if not found[name]]:
-        raise InputError(
-            f"{_named(empty)} in {root} without images.",
-            "Put images into every class folder or remove the folder.",
-        )
+    _check_found(root, found, beside)
     return ImageFolder(
         root=root,
-        classes=tuple(classes),
-        paths=tuple(path for name in classes for path in found[name]),
-        labels=tuple(label for label, name in enumerate(classes) for _ in found[name]),
+        classes=tuple(found),
+        paths=tuple(path for files in found.values() for path in files.images),
+        labels=tuple(label for label, files in enumerate(found.values()) for _ in files.images),
+        left_out=_most_first([beside, *(files.left_out for files in found.values())]),
     )
+
+
+def _check_found(root: Path, found: dict[str, Found], beside: Counter[str]) -> None:
+    """Raises InputError like `scan`. found: of each class; beside: images beside the class folders."""
+    for name in found:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python writes bytes that are not UTF-8
+            raise InputError(f"The name of class folder {root / name} is not UTF-8.", "Rename it.")
+    if not found:
+        raise InputError(f"{root} holds no class folders{f', but {counted(beside)}' if beside else ''}.", _LAYOUT)
+    if not any(files.images for files in found.values()):
+        others = sum((files.left_out for files in found.values()), beside)
+        raise InputError(
+            f"{root} holds no images ({KINDS}) in its class folders{f', but {counted(others)}' if others else ''}.",
+            _LAYOUT,
+        )
+    if len(found) == 1:
+        (name, files), further = *found.items(), "Add a folder for every other class."
+        if all(path.count("/") > 1 for path in files.images):
+            further = f"If the classes are folders in {root / name}, name that one."
+        raise InputError(f"{root} holds one class only, '{name}'.", further)
+    if empty := [name for name, files in found.items() if not files.images]:
+        others = sum((found[name].left_out for name in empty), Counter[str]())
+        raise InputError(
+            f"{_named(empty)} in {root} without images{f', but with {counted(others)}' if others else ''}.",
+            "Put images into every class folder or remove the folder.",
+        )
 
 
 def _scan_unlabelled(root: Path) -> ImageFolder:
     try:
-        paths = tuple(sorted(_images(root, "")))
+        found = find_images(root)
     except OSError as error:
         raise _no_access(root, error) from error
-    if len(paths) < 2:
+    if len(found.images) < 2:
+        others = f", but {counted(found.left_out)}" if found.left_out else ""
         raise InputError(
-            f"{root} holds {'one image' if paths else 'no images'} ({_KINDS}).", "Name a folder with real images."
+            f"{root} holds {'one image' if found.images else 'no images'} ({KINDS}){others}.",
+            "Name a folder with real images.",
         )
-    return ImageFolder(root, (), paths, (0,) * len(paths))
+    paths, left_out = found.images, _most_first([found.left_out])
+    return ImageFolder(root, (), paths, (0,) * len(paths), left_out=left_out)
+
+
+def _most_first(counts: Iterable[Counter[str]]) -> tuple[tuple[str, int], ...]:
+    return tuple(sum(counts, Counter[str]()).most_common())
 
 
 def _no_access(root: Path, error: OSError) -> InputError:
     return InputError(f"{root} cannot be read: {error.strerror or error}.", "Check its permissions.")
-
-
-def _images(root: Path, name: str) -> Iterator[str]:
-    """Relative paths of the images under root/name. A folder reached twice through links is read once."""
-    seen: set[tuple[int, int]] = set()
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for folder, subfolders, files in os.walk(root / name, followlinks=True, onerror=fail):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
-        inside = Path(folder).relative_to(root).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
-        for file in files:
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES:  # noqa: PTH122 (hot)
-                yield f"{prefix}{file}"
 
 
 def _named(names: list[str], most: int = 3) -> str:
@@ -156,26 +161,36 @@ def _named(names: list[str], most: int = 3) -> str:
     return f"{len(names)} class folder{'s' if len(names) > 1 else ''} ({listed})"
 
 
-def resolve_data(data: Path, labels: Labels = Labels.ONE) -> tuple[Path, Path]:
+def resolve_data(data: Path, labels: Labels = Labels.ONE, otherwise: str = "") -> tuple[Path, Path]:
     """Training and validation images inside `data`: folders, or lists such as train.csv; lists first for MANY labels.
 
+    otherwise: what else can be done where they are called something else, as the end of a hint.
     Raises InputError when one of them is missing.
     """
     if not data.is_dir():
-        raise InputError(f"Data folder {data} does not exist.", "Check --data or [data].")
-    training, validation = (_found(data, names, labels) for names in (("train",), VALIDATION_NAMES))
+        raise not_a_folder(data, "Data folder", f"Name one that holds train/ and val/ with --data{otherwise}.")
+    try:
+        present = os.listdir(data)
+    except OSError as error:
+        raise _no_access(data, error) from error
+    training, validation = (_found(data, present, names, labels) for names in (("train",), VALIDATION_NAMES))
     if training is None or validation is None:
         raise InputError(
             f"{data} does not hold train/ and one of {', '.join(f'{n}/' for n in VALIDATION_NAMES)}, "
             "or lists such as train.csv and val.csv.",
-            "Rename them, or name the two with --train and --val.",
+            f"Rename what is called otherwise{otherwise}.",
         )
     return training, validation
 
 
-def _found(data: Path, names: tuple[str, ...], labels: Labels) -> Path | None:
-    folders = [data / name for name in names if (data / name).is_dir()]
-    lists = [data / (name + suffix) for name in names for suffix in LISTS if (data / (name + suffix)).is_file()]
+def _found(data: Path, present: Sequence[str], names: tuple[str, ...], labels: Labels) -> Path | None:
+    """The first of these names, folder or list, in any case: Windows makes Train/ and VAL.CSV."""
+    called: dict[str, str] = {}
+    for name in sorted(present, key=lambda name: name != name.lower()):
+        called.setdefault(name.lower(), name)
+    folders = [data / called[n] for n in names if n in called and (data / called[n]).is_dir()]
+    files = [data / called[n + s] for n in names for s in LISTS if n + s in called]
+    lists = [file for file in files if file.is_file()]
     return next(iter(lists + folders if labels is Labels.MANY else folders + lists), None)
 
 

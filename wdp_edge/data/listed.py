@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wdp_edge.data.folder import LISTS, SUFFIXES, ImageFolder, scan
+from wdp_edge.data.folder import LISTS, ImageFolder, scan
 from wdp_edge.data.pairs import scan_pairs
+from wdp_edge.data.walk import is_image
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.task import Labels
 
@@ -26,7 +27,8 @@ def images_at(place: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     """
     if labels is Labels.MASK:
         return scan_pairs(place)
-    return read_list(place, labels) if place.suffix.lower() in LISTS else scan(place, labels)
+    is_list = place.suffix.lower() in LISTS and not place.is_dir()
+    return read_list(place, labels) if is_list else scan(place, labels)
 
 
 def read_list(path: Path, labels: Labels = Labels.ONE) -> ImageFolder:
@@ -38,7 +40,7 @@ def read_list(path: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     name no classes; SetupError when pyarrow is missing.
     """
     if not path.is_file():
-        raise InputError(f"The list of images {path} does not exist.", "Check [data] or --data, --train and --val.")
+        raise InputError(f"The list of images {path} does not exist.", "Check its path.")
     columns = COLUMNS[:1] if labels is Labels.NONE else COLUMNS
     read = _csv_columns if path.suffix.lower() == ".csv" else _parquet_columns
     names, *texts = read(path, columns)
@@ -118,7 +120,7 @@ def _inside(path: Path, name: str) -> str:
     inner = os.path.relpath(os.path.join(root, name), root).replace(os.sep, "/")  # noqa: PTH118 (text in, text out)
     if not name or inner.startswith("../") or inner == "..":
         raise InputError(f"{path} lists '{name}', which is not in {root}.", "Put the list above all its images.")
-    if os.path.splitext(inner)[1].lower() not in SUFFIXES:  # noqa: PTH122
+    if not is_image(inner):
         raise InputError(f"{path} lists '{name}', which is no image.", "List files such as cat/1.jpg.")
     return inner
 

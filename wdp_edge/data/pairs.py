@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from wdp_edge.data.folder import ImageFolder, scan
 from wdp_edge.errors import InputError
+from wdp_edge.files import not_a_folder
 from wdp_edge.task import Labels
 
 IMAGES, MASKS = "images", "masks"
@@ -21,13 +22,14 @@ def scan_pairs(root: Path) -> ImageFolder:
     Pixels are not looked at.
     Raises InputError when one of the folders is missing or empty, and when images and masks do not pair up.
     """
-    if root.suffix.lower() in (".csv", ".parquet"):
+    if root.suffix.lower() in (".csv", ".parquet") and not root.is_dir():
         raise InputError(f"{root} is a list, which has no masks.", _LAYOUT)
     if not root.is_dir():
-        raise InputError(f"Image folder {root} does not exist.", "Check [data] or --data, --train and --val.")
+        raise not_a_folder(root, "Image folder", _LAYOUT)
     if missing := [name for name in (IMAGES, MASKS) if not (root / name).is_dir()]:
         raise InputError(f"{root} has no folder {missing[0]}/.", _LAYOUT)
-    images, masks = (_by_name(root / name) for name in (IMAGES, MASKS))
+    found = [scan(root / name, Labels.NONE) for name in (IMAGES, MASKS)]
+    images, masks = (_by_name(folder) for folder in found)
     _check_pairs(root, images, masks)
     names = sorted(images)
     return ImageFolder(
@@ -36,17 +38,17 @@ def scan_pairs(root: Path) -> ImageFolder:
         paths=tuple(f"{IMAGES}/{images[name]}" for name in names),
         labels=(0,) * len(names),
         masks=tuple(f"{MASKS}/{masks[name]}" for name in names),
+        left_out=tuple(sum((Counter(dict(folder.left_out)) for folder in found), Counter[str]()).most_common()),
     )
 
 
-def _by_name(folder: Path) -> dict[str, str]:
+def _by_name(folder: ImageFolder) -> dict[str, str]:
     """Paths in the folder by their names without suffix. Raises InputError when two files have the same one."""
-    paths = scan(folder, Labels.NONE).paths
-    names = [str(PurePosixPath(path).with_suffix("")) for path in paths]
+    names = [str(PurePosixPath(path).with_suffix("")) for path in folder.paths]
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
-        raise InputError(f"{folder} holds {times} files called '{name}'.", "Keep one of them.")
-    return dict(zip(names, paths, strict=True))
+        raise InputError(f"{folder.root} holds {times} files called '{name}'.", "Keep one of them.")
+    return dict(zip(names, folder.paths, strict=True))
 
 
 def _check_pairs(root: Path, images: Mapping[str, str], masks: Mapping[str, str]) -> None:

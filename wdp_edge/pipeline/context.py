@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from wdp_edge.data.loading import Views, eval_batches, load_images, load_labelle
 from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
 from wdp_edge.data.readable import readable
 from wdp_edge.data.split import hold_out
+from wdp_edge.data.walk import counted
 from wdp_edge.data.worker import IGNORED
 from wdp_edge.device import Device, TimingPlan
 from wdp_edge.devices import check_pair, get_device
@@ -225,3 +227,6 @@ def numbered(classes: int) -> tuple[str, ...]:
 
 def announce(context: Context) -> None:
     progress.say(context.describe())
+    for name, folder in (("training", context.train), ("validation", context.val)):
+        if folder.left_out:
+            progress.say(f"Left out of the {name} images: {counted(Counter(dict(folder.left_out)))}.")

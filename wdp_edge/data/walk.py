@@ -1,0 +1,99 @@
+"""Files below a folder: which are images, and how many others are left out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_JPEG, _NETPBM = (".jpg", ".jpeg", ".jpe", ".jfif"), (".pbm", ".pgm", ".pnm", ".ppm")
+SUFFIXES = frozenset((*_JPEG, *_NETPBM, ".avif", ".bmp", ".gif", ".jp2", ".png", ".tga", ".tif", ".tiff", ".webp"))
+KINDS = ", ".join(sorted(s[1:] for s in SUFFIXES))
+
+# What systems put beside data, in lower case: thumbnails and bins of Synology and QNAP, what macOS puts into archives,
+# lost files and bins of Linux and Windows. Hidden names need no list.
+_OF_SYSTEMS = frozenset(
+    {
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "@eadir",
+        "@recently-snapshot",
+        "@recycle",
+        "@tmp",
+        "__macosx",
+        "__pycache__",
+        "desktop.ini",
+        "ehthumbs.db",
+        "found.000",
+        "icon\r",
+        "lost+found",
+        "recycler",
+        "system volume information",
+        "thumbs.db",
+    }
+)
+_MOST_SUFFIXES = 5
+
+
+@dataclass(frozen=True)
+class Found:
+    """images: paths relative to the root, sorted. left_out: how many other files there are, by suffix."""
+
+    images: tuple[str, ...]
+    left_out: Counter[str]
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder of this name is nobody's data: hidden, or made by a system."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
+def is_image(name: str) -> bool:
+    """By its suffix."""
+    return suffix_of(name) in SUFFIXES
+
+
+def suffix_of(name: str) -> str:
+    """In lower case, with its dot; "" where there is none."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 (hot)
+
+
+def find_images(root: Path, name: str = "") -> Found:
+    """The files in and below root/name that are not passed over. Raises OSError for a folder that cannot be read."""
+    images, left_out = [], Counter[str]()
+    for path in _files(root, name):
+        if is_image(path):
+            images.append(path)
+        else:
+            left_out[suffix_of(path)] += 1
+    return Found(tuple(sorted(images)), left_out)
+
+
+def _files(root: Path, name: str) -> Iterator[str]:
+    """Their paths relative to the root. A folder reached twice through links is read once."""
+    seen: set[tuple[int, int]] = set()
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, subfolders, files in os.walk(root / name, followlinks=True, onerror=fail):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(s for s in subfolders if not is_passed_over(s))
+        inside = Path(folder).relative_to(root).as_posix()
+        prefix = "" if inside == "." else f"{inside}/"
+        yield from (f"{prefix}{file}" for file in files if not is_passed_over(file))
+
+
+def counted(left_out: Counter[str]) -> str:
+    """Such as "15 files (12 .heic, 2 .txt, 1 without a suffix)"."""
+    total = left_out.total()
+    parts = [f"{count} {suffix or 'without a suffix'}" for suffix, count in left_out.most_common(_MOST_SUFFIXES)]
+    more = ["…"] * (len(left_out) > _MOST_SUFFIXES)
+    return f"{total} file{'s' if total > 1 else ''} ({', '.join(parts + more)})"
