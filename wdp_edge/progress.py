@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Protocol
 
+from wdp_edge.printable import printable
+
 Advance = Callable[[int], None]
 
 
@@ -42,10 +44,11 @@ class Bars:
         self.console = Console(stderr=True, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False)
+        self.console.print(printable(text), highlight=False, markup=False)
 
     @contextlib.contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:
+        title = printable(title)
         with self._bar(title, total) if self.console.is_terminal else self._lines(title, total) as advance:
             yield advance
 
@@ -55,7 +58,7 @@ class Bars:
         from rich.progress import TimeRemainingColumn as Left
 
         columns = (
-            TextColumn("{task.description:<28}"),
+            TextColumn("{task.description:<28}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wdp_edge.printable import printable
 from wdp_edge.results import (
     ArtifactFigures,
     BudgetFigures,
@@ -312,12 +313,12 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         right = index > 0 and len(header) > 2 and not words
         table.add_column(head, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
 
 
 def print_line(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text, lines=True), flush=True)
 
 
 def near(path: Path) -> str:

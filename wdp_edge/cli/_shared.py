@@ -19,6 +19,7 @@ from wdp_edge.errors import WdpError
 from wdp_edge.files import disk_error, to_plain
 from wdp_edge.native_output import stdout_to
 from wdp_edge.parallel import world
+from wdp_edge.printable import printable
 
 MET, MISSED, WRONG_INPUT, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
 
@@ -60,7 +61,7 @@ def fail(message: str, hint: str, as_json: bool, code: int = WRONG_INPUT) -> int
     if as_json and world().leads:
         print_json({"error": {"message": message, "hint": hint}})
     else:
-        print(f"error: {message}\nhint: {hint}", file=sys.stderr)
+        print(f"error: {printable(message)}\nhint: {printable(hint)}", file=sys.stderr)
     return code
 
 
