@@ -95,6 +95,12 @@ def not_a_folder(path: Path, what: str, hint: str) -> InputError:
 
 
 def write_text(path: Path, text: str) -> None:
+    """In UTF-8. Raises InputError for text with a name of other bytes in it, SetupError like `atomic_path`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        name = text[max(0, error.start - 20) : error.end + 20].splitlines()[0]
+        raise InputError(f"{path} cannot hold '{name}': that is not UTF-8.", "Rename the file or folder.") from error
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -44,7 +44,7 @@ class Bars:
         self.console = Console(stderr=True, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        self.console.print(printable(text), highlight=False, markup=False)
+        self.console.print(printable(text), highlight=False, markup=False, emoji=False)
 
     @contextlib.contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:

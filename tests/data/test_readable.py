@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 from pathlib import Path
 
 import pytest
 from class_folders import write_classes
 
+from wdp_edge import progress
 from wdp_edge.data.folder import scan
 from wdp_edge.data.preprocess import Preprocessing
 from wdp_edge.data.readable import find_unreadable, readable
@@ -52,3 +54,24 @@ def test_a_class_must_not_lose_all_its_images(root: Path) -> None:
         path.write_text("no image")
     with pytest.raises(InputError, match="No image of class 'cat'"):
         readable(scan(root), PREPROCESSING, 10, 0)
+
+
+def test_names_are_said_as_they_are(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Brackets, emoji codes, controls, line ends and bytes that are not UTF-8: nothing is read as markup or obeyed."""
+    names = ["photo [copy] 1.jpg", "scan[bold red].jpg", ":warning: \x1b[31m\nhint: pay.jpg"]
+    for name in names:
+        (root / "cat/001.png").rename(root / "cat" / name)
+        (root / "cat/001.png").write_text("no image")
+    (root / "cat/001.png").unlink()
+    contextvars.copy_context().run(told, root)
+    said = capfd.readouterr().err
+    assert "photo [copy] 1.jpg (" in said and "scan[bold red].jpg (" in said
+    assert ":warning: \\x1b[31m\\nhint: pay.jpg (" in said
+    assert len([line for line in said.splitlines() if "hint" in line]) == 1 and "\x1b[31m" not in said
+
+
+def told(root: Path) -> None:
+    """Reads the folder with progress on standard error, here and not in other tests."""
+    progress.use(progress.Bars())
+    (root / "dog/066.png").unlink()
+    readable(scan(root), PREPROCESSING, 5, 0)

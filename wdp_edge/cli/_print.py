@@ -311,7 +311,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     table = Table(box=None, show_header=any(header), pad_edge=False)
     for index, head in enumerate(header):
         right = index > 0 and len(header) > 2 and not words
-        table.add_column(head, justify="right" if right else "left", overflow="fold")
+        table.add_column(Text(printable(head)), justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
@@ -322,6 +322,6 @@ def print_line(text: str) -> None:
 
 
 def near(path: Path) -> str:
-    """The path as seen from here when it lies below."""
+    """The path as seen from here when it lies below, fit to be printed."""
     here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else str(path)
+    return printable(str(path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path))

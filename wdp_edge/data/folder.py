@@ -83,7 +83,7 @@ def scan(root: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     class or one class only, or when folders cannot hold such labels.
     """
     if not root.is_dir():
-        raise not_a_folder(root, "Image folder", "Name a folder of images.")
+        raise not_a_folder(root, "Image folder", "Set train and val in [data] to folders of images.")
     if labels is Labels.MANY:
         raise InputError(
             f"{root} is a folder, which cannot say that an image shows several classes.",

@@ -40,7 +40,7 @@ def read_list(path: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     name no classes; SetupError when pyarrow is missing.
     """
     if not path.is_file():
-        raise InputError(f"The list of images {path} does not exist.", "Check its path.")
+        raise InputError(f"The list of images {path} does not exist.", "Check the path, and train and val in [data].")
     columns = COLUMNS[:1] if labels is Labels.NONE else COLUMNS
     read = _csv_columns if path.suffix.lower() == ".csv" else _parquet_columns
     names, *texts = read(path, columns)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from wdp_edge.errors import InputError, WdpError
+from wdp_edge.printable import printable
 
 
 def write_picture(run: Path, path: Path) -> None:
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
     try:
         write_picture(Path(arguments[0]), Path(arguments[1]))
     except WdpError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return error.exit_code
     return 0
 
