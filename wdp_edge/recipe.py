@@ -175,6 +175,9 @@ class BudgetRecipe:
     accuracy_drop: float = setting(
         "points of accuracy, or of the task's metric, that may be lost against the dense model; 100: any", 100.0
     )
+    max_class_drop: float = setting(
+        "points of accuracy, or of the task's metric, that the class which loses most may lose; 100: any", 100.0
+    )
     peak_memory: str = setting("most memory of the process that runs the file, such as 60MB; empty: any", "")
 
 

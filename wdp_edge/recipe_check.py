@@ -85,6 +85,7 @@ RANGES: dict[str, Range] = {
     "verify.images": COUNT,
     "budget.threads": COUNT,
     "budget.accuracy_drop": Range(high=100),
+    "budget.max_class_drop": Range(high=100),
     **{
         f"verify.{kind}.{what}": SHARE
         for kind in ("fp32", "fp16", "int8", "low_bit")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wdp_edge.device import Conditions, Kind, Latency
+from wdp_edge.drops import Drops
 from wdp_edge.target import Contents
 
 RESULT_VERSION = 1
@@ -72,7 +73,8 @@ class Parity:
 class PruneResult:
     """`wdp_edge.prune`: the shipped artifact, the budget and the dense model it is held against.
 
-    verified: the artifact stays as close to the shrunk model as the recipe's [verify] asks.
+    verified: the artifact stays as close to the shrunk model as the recipe's [verify] asks. drops: what each class
+    loses; None in results of before they were recorded.
     """
 
     run: Path
@@ -85,6 +87,7 @@ class PruneResult:
     verified: bool = True
     task: str = "classify"
     metric: str = "accuracy"
+    drops: Drops | None = None
     version: int = RESULT_VERSION
 
 
@@ -237,10 +240,10 @@ class ProfileResult:
 
 @dataclass(frozen=True)
 class Limit:
-    """One thing that a [[budget]] limits. name: latency, size, accuracy_drop or peak_memory.
+    """One thing that a [[budget]] limits. name: latency, size, accuracy_drop, max_class_drop or peak_memory.
 
     limit, measured: in unit (ms, bytes or points). kind: what stands behind a latency. conditions: of the device when
-    the latency was measured; None when nothing is known.
+    the latency was measured; None when nothing is known. note: what has to be known to read `measured`.
     """
 
     name: str
@@ -250,11 +253,15 @@ class Limit:
     met: bool
     kind: Kind = Kind.MEASURED
     conditions: Conditions | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
 class CheckedBudget:
-    """One [[budget]] and the artifact held against it. verified: as in `ArtifactFigures`."""
+    """One [[budget]] and the artifact held against it. verified: as in `ArtifactFigures`.
+
+    drops: what each class loses, where the budget limits it.
+    """
 
     target: str
     precision: str
@@ -264,6 +271,7 @@ class CheckedBudget:
     limits: list[Limit]
     verified: bool
     met: bool
+    drops: Drops | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 from wdp_edge.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Generator, Tensor
+
+    from wdp_edge.drops import Drops
 
 
 class Output(StrEnum):
@@ -105,6 +109,12 @@ class Task(Protocol):
         """Figures by name, each in [0, 1], more is better; the first is the task's metric.
 
         dense may be None where the task is not relative.
+        """
+
+    def drops(self, dense: Tensor, shipped: Tensor, labels: Tensor, names: Sequence[str]) -> Drops:
+        """What each class loses from the dense model's outputs to the shipped file's, for the same images.
+
+        names: of the classes, in the order of the labels, or of the images where the task has no labels.
         """
 
 

@@ -33,11 +33,14 @@ if TYPE_CHECKING:
 
 def show_prune(result: PruneResult) -> None:
     from wdp_edge.report.cautions import cautions
+    from wdp_edge.report.drops import summary
 
     rows = _comparison(result)
     kind = result.shipped.latency_ms.kind
     title = f"{result.precision} {result.target} file, latency {kind} on {result.device}"
     print_table(title, ("", "dense", "shipped", "change"), rows)
+    for line in summary(result.drops) if result.drops else ["What each class loses is not recorded in this run."]:
+        print_line(line)
     print_line(budget_line(result.budget))
     for line in cautions(result.shipped.latency_ms):
         print_line(line)
@@ -258,6 +261,8 @@ def show_check(result: CheckResult) -> None:
         for limit in budget.limits:
             if slow := slowed_down(limit.conditions):
                 print_line(f"{near(budget.path)}, {budget.device}: {slow}")
+            if limit.note:
+                print_line(f"{near(budget.path)}, {limit.name.replace('_', ' ')}: {limit.note}.")
     missed, total = sum(not budget.met for budget in result.budgets), len(result.budgets)
     print_line(f"All {total} budgets are kept." if result.met else f"{missed} of {total} budgets are missed.")
 

@@ -11,11 +11,12 @@ from wdp_edge.budget import check_accepted, parse_budget, parse_bytes
 from wdp_edge.device import Device, ratio
 from wdp_edge.devices import check_pair, get_device
 from wdp_edge.devices.remote import check_memory
+from wdp_edge.drops import FEW_IMAGES, Drops, hardest, listed, printable
 from wdp_edge.errors import InputError
 from wdp_edge.files import remove, write_json
 from wdp_edge.models.files import save
 from wdp_edge.pipeline.dense_outputs import dense_outputs
-from wdp_edge.pipeline.evaluate import judge_file
+from wdp_edge.pipeline.evaluate import outputs_of
 from wdp_edge.pipeline.export import make
 from wdp_edge.pipeline.export_job import Exporter
 from wdp_edge.pipeline.plan import timing_plan
@@ -138,9 +139,10 @@ def judge(source: Source, asked: Asked, path: Path, verified: bool) -> CheckedBu
     if budget.size:
         size, most = Artifact.of(path, budget.target, asked.precision).bytes, parse_bytes(budget.size)
         limits.append(Limit("size", most, size, "bytes", size <= most))
-    if budget.accuracy_drop < _ANY_DROP:
-        drop = accuracy_drop(source, path)
-        limits.append(Limit("accuracy_drop", budget.accuracy_drop, drop, "points", drop <= budget.accuracy_drop))
+    drops = None
+    if min(budget.accuracy_drop, budget.max_class_drop) < _ANY_DROP:
+        found, drops = lost(source, budget, path)
+        limits += found
     return CheckedBudget(
         target=budget.target,
         precision=asked.precision.value,
@@ -150,6 +152,7 @@ def judge(source: Source, asked: Asked, path: Path, verified: bool) -> CheckedBu
         limits=limits,
         verified=verified,
         met=verified and all(limit.met for limit in limits),
+        drops=drops,
     )
 
 
@@ -192,15 +195,43 @@ def dense_file(source: Source, asked: Asked) -> Path:
     return path
 
 
-def accuracy_drop(source: Source, path: Path) -> float:
-    """Points of the task's metric that the file loses against the dense model on the validation images.
+def lost(source: Source, budget: BudgetRecipe, path: Path) -> tuple[list[Limit], Drops | None]:
+    """Limits on what the file loses against the dense model on the validation images, over all and by class.
 
-    The dense model's figure is the run's own where it has one.
+    The dense model's figure over all is the run's own where it has one, unless its outputs are needed anyway.
     """
     context, own = source.context, pruned(source)
+    name, by_class = context.task.facts.metric, budget.max_class_drop < _ANY_DROP
     before = own.dense.accuracy if own and not context.task.facts.relative else None
-    dense = None
-    if before is None:
+    dense, limits = None, []
+    if by_class or before is None:
         dense, labels = dense_outputs(context)
-        before = next(iter(context.task.metrics(dense, labels, dense).values()))
-    return 100 * (before - judge_file(path, context.val, dense).accuracy)
+        before = context.task.metrics(dense, labels, dense)[name]
+    outputs, labels = outputs_of(path, context.val)
+    if budget.accuracy_drop < _ANY_DROP:
+        drop = 100 * (before - context.task.metrics(outputs, labels, dense)[name])
+        limits.append(Limit("accuracy_drop", budget.accuracy_drop, drop, "points", drop <= budget.accuracy_drop))
+    if dense is None or not by_class:
+        return limits, None
+    drops = context.task.drops(dense, outputs, labels, context.names_of_parts)
+    return [*limits, class_limit(drops, budget.max_class_drop)], drops
+
+
+def class_limit(drops: Drops, most: float) -> Limit:
+    """No class loses more than `most` points.
+
+    A class with FEW_IMAGES or more is judged by the points that it lost, one with fewer by the low end of their
+    interval: a single image would decide otherwise. Both kinds, and classes without images, are named.
+    Raises InputError where no class has images.
+    """
+    worst = hardest(drops)
+    measured = worst.judged or 0.0
+    images = f", {worst.images} images" if drops.unit == "class" else ""
+    said = [f"{drops.unit} '{printable(worst.name)}'{images}, the worst of {drops.count}"]
+    if worst.low is not None and worst.high is not None:
+        said.append(f"95 % interval of its loss {worst.low:.1f} to {worst.high:.1f} points")
+    if few := drops.few:
+        said.append(f"fewer than {FEW_IMAGES} images, so judged by the low end of the interval: {listed(few)}")
+    if empty := drops.empty:
+        said.append(f"no images, so not judged: {listed(empty)}")
+    return Limit("max_class_drop", most, measured, "points", measured <= most, note="; ".join(said))

@@ -124,6 +124,11 @@ class Context:
         """In the order of the logits; none where the model puts out embeddings."""
         return self.train.classes if self.task.facts.output.of_classes else ()
 
+    @property
+    def names_of_parts(self) -> tuple[str, ...]:
+        """What `Task.drops` calls the parts of the validation images: their classes, or each by its path."""
+        return self.val.paths if self.task.facts.labels is Labels.NONE else self.val.classes
+
     @cached_property
     def fingerprints(self) -> dict[str, dict[str, Any]]:
         return {

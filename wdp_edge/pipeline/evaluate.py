@@ -45,6 +45,16 @@ def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:
 
 def judge_file(path: Path, folder: ImageFolder, dense: Tensor | None = None) -> EvaluateResult:
     """An artifact on all images of a folder. dense: the dense model's outputs for them, where the task needs these."""
+    outputs, labels = outputs_of(path, folder)
+    sidecar = read_sidecar(path)
+    task: Task = get_task(sidecar.task)
+    metrics = task.metrics(outputs, labels, dense)
+    value = metrics.pop(task.facts.metric)
+    return EvaluateResult(path, sidecar.target, len(folder), value, task.facts.metric, metrics or None)
+
+
+def outputs_of(path: Path, folder: ImageFolder) -> tuple[Tensor, Tensor]:
+    """An artifact's outputs for all images of a folder, and their labels."""
     sidecar = read_sidecar(path)
     labels: list[Tensor] = []
 
@@ -55,7 +65,4 @@ def judge_file(path: Path, folder: ImageFolder, dense: Tensor | None = None) -> 
 
     title = f"{path.name} on {len(folder)} images"
     outputs = run_artifact(sidecar.target, path, inputs(), len(folder), title)
-    task: Task = get_task(sidecar.task)
-    metrics = task.metrics(outputs, torch.cat(labels), dense)
-    value = metrics.pop(task.facts.metric)
-    return EvaluateResult(path, sidecar.target, len(folder), value, task.facts.metric, metrics or None)
+    return outputs, torch.cat(labels)

@@ -15,6 +15,7 @@ from wdp_edge import progress
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
+from wdp_edge.drops import Drops
 from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.recovery import RecoveryPlan, recover
 from wdp_edge.models import vit
@@ -49,7 +50,10 @@ class Saved:
 
 @dataclass(frozen=True)
 class Final:
-    """Stage `final`: the only use of the validation images. Accuracy: the task's metric. also: its other figures."""
+    """Stage `final`: the only use of the validation images. Accuracy: the task's metric. also: its other figures.
+
+    drops: what each class loses; None in records of before.
+    """
 
     dense_accuracy: float
     shipped_accuracy: float
@@ -57,6 +61,7 @@ class Final:
     images: int
     dense_also: dict[str, float] = field(default_factory=dict)
     shipped_also: dict[str, float] = field(default_factory=dict)
+    drops: Drops | None = None
 
 
 def compensate_stage(context: Context, run: Run, kept: Kept) -> nn.Module:
@@ -243,7 +248,8 @@ def final_stage(context: Context, run: Run, artifact: Artifact) -> Final:
         before, before_also = split_metric(context.task.metrics(dense, labels, dense))
         after, after_also = split_metric(context.task.metrics(shipped, labels, dense))
         agreement = context.task.agreement(dense, shipped)
-        return Final(before, after, agreement, len(labels), before_also, after_also)
+        drops = context.task.drops(dense, shipped, labels, context.names_of_parts)
+        return Final(before, after, agreement, len(labels), before_also, after_also, drops)
 
     return run.stage("final", Final, compute)
 

@@ -169,4 +169,5 @@ def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
         verified=within(outcome.verified.parity[-1], tolerance_of(context.recipe.verify, outcome.artifact.precision)),
         task=context.task.facts.name,
         metric=context.task.facts.metric,
+        drops=outcome.final.drops,
     )

@@ -26,7 +26,10 @@ def write_junit(result: CheckResult, path: Path) -> None:
 def _cases(budget: CheckedBudget) -> list[ElementTree.Element]:
     group = f"{budget.target}.{budget.precision}.{budget.device}"
     cases = [_case(group, "verified", budget.verified, f"{budget.path.name} is too far from its model")]
-    return cases + [_case(group, limit.name, limit.met, f"{limit.name}: {words(limit)}") for limit in budget.limits]
+    return cases + [
+        _case(group, limit.name, limit.met, f"{limit.name}: {words(limit)}{'; ' + limit.note if limit.note else ''}")
+        for limit in budget.limits
+    ]
 
 
 def _case(group: str, name: str, passed: bool, message: str) -> ElementTree.Element:

@@ -10,7 +10,7 @@ from functools import partial
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wdp_edge.device import Kind
-from wdp_edge.report import units
+from wdp_edge.report import drops, units
 from wdp_edge.report.cautions import cautions
 from wdp_edge.report.parts import outside, part_rows
 from wdp_edge.report.pictures import pictures
@@ -59,6 +59,8 @@ def render(record: Record) -> str:
         cautions=cautions(record.result.shipped.latency_ms),
         rows=rows(record.result),
         pictures=pictures(record),
+        drops=record.result.drops,
+        drop_words=drops,
         operator_tables=part_rows(record.operators) if record.operators else [],
         facts=facts_of(record.result.task),
         command=[shlex.quote(word) for word in record.manifest.command],

@@ -9,6 +9,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from wdp_edge.report import plots
+from wdp_edge.report.drop_picture import describe_drops, plot_drops
+from wdp_edge.report.drops import many
 from wdp_edge.report.record import Record, Widths
 from wdp_edge.report.style import inline_svg
 from wdp_edge.report.units import milliseconds
@@ -40,6 +42,8 @@ def pictures(record: Record) -> dict[str, Markup]:
         add("table", partial(plots.plot_table, table), text)
     if (measured := record.measured) is not None:
         add("timing", partial(plots.plot_timing, measured), describe_timing(measured))
+    if (drops := record.result.drops) is not None and many(drops):
+        add("drops", partial(plot_drops, drops), describe_drops(drops))
     if (operators := record.operators) is not None and has_waterfall(operators):
         add("waterfall", partial(plot_waterfall, operators), describe_waterfall(operators))
     return found

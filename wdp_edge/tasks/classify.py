@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Generator, Tensor, multinomial
 
+from wdp_edge.drops import Drops
 from wdp_edge.parity import accuracy, same_class
 from wdp_edge.task import TASKS
+from wdp_edge.tasks.by_class import paired_drops
 
 PROBE_TEMPERATURE = 2.0
 
@@ -38,6 +42,10 @@ class Classify:
 
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
         return {self.facts.metric: accuracy(outputs, labels)}
+
+    def drops(self, dense: Tensor, shipped: Tensor, labels: Tensor, names: Sequence[str]) -> Drops:
+        before, after = ((outputs.argmax(1) == labels).numpy() for outputs in (dense, shipped))
+        return paired_drops(before, after, labels.numpy(), names, self.facts.metric)
 
 
 def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:

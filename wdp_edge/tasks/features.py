@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from wdp_edge.drops import Drops
 from wdp_edge.task import TASKS
+from wdp_edge.tasks.by_class import image_drops
 from wdp_edge.tasks.similarity import mean_cosine, same_neighbour
 
 
@@ -40,6 +45,11 @@ class Features:
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
         assert dense is not None, "the metric of this task compares with the dense model"
         return {self.facts.metric: mean_cosine(outputs, dense)}
+
+    def drops(self, dense: Tensor, shipped: Tensor, labels: Tensor, names: Sequence[str]) -> Drops:
+        """Of images, which have no classes here: what their cosines with the dense embeddings lack to 1."""
+        cosines = F.cosine_similarity(shipped.double(), dense.double()).clamp(0, 1)
+        return image_drops(cosines.numpy(), names, "cosine")
 
 
 def variance(embeddings: Tensor) -> Tensor:

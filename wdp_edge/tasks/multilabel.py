@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import fmean
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from wdp_edge.drops import Drops
 from wdp_edge.task import TASKS
+from wdp_edge.tasks.by_class import Floats, average_precision, resampled_drops
 from wdp_edge.tasks.classify import PROBE_TEMPERATURE
 
 
@@ -69,6 +73,19 @@ class MultiLabel:
         precisions = [average_precision_score(shown[:, k], scores[:, k]) for k in columns]
         f1 = f1_score(shown, scores > 0, average="samples", zero_division=1.0)
         return {self.facts.metric: fmean(precisions) if precisions else 0.0, "F1": float(f1)}
+
+    def drops(self, dense: Tensor, shipped: Tensor, labels: Tensor, names: Sequence[str]) -> Drops:
+        shown = labels.bool().numpy()
+        scores = [outputs.double().numpy() for outputs in (dense, shipped)]
+
+        def measure(weights: Floats) -> tuple[Floats, Floats]:
+            before, after = (
+                np.stack([average_precision(found[:, k], shown[:, k], weights) for k in range(shown.shape[1])], 1)
+                for found in scores
+            )
+            return before, after
+
+        return resampled_drops(measure, shown.sum(0), len(shown), names, "average precision")
 
 
 TASK = MultiLabel()

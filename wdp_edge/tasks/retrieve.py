@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from wdp_edge.drops import Drops
 from wdp_edge.task import TASKS
-from wdp_edge.tasks.similarity import contrastive, neighbour_divergence, retrieval, same_neighbour
+from wdp_edge.tasks.by_class import paired_drops
+from wdp_edge.tasks.similarity import contrastive, first_hits, neighbour_divergence, retrieval, same_neighbour
 
 TEMPERATURE = 0.1
 
@@ -41,6 +45,12 @@ class Retrieve:
 
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
         return retrieval(outputs, labels)
+
+    def drops(self, dense: Tensor, shipped: Tensor, labels: Tensor, names: Sequence[str]) -> Drops:
+        """Of the queries of each class: whether the nearest other image is one of their class."""
+        queries = (labels.bincount()[labels] > 1).numpy()
+        before, after = (first_hits(outputs, labels).numpy()[queries] for outputs in (dense, shipped))
+        return paired_drops(before, after, labels.numpy()[queries], names, self.facts.metric)
 
 
 TASK = Retrieve()

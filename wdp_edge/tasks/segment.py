@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from wdp_edge.data.worker import IGNORED
+from wdp_edge.drops import Drops
 from wdp_edge.parallel import mean
 from wdp_edge.task import TASKS
+from wdp_edge.tasks.by_class import Floats, resampled_drops
 from wdp_edge.tasks.classify import PROBE_TEMPERATURE, distillation
 
 _IMAGES = 32
@@ -61,6 +66,17 @@ class Segment:
         overlap = (right / (wanted + found - right).clamp_min(1))[shown].mean()
         return {self.facts.metric: float(overlap), "pixel accuracy": float(right.sum() / wanted.sum())}
 
+    def drops(self, dense: Tensor, shipped: Tensor, labels: Tensor, names: Sequence[str]) -> Drops:
+        """Of the IoU of each class of pixels. What is drawn again is whole images: pixels of one are alike."""
+        sides = [pixels_by_image(outputs, labels) for outputs in (dense, shipped)]
+        wanted = sides[0][1]
+
+        def measure(weights: Floats) -> tuple[Floats, Floats]:
+            before, after = (overlaps(*(weights @ counts for counts in side)) for side in sides)
+            return before, after
+
+        return resampled_drops(measure, (wanted > 0).sum(0).astype(np.int64), len(labels), names, "IoU")
+
 
 def patches(outputs: Tensor) -> Tensor:
     """[n, K, h, w] -> [n · h · w, K]."""
@@ -97,6 +113,21 @@ def confusion(outputs: Tensor, masks: Tensor) -> Tensor:
         pairs = wanted[known].long() * classes + large.argmax(1)[known]
         counts += torch.bincount(pairs, minlength=classes * classes)
     return counts.reshape(classes, classes)
+
+
+def pixels_by_image(outputs: Tensor, masks: Tensor) -> tuple[Floats, Floats, Floats]:
+    """Of each image the pixels of each class that are right, in the mask, and found: [n, K] each."""
+    counts = [confusion(outputs[i : i + 1], masks[i : i + 1]) for i in range(len(masks))]
+    right, wanted, found = (
+        torch.stack(parts).double().numpy()
+        for parts in zip(*((c.diagonal(), c.sum(1), c.sum(0)) for c in counts), strict=True)
+    )
+    return right, wanted, found
+
+
+def overlaps(right: Floats, wanted: Floats, found: Floats) -> Floats:
+    """Intersection over union; NaN for classes that are in no mask."""
+    return np.where(wanted > 0, right / np.maximum(wanted + found - right, 1), np.nan)
 
 
 TASK = Segment()

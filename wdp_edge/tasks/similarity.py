@@ -96,6 +96,18 @@ def retrieval(embeddings: Tensor, labels: Tensor) -> dict[str, float]:
     return {**figures, "mAP": _mean(precisions)}
 
 
+def first_hits(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Whether the nearest other image of each is of its label: [n] bool; of equally near ones the first counts.
+
+    embeddings: [n, D]; labels: [n].
+    """
+    found = []
+    for rows in similarities(embeddings):
+        places = torch.arange(rows.shape[1]).expand_as(rows)
+        found.append(places.masked_fill(rows != rows.max(-1, keepdim=True).values, len(labels)).min(-1).values)
+    return labels[torch.cat(found)] == labels
+
+
 def _others(embeddings: Tensor) -> Iterator[Tensor]:
     """`similarities` without the image itself: [rows, n - 1]; gradients pass."""
     count = len(embeddings)
