@@ -146,6 +146,7 @@ WRONG = [
     ("[[budget]]\ntarget = 'onxx'\n", 2, "Did you mean onnx?"),
     ("[[budget]]\naccept = 'guessed'\n", 2, "Use one of: measured, virtual, estimated"),
     ("[[budget]]\naccuracy_drop = 101\n", 2, "budget.1.accuracy_drop must be at least 0 and at most 100"),
+    ("[[budget]]\nmax_class_drop = -1\n", 2, "budget.1.max_class_drop must be at least 0 and at most 100"),
     ("[[budget]]\nlatncy = '3ms'\n", 2, "Did you mean latency?"),
     ("budget = 3\n", 1, "budget is a list of tables, not 3"),
     ("[budget]\nlatency = '3ms'\n", 1, "Write a line [[budget]]"),

@@ -35,8 +35,8 @@ class Drop:
 
     @property
     def judged(self) -> float | None:
-        """What a limit is held against: points, or with few images the points that are lost beyond chance (low)."""
-        return self.low if self.few else self.points
+        """What a limit is held against: points, or with few images those that are lost beyond chance."""
+        return max(0.0, self.low or 0.0) if self.few else self.points
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def hardest(drops: Drops) -> Drop:
             f"No {drops.unit} has validation images, so max_class_drop cannot be judged.",
             "Add labelled images to val in [data], or remove max_class_drop.",
         )
-    return max(held, key=lambda part: part.judged if part.judged is not None else 0.0)
+    return max(held, key=lambda part: (part.judged or 0.0, part.points or 0.0))
 
 
 def listed(parts: Sequence[Drop]) -> str:
@@ -103,6 +103,7 @@ def listed(parts: Sequence[Drop]) -> str:
 
 
 def printable(name: str, longest: int = 40) -> str:
-    """A name from data as it may be shown: without control characters, and not too long."""
+    """A name from data as it may be shown: without control characters, and not too long, which takes its middle."""
     clean = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
-    return clean if len(clean) <= longest else f"{clean[: longest - 1]}…"
+    ahead = longest // 3
+    return clean if len(clean) <= longest else f"{clean[:ahead]}…{clean[ahead + 1 - longest :]}"

@@ -8,6 +8,8 @@ import pytest
 from fake_verbs import DENSE, MISSED, PRUNED, SHIPPED, Fake
 from tiny_project import Cli
 
+from wdp_edge.drops import Drop, Drops
+from wdp_edge.files import to_plain
 from wdp_edge.progress import task
 from wdp_edge.recipe import PruneRecipe, Recipe
 from wdp_edge.results import (
@@ -61,6 +63,21 @@ def test_prune_names_the_task_s_figures(cli: Cli, fake: Fake) -> None:
     assert "mAP 70.00 % 65.00 % −5.00 points" in lines
     assert "same neighbour – 98.00 %" in lines
     assert not any("accuracy" in line or "top-1" in line for line in lines)
+
+
+def test_prune_says_who_pays(cli: Cli, fake: Fake) -> None:
+    worst, unseen = Drop("cat\x1b[2J", 40, 0.9, 0.8, 10.0, 1.0, 25.5), Drop("dog", 0)
+    overall = Drop("all", 1000, 0.917, 0.906, 1.1, -0.2, 2.4)
+    drops = Drops("class", "accuracy", "exact", overall, [unseen, worst], 1)
+    fake("prune", replace(PRUNED, drops=drops))
+    lines = cli("prune", "--latency-budget", "4.1ms").out.replace("\u00a0", " ").splitlines()
+    assert "Difference over all: −1.10 points (95 % interval −2.4 to +0.2, 1,000 images)." in lines
+    assert "Worst of 1 class: cat\ufffd[2J, −10.00 points (95 % interval −25.5 to −1.0, 40 images)." in lines
+    assert "No validation images: dog." in lines
+    said = cli("prune", "--latency-budget", "4.1ms", "--json").json["drops"]
+    assert said["parts"] == [{"name": "dog", "images": 0}, to_plain(worst)] and said["count"] == 1
+    fake("prune", PRUNED)
+    assert "What each class loses is not recorded in this run." in cli("prune", "--latency-budget", "4.1ms").out
 
 
 def test_noise_of_libraries_does_not_reach_standard_output(cli: Cli, fake: Fake) -> None:

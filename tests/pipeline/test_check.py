@@ -75,6 +75,17 @@ def test_what_is_missing_is_exported_and_every_limit_is_measured(run: Path, tmp_
     assert suite.get("tests") == "7" and suite.get("failures") == str(len(failed)) and "size" in failed
 
 
+def test_the_class_that_loses_most_is_held_to_a_limit_of_its_own(run: Path) -> None:
+    (budget,) = check(run, [BudgetRecipe(target="onnx", precision="fp32", max_class_drop=20.0)]).budgets
+    (limit,) = budget.limits
+    assert limit.name == "max_class_drop" and limit.met and limit.measured == 0.0
+    # Four images of each class are too few to judge by points alone, and the file is the dense model itself.
+    assert limit.note is not None and "of 3" in limit.note and "blue, green, red" in limit.note
+    assert budget.drops is not None and [part.images for part in budget.drops.parts] == [4, 4, 4]
+    assert budget.drops.overall.points is not None and abs(budget.drops.overall.points) < 10
+    assert read_as(run / CHECK, CheckResult).budgets == [budget]
+
+
 def test_virtual_times_pass_only_where_they_are_accepted(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_module, "get_device", lambda name: Counting())
     budget = BudgetRecipe(target="onnx", precision="fp32", latency="3ms")

@@ -17,6 +17,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.models.vit import structure_of
 from wdp_edge.pipeline.evaluate import evaluate
 from wdp_edge.pipeline.export import export
+from wdp_edge.pipeline.finish import Final
 from wdp_edge.pipeline.operators import traced_on
 from wdp_edge.pipeline.profile import profile
 from wdp_edge.pipeline.prune import prune
@@ -50,6 +51,16 @@ def test_the_result_describes_the_files(result: PruneResult, folder: Path) -> No
     manifest = json.loads((result.run / "manifest.json").read_text())
     assert {"artifacts/dense.pte", f"artifacts/{result.shipped.path.name}"} <= set(manifest["artifacts"])
     assert not (result.run / "scratch").exists() and not list(result.run.rglob("*.checkpoint"))
+
+
+def test_what_each_class_loses_is_the_difference_of_the_figures(result: PruneResult) -> None:
+    assert result.drops is not None and result.dense.accuracy is not None and result.shipped.accuracy is not None
+    overall = result.drops.overall
+    assert (overall.images, overall.dense) == (12, pytest.approx(result.dense.accuracy))
+    assert overall.points == pytest.approx(100 * (result.dense.accuracy - result.shipped.accuracy), abs=1e-4)
+    assert [(part.name, part.images) for part in result.drops.parts] == [("blue", 4), ("green", 4), ("red", 4)]
+    stored = read_as(result.run / "stages" / "final.json", Final)
+    assert stored.drops == result.drops
 
 
 def test_masked_equals_shrunk_and_shrunk_equals_exported(result: PruneResult) -> None:

@@ -122,7 +122,9 @@ def test_every_command_knows_the_task(task: str, runs: dict[str, PruneResult]) -
     assert about["task"] == result.task and len(about["classes"]) == SHAPES[task][1]
     verified = verify(result.run)
     assert verified.metric == metric and verified.shrunk is not None
-    checked = check(result.run, [BudgetRecipe(target="onnx", precision="fp32", accuracy_drop=50.0)])
+    budget = BudgetRecipe(target="onnx", precision="fp32", accuracy_drop=50.0, max_class_drop=90.0)
+    checked = check(result.run, [budget])
+    assert checked.budgets[0].drops == result.drops and checked.budgets[0].limits[1].met
     lost = 100 * (result.dense.accuracy - result.shipped.accuracy)
     assert checked.budgets[0].limits[0].measured == pytest.approx(lost, abs=1e-3)
     page = report(result.run).path.read_text()

@@ -105,7 +105,10 @@ def test_every_command_knows_the_task(task: str, runs: dict[str, PruneResult]) -
     assert verified.shrunk is not None and 0 <= verified.shrunk.agreement <= 1
     if task == "features":
         assert verified.dense_accuracy == pytest.approx(1.0) and verified.shrunk_accuracy > 0.9
-    checked = check(result.run, [BudgetRecipe(target="onnx", precision="fp32", accuracy_drop=50.0)])
+    budget = BudgetRecipe(target="onnx", precision="fp32", accuracy_drop=50.0, max_class_drop=50.0)
+    checked = check(result.run, [budget])
+    assert result.drops is not None and checked.budgets[0].drops is not None
+    assert [part.name for part in checked.budgets[0].drops.known] == [part.name for part in result.drops.known]
     assert checked.metric == result.metric
     assert result.dense.accuracy is not None and result.shipped.accuracy is not None
     lost = 100 * (result.dense.accuracy - result.shipped.accuracy)

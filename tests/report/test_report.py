@@ -18,7 +18,7 @@ from report_run import build_run
 from wdp_edge.errors import InputError
 from wdp_edge.report import report
 
-SECTIONS = {"before-after", "widths", "learning", "latency", "timing", "candidates", "parity", "repeat"}
+SECTIONS = {"before-after", "who-pays", "widths", "learning", "latency", "timing", "candidates", "parity", "repeat"}
 PICTURES = {"widths", "learning", "recovery", "rounds", "table", "timing"}
 VOID = {"meta", "br", "hr", "img", "input", "wbr"}
 

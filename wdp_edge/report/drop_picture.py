@@ -33,7 +33,7 @@ def _plot_named(known: list[Drop], overall: Drop) -> Figure:
         colour = (SECOND if low > 0 else KEPT) if beyond else DENSE
         ax.plot([-high, -low], [place, place], color=colour, linewidth=1.6, alpha=0.55)
         ax.plot(-points, place, linestyle="none", marker="o", markersize=4.5, color=colour)
-    ax.set_yticks(range(len(known)), [f"{printable(part.name, 18)}  {part.images:,}" for part in known])
+    ax.set_yticks(range(len(known)), [f"{printable(part.name, 18)} ({part.images:,})" for part in known])
     ax.set_ylim(len(known) - 0.4, -0.6)
     ax.tick_params(length=0)
     ax.grid(axis="x")
@@ -62,7 +62,7 @@ def _finish(drawn: Figure, overall: Drop, band: bool) -> None:
     ax.axvline(0, color=INK, linewidth=1)
     if overall.points is not None:
         ax.axvline(-overall.points, color=MUTED, linewidth=1.2, linestyle=(0, (4, 2)))
-    ax.set_xlabel("difference to the dense model, points")
+    ax.set_xlabel("points against the dense model")
     ax.spines["left"].set_visible(False)
     loss = Line2D([], [], linestyle="none", marker="o", markersize=4.5, color=SECOND, label="loss beyond chance")
     every = Line2D([], [], color=MUTED, linewidth=1.2, linestyle=(0, (4, 2)), label="over all")

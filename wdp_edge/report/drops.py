@@ -21,7 +21,7 @@ class DropRow:
     images: str
     dense: str
     shipped: str
-    difference: str
+    points: str
     interval: str
 
 
@@ -81,7 +81,14 @@ def _plural(drops: Drops) -> str:
 def table(parts: Sequence[Drop]) -> list[DropRow]:
     """Lines for these parts, as many as a page can bear."""
     return [
-        DropRow(printable(p.name), whole(p.images), share(p.dense), share(p.shipped), difference(p), interval(p))
+        DropRow(
+            name=printable(p.name),
+            images=whole(p.images),
+            dense=share(p.dense, 1),
+            shipped=share(p.shipped, 1),
+            points=NONE if p.points is None else signed(-p.points, ".2f"),
+            interval=interval(p),
+        )
         for p in parts[:_ROWS]
     ]
 
