@@ -11,6 +11,7 @@ from typing import Any
 from wdp_edge.errors import InputError
 
 STRUCTURE_VERSION = 1
+_WIDEST = 1 << 24  # no model has more channels or units
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Structure:
 
     def __post_init__(self) -> None:
         widths = [self.embed_dim, *(n for b in self.blocks for n in (b.heads, b.head_dim, b.hidden))]
-        headless = any(b.heads > 0 and b.head_dim < 1 for b in self.blocks)
-        if not self.blocks or any(not isinstance(n, int) or n < 0 for n in widths) or headless or not self.embed_dim:
+        sound = all(type(n) is int and 0 <= n <= _WIDEST for n in widths)
+        headless = sound and any(b.heads > 0 and b.head_dim < 1 for b in self.blocks)
+        if not self.blocks or not sound or headless or not self.embed_dim:
             raise InputError(
                 f"A structure needs at least one block, and channels in its stream and heads, not {self}.",
                 "Check the structure.json it came from.",
@@ -82,7 +84,7 @@ class Structure:
                     f"Structure version {data['version']} is not known here (this is version {STRUCTURE_VERSION}).",
                     "Load it with the release of wdp-edge that wrote it.",
                 )
-            return cls(int(data["embed_dim"]), tuple(BlockWidths(**b) for b in data["blocks"]))
+            return cls(data["embed_dim"], tuple(BlockWidths(**b) for b in data["blocks"]))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"This is not a structure: {type(error).__name__}: {error}.",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from wdp_edge.errors import InputError
 from wdp_edge.files import atomic_path, read_json, write_json
+from wdp_edge.models.archive import archive_fault, is_plain
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import build
 from wdp_edge.models.vit import structure_of
@@ -21,6 +23,8 @@ from wdp_edge.task import Output
 
 MODEL_VERSION = 1
 _HEADS = {f"{head}.{part}" for head in ("head", "head_dist", "head.fc") for part in ("weight", "bias")}
+_DEEPEST = 1000
+_PRUNED_AWAY, _SMALL = 64, 1 << 24  # the largest share that a cut leaves behind, and a model that any machine makes
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 
@@ -42,22 +46,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a .safetensors, .pt or .pth file, without wrappers such as {"model": …} or "module."."""
     if not path.is_file():
         raise InputError(f"Checkpoint {path} does not exist.", "Set checkpoint in [model] or give --checkpoint.")
+    if path.suffix != ".safetensors" and (fault := archive_fault(path)):
+        raise InputError(f"Checkpoint {path} is corrupt: {fault}.", "Copy it again, or save it again with torch.save.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         data: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever the unpickler makes of foreign bytes: it declares no errors of its own
         raise _unreadable(path) from error
-    except Exception as error:  # torch.load raises pickle's own errors for foreign bytes
-        if type(error).__module__ in ("_pickle", "pickle"):
-            raise _unreadable(path) from error
-        raise
     for name in _WRAPPERS:
         if isinstance(data, Mapping) and isinstance(data.get(name), Mapping):
             data = data[name]
             break
     if not isinstance(data, Mapping) or not all(isinstance(v, Tensor) for v in data.values()):
         raise InputError(f"Checkpoint {path} holds no state dict.", "Save it with torch.save(model.state_dict(), …).")
+    if odd := sorted(str(name) for name, tensor in data.items() if not is_plain(tensor)):
+        raise InputError(
+            f"Checkpoint {path} holds no plain numbers in {odd[0]}.", "Save its weights as dense float32 tensors."
+        )
     return {str(k).removeprefix("module."): v for k, v in data.items()}
 
 
@@ -131,7 +137,7 @@ def read_spec(folder: Path) -> tuple[ModelSpec, Structure]:
     data = read_json(folder / "structure.json")
     try:
         return ModelSpec.from_json(data["model"]), Structure.from_json(data["structure"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{folder / 'structure.json'} is not a saved model.", "Point to a folder that wdp-edge wrote."
         ) from error
@@ -145,7 +151,38 @@ def load(folder: Path | str) -> nn.Module:
     if not weights_path.is_file():
         raise InputError(f"{weights_path} does not exist.", "Point to a folder that wdp-edge wrote.")
     weights = read_weights(weights_path)
+    _check_size(spec, structure, sum(w.numel() for w in weights.values()), folder)
     model = build(spec, structure)
     _check_fit(model, weights, spec, weights_path)
     model.load_state_dict(weights)
     return model.eval()
+
+
+def _check_size(spec: ModelSpec, structure: Structure, numbers: int, folder: Path) -> None:
+    """Raises InputError before a model is made that is out of all proportion to its weights. numbers: of the weights.
+
+    Every width, image side and class has weights of its own; a dense model before it was cut has more than is left.
+    """
+    stated = [spec.num_classes, *_integers(dict(spec.args)), structure.embed_dim, structure.depth]
+    depths = [spec.args.get("depth", 0), *_integers(spec.args.get("depths", 0)), structure.depth]
+    fits = max(stated) <= numbers and max(d for d in depths if isinstance(d, int)) <= _DEEPEST
+    if fits:
+        with contextlib.suppress(NotImplementedError), torch.device("meta"):
+            # Only shapes: nothing is allocated. Families that compute with tensors while they are made are let through.
+            fits = sum(p.numel() for p in create(spec).parameters()) <= _PRUNED_AWAY * numbers + _SMALL
+    if not fits:
+        raise InputError(
+            f"{folder / 'structure.json'} describes a model that is much larger than the weights beside it.",
+            "Restore the file, or point to a folder that wdp-edge wrote.",
+        )
+
+
+def _integers(value: Any) -> list[int]:
+    """Every number of nested arguments, rounded up."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [number for inner in value for number in _integers(inner)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"A model's arguments cannot hold {value}.", "Restore structure.json.")
+    return [math.ceil(value)] if isinstance(value, int | float) else [0]

@@ -53,6 +53,11 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelSpec:
+        """Parses `to_json`'s output. Raises KeyError, TypeError or ValueError for anything else."""
+        if not isinstance(data, Mapping) or not isinstance(data["args"], Mapping) or not isinstance(data["name"], str):
+            raise TypeError("not a model's name and arguments")
+        if type(data["num_classes"]) is not int:
+            raise TypeError("not a number of classes")
         output = Output(data.get("output", Output.LOGITS))
         channels, blocks = int(data.get("head_channels", 0)), tuple(int(b) for b in data.get("head_blocks", ()))
         return cls(str(data["name"]), int(data["num_classes"]), dict(data["args"]), output, channels, blocks)
@@ -76,7 +81,7 @@ def create(spec: ModelSpec) -> nn.Module:
     args = {**spec.args, "global_pool": ""} if spec.output is Output.MAP else spec.args
     try:
         model = timm.create_model(spec.name, pretrained=False, num_classes=spec.num_classes, **args)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError, AttributeError, LookupError, ArithmeticError) as error:
         raise InputError(
             f"timm cannot make '{spec.name}' with {dict(spec.args)}: {error}.", "Check [model] args."
         ) from error
