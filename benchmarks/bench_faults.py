@@ -1,0 +1,88 @@
+"""`make bench-faults`: what survives a kill, a full disk, a second command, and input that was damaged on purpose.
+
+Runs of a tiny ViT on a FAKE clock are killed at seeded points inside every stage, meet a full disk or another command,
+and must end in the same files as an undisturbed run. Mutated inputs of every format must be refused in one sentence, or
+read as an independent reader reads them. Trials are stored: the same command goes on with those that are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections import Counter
+from pathlib import Path
+
+from faults import kills, mutations, warm
+from faults.store import Store, Trial, run_all
+
+
+def main() -> int:
+    options = parsed()
+    root = options.folder.absolute()
+    store = Store.at(root)
+    logging.disable(logging.WARNING)
+    counts = {k: getattr(options, k) for k in ("kill", "disk", "together", "mutation")}
+    if any(store.missing(kind, count) for kind, count in counts.items()):
+        make(store, root, options.seed, counts)
+    return show(store, counts)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path("build/faults"), help="where trials are kept")
+    parser.add_argument("--seed", type=int, default=0)
+    for kind, count, what in (
+        ("kill", 100, "killed runs"),
+        ("disk", 20, "runs with a full disk"),
+        ("together", 20, "runs beside another command"),
+        ("mutation", 1000, "mutated inputs"),
+    ):
+        parser.add_argument(f"--{kind}", type=int, default=count, metavar="N", help=f"{what} ({count})")
+    return parser.parse_args()
+
+
+def make(store: Store, root: Path, seed: int, counts: dict[str, int]) -> None:
+    """All trials that are missing."""
+    warm.warm_up()
+    bench = kills.prepare(root, seed)
+    trials = {"kill": kills.kill_trial, "disk": kills.disk_trial, "together": kills.together_trial}
+    if counts["mutation"]:
+        mutations.prepare_inputs(bench)
+    for kind, trial in {**trials, "mutation": mutations.mutation_trial}.items():
+        if kind == "disk" and counts["disk"] and not kills.can_mount(root / "mount"):
+            print("A full disk is a small tmpfs, and mounting one takes root: those runs are left out.", flush=True)
+            continue
+        run_all(store, kind, counts[kind], lambda number, trial=trial: trial(bench, number), said)
+
+
+def said(line: str) -> None:
+    print(line, flush=True)
+
+
+def show(store: Store, counts: dict[str, int]) -> int:
+    """The figures; exit 1 where anything is not as it should be."""
+    names = {
+        "kill": "killed runs end as undisturbed ones",
+        "disk": "runs that found the disk full say so and end so too",
+        "together": "runs beside another command do too",
+        "mutation": "mutated inputs are refused in a sentence or read right",
+    }
+    failed: list[Trial] = []
+    for kind, count in counts.items():
+        done = [trial for trial in store.of(kind, count) if trial.how != "skipped"]
+        wrong = [trial for trial in done if trial.wrong]
+        failed += wrong
+        print(f"{len(done) - len(wrong):,} of {count:,} {names[kind]}")
+        if kind == "kill" and done:
+            print("  inside: " + ", ".join(f"{s} {n}" for s, n in Counter(t.where for t in done).most_common()))
+        if kind == "mutation" and done:
+            print(f"  {sum(t.how == 'exit 2' for t in done):,} of them invalid")
+            print("  " + ", ".join(f"{s} {n}" for s, n in Counter(t.where for t in done).most_common()))
+            print(f"  at most {max(t.seconds for t in done):.1f} s and {max(t.bytes for t in done) / 2**30:.2f} GiB")
+    for trial in failed:
+        print(f"{trial.kind} {trial.number} ({trial.where}, {trial.note}): {trial.wrong}")
+    return 1 if failed or any(store.missing(kind, count) for kind, count in counts.items()) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Faults on purpose: killed runs, full disks, two commands at once, and mutated input."""

@@ -1,0 +1,239 @@
+"""Processes that start in milliseconds: forks of one that has imported everything and exported one small model.
+
+A fork runs the product's own code, and so do the workers that it starts: these are forks too, by a nursery that parted
+from the trial before it did anything, because a process with threads must not fork.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+from unittest.mock import patch
+
+MODULES = (
+    "numpy", "scipy.optimize", "torch", "timm", "safetensors.torch", "onnx", "onnxscript", "onnxruntime",
+    "torch.export", "torch.onnx._internal.exporter._core", "PIL.Image", "jinja2", "matplotlib.figure",
+    "wdp_edge.cli", "wdp_edge.pipeline.prune", "wdp_edge.pipeline.auto", "wdp_edge.pipeline.export",
+    "wdp_edge.pipeline.verify", "wdp_edge.pipeline.evaluate", "wdp_edge.pipeline.inspect", "wdp_edge.report.page",
+    "wdp_edge.cost.export_worker", "wdp_edge.pipeline.export_worker", "wdp_edge.devices.worker",
+    "wdp_edge.targets.onnx", "wdp_edge.targets.lowering", "wdp_edge.targets.onnx_graph",
+)  # fmt: skip
+CRASHED = 99
+_popen = subprocess.Popen
+
+
+def warm_up() -> None:
+    """Imports what a trial needs, and what its libraries import at their first export. One thread: forks are sound."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    for name in MODULES:
+        importlib.import_module(name)
+    import torch
+
+    torch.set_num_threads(1)
+    from wdp_edge.target import ExportOptions, Precision, get_target
+
+    layer = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(12), torch.nn.Linear(12, 2), torch.nn.GELU())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "warm.onnx"
+        get_target("onnx").export(layer.eval(), torch.zeros(1, 3, 2, 2), path, ExportOptions(Precision.FP32))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended. code: negative for a signal. rss: its largest resident memory in bytes."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+    rss: int
+    timed_out: bool = False
+
+
+class Child:
+    """A fork that calls `work` and exits with what it returns. folder: where its output and its workers' ids go."""
+
+    def __init__(
+        self, work: Callable[[], int], folder: Path, env: Mapping[str, str] | None = None, memory: int | None = None
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._began, self._ended = folder, time.monotonic(), None
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _child(work, folder, env or {}, memory)
+
+    def kill(self, workers: bool) -> None:
+        """SIGKILL, to the process alone or to its workers as well."""
+        os.kill(self.pid, signal.SIGKILL)
+        if workers:
+            self._kill_workers()
+
+    def _kill_workers(self) -> None:
+        listed = self._folder / "workers"
+        for line in listed.read_text().split() if listed.exists() else []:
+            try:
+                os.killpg(int(line), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def running(self) -> bool:
+        return self._status(os.WNOHANG) is None
+
+    def _status(self, options: int = 0) -> tuple[int, Any] | None:
+        if self._ended is None:
+            pid, status, usage = os.wait4(self.pid, options)
+            if pid:
+                self._ended = (os.waitstatus_to_exitcode(status), usage)
+        return self._ended
+
+    def wait(self, limit: float) -> Ended:
+        """The end, forced after `limit` seconds."""
+        timed_out = False
+        while self.running():
+            if time.monotonic() - self._began > limit:
+                timed_out = True
+                self.kill(workers=True)
+                self._status()
+            time.sleep(0.005)
+        assert self._ended is not None
+        code, usage = self._ended
+        texts = [(self._folder / name).read_text(errors="replace") for name in ("out", "err")]
+        return Ended(code, *texts, time.monotonic() - self._began, usage.ru_maxrss * 1024, timed_out)
+
+
+def _child(work: Callable[[], int], folder: Path, env: Mapping[str, str], memory: int | None) -> None:
+    """Never returns."""
+    code = CRASHED
+    try:
+        os.environ.update(env)
+        for number, name in ((1, "out"), (2, "err")):
+            handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(handle, number)
+        os.setsid()
+        if memory is not None:
+            mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (mapped + memory, mapped + memory))
+        with Nursery(folder / "workers") as nursery, patch("wdp_edge.devices.process.subprocess.Popen", nursery.popen):
+            code = work()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+class Nursery:
+    """Forks workers for one trial. A context manager, to be entered before the trial has threads."""
+
+    def __init__(self, listing: Path) -> None:
+        self._listing = listing
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._socket, other = socket.socketpair()
+        if os.fork() == 0:
+            self._socket.close()
+            try:
+                _raise_workers(other)
+            finally:
+                os._exit(0)
+        other.close()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+    def ask(self, request: dict[str, Any], files: Sequence[int] = ()) -> int:
+        with self._lock:
+            socket.send_fds(self._socket, [json.dumps(request).encode() + b"\n"], list(files))
+            return int(self._socket.recv(64))
+
+    def popen(self, argv: Sequence[str], **options: Any) -> Any:
+        """What `subprocess.Popen` is to the product's workers; programs that are no worker start as ever."""
+        if list(argv[1:2]) != ["-m"] or not argv[2].startswith("wdp_edge."):
+            return _popen(argv, **options)
+        return Worker(self, argv[2], options, self._listing)
+
+
+class Worker:
+    """The part of `subprocess.Popen` that `WorkerProcess` uses."""
+
+    def __init__(self, nursery: Nursery, module: str, options: dict[str, Any], listing: Path) -> None:
+        self._nursery, self.returncode = nursery, None
+        their_in, our_in = os.pipe()
+        our_out, their_out = os.pipe()
+        files = (their_in, their_out, options["stderr"].fileno())
+        self.pid = nursery.ask({"module": module, "env": options["env"]}, files)
+        os.close(their_in)
+        os.close(their_out)
+        with listing.open("a") as file:
+            file.write(f"{self.pid}\n")
+        self.stdin: IO[bytes] = os.fdopen(our_in, "wb")
+        self.stdout: IO[bytes] = os.fdopen(our_out, "rb")
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = self._nursery.ask({"wait": self.pid})
+        return self.returncode
+
+
+def _raise_workers(requests: socket.socket) -> None:
+    """The nursery's loop, until the trial is gone. Its workers then find their pipes closed, as real ones do."""
+    while True:
+        data, files, *_ = socket.recv_fds(requests, 1 << 16, 3)
+        if not data:
+            return
+        request = json.loads(data)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            requests.send(str(os.waitstatus_to_exitcode(status)).encode())
+            continue
+        pid = os.fork()
+        if pid == 0:
+            requests.close()
+            _work(request, files)
+        os.setpgid(pid, pid)
+        for file in files:
+            os.close(file)
+        requests.send(str(pid).encode())
+
+
+def _work(request: dict[str, Any], files: Sequence[int]) -> None:
+    """`python -m module`, without the imports. Never returns."""
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
+        sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+        os.environ.update(request["env"])
+        importlib.import_module(request["module"]).main()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
