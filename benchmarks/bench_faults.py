@@ -23,7 +23,7 @@ def main() -> int:
     logging.disable(logging.WARNING)
     counts = {k: getattr(options, k) for k in ("kill", "disk", "together", "mutation")}
     if any(store.missing(kind, count) for kind, count in counts.items()):
-        make(store, root, options.seed, counts)
+        make(store, root, options, counts)
     return show(store, counts)
 
 
@@ -31,6 +31,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("build/faults"), help="where trials are kept")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--short", action="store_true", help="without artifacts that take long to export")
     for kind, count, what in (
         ("kill", 100, "killed runs"),
         ("disk", 20, "runs with a full disk"),
@@ -41,13 +42,13 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make(store: Store, root: Path, seed: int, counts: dict[str, int]) -> None:
+def make(store: Store, root: Path, options: argparse.Namespace, counts: dict[str, int]) -> None:
     """All trials that are missing."""
     warm.warm_up()
-    bench = kills.prepare(root, seed)
+    bench = kills.prepare(root, options.seed)
     trials = {"kill": kills.kill_trial, "disk": kills.disk_trial, "together": kills.together_trial}
     if counts["mutation"]:
-        mutations.prepare_inputs(bench)
+        mutations.prepare_inputs(bench, options.short)
     for kind, trial in {**trials, "mutation": mutations.mutation_trial}.items():
         if kind == "disk" and counts["disk"] and not kills.can_mount(root / "mount"):
             print("A full disk is a small tmpfs, and mounting one takes root: those runs are left out.", flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from wdp_edge.cli._print import print_line, print_table

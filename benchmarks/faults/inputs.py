@@ -43,9 +43,8 @@ class Kind:
 def performed(call: Callable[[], Any]) -> int:
     from wdp_edge.cli._shared import perform
 
-    def keep() -> Any:
+    def keep() -> None:
         _SEEN["result"] = call()
-        return _SEEN["result"]
 
     with fault_clock():
         return perform(keep, lambda result: None, as_json=False)
@@ -164,7 +163,6 @@ def check_report(path: Path) -> str:
 def read_again(path: Path) -> int:
     """`wdp-edge prune` on a run that has all its records but the result."""
     from faults.project import recipe_of
-
     from wdp_edge.pipeline.prune import prune
 
     (path.parent.parent / "result.json").unlink(missing_ok=True)
@@ -232,9 +230,9 @@ def check_by_runtime(path: Path) -> str:
     root, facts = Path(path.parents[2]), json.loads(path.with_name(path.name + ".json").read_text())
     mean, std = (np.array(facts["preprocessing"][k], np.float32).reshape(3, 1, 1) for k in ("mean", "std"))
     program, right, count = ReferenceEvaluator(onnx.load(path)), 0, 0
-    from wdp_edge.data.preprocess import Preprocessing
     from wdp_edge.data.listed import images_at
     from wdp_edge.data.loading import load_labelled
+    from wdp_edge.data.preprocess import Preprocessing
     from wdp_edge.plain import from_plain
 
     folder = images_at(root / "data/val")
@@ -252,13 +250,13 @@ def check_by_runtime(path: Path) -> str:
 
 
 def read_image(path: Path) -> int:
-    from faults.project import recipe_of
+    from dataclasses import replace
 
+    from faults.project import recipe_of
     from wdp_edge.data.listed import images_at
     from wdp_edge.data.loading import load_labelled
-    from wdp_edge.models.spec import ModelSpec, create
     from wdp_edge.data.preprocess import preprocessing_of
-    from dataclasses import replace
+    from wdp_edge.models.spec import ModelSpec, create
 
     spec = ModelSpec.of(recipe_of(path.parents[3]).model)
     plain = replace(preprocessing_of(create(spec)), crop_pct=1.0)
@@ -348,10 +346,28 @@ def _whole(head: int) -> Callable[[bytes, random.Random], Mutation]:
     return lambda data, rng: mutate_bytes(data, rng, head)
 
 
+def _toml(data: bytes, rng: random.Random) -> Mutation:
+    return mutate_lines(data.decode(), rng, _TOML_LIES, "=")
+
+
+def _csv(data: bytes, rng: random.Random) -> Mutation:
+    return mutate_lines(data.decode(), rng, _CSV_LIES, ",")
+
+
+def mutate_device(data: bytes, rng: random.Random) -> Mutation:
+    """One line of JSON, or the bytes of all."""
+    if rng.random() < 0.3:
+        return mutate_bytes(data, rng)
+    lines = data.decode().splitlines()
+    at = rng.randrange(len(lines))
+    changed, how = mutate_json(lines[at], rng)
+    return "\n".join([*lines[:at], changed.decode(errors="replace"), *lines[at + 1 :]]).encode(), how
+
+
 ART = "run/artifacts/"
 STAGES = ("dense", "table", "learn", "select", "recover", "measure", "verify")
 KINDS = [
-    Kind("recipe", "wdp-edge.toml", lambda d, r: mutate_lines(d.decode(), r, _TOML_LIES, "="), read_recipe, check_recipe),
+    Kind("recipe", "wdp-edge.toml", _toml, read_recipe, check_recipe),
     Kind("safetensors", "dense.safetensors", _header, read_checkpoint, check_safetensors),
     Kind("pth", "dense.pth", _whole(4096), read_checkpoint, check_pth),
     Kind("structure", "run/model/structure.json", _json, read_saved, check_structure),
@@ -366,24 +382,16 @@ KINDS = [
     Kind("mlpackage", "files/model.mlpackage/Manifest.json", _json, read_package, check_package),
     Kind("mlpackage", "files/model.mlpackage/MODEL", _whole(4096), read_package, check_package),
     Kind("image", "data/val/red/000.png", _whole(60), read_image, check_image),
-    Kind("list", "data/train/list.csv", lambda d, r: mutate_lines(d.decode(), r, _CSV_LIES, ","), read_list, check_list),
-    Kind("device", "device.txt", lambda d, r: mutate_device(d.decode(), r), read_device, check_device),
+    Kind("list", "data/train/list.csv", _csv, read_list, check_list),
+    Kind("device", "device.txt", mutate_device, read_device, check_device),
 ]  # fmt: skip
 
 
-def mutate_device(text: str, rng: random.Random) -> Mutation:
-    """One line of JSON, or the bytes of all."""
-    if rng.random() < 0.3:
-        return mutate_bytes(text.encode(), rng)
-    lines = text.splitlines()
-    at = rng.randrange(len(lines))
-    changed, how = mutate_json(lines[at], rng)
-    return "\n".join([*lines[:at], changed.decode(errors="replace"), *lines[at + 1 :]]).encode(), how
-
-
-# How many of twenty mutations go to which kind.
-SHARES = ("recipe", "recipe", "safetensors", "safetensors", "pth", "pth", "structure", "structure", "manifest", "result",
-          "stage", "stage", "stage", "onnx", "onnx run", "pte", "tflite", "mlpackage", "image", "list", "device")  # fmt: skip
+# Which kinds take turns; those with more to break come twice or three times.
+SHARES = (
+    "recipe", "recipe", "safetensors", "safetensors", "pth", "pth", "structure", "structure", "manifest", "result",
+    "stage", "stage", "stage", "onnx", "onnx run", "pte", "tflite", "mlpackage", "image", "list", "device",
+)  # fmt: skip
 
 
 def kind_of(number: int, rng: random.Random) -> Kind:

@@ -19,8 +19,11 @@ MEMORY = 4 << 30
 _OTHERS = {"executorch": "model.pte", "tflite": "model.tflite", "coreml": "model.mlpackage"}
 
 
-def prepare_inputs(bench: Bench) -> None:
-    """The project of all mutations: the calm run, and one sound file of every kind that is read."""
+def prepare_inputs(bench: Bench, short: bool = False) -> None:
+    """The project of all mutations: the calm run, and one sound file of every kind that is read.
+
+    short: without the formats that take long to export.
+    """
     base = bench.root / "inputs"
     if base.exists():
         return
@@ -31,14 +34,14 @@ def prepare_inputs(bench: Bench) -> None:
     (making / "device.txt").write_text(RUNNER)
     rows = [f"{p.relative_to(making / 'data/train')},{p.parent.name}" for p in sorted(making.rglob("train/*/*.png"))]
     (making / "data/train/list.csv").write_text("\n".join(["path,label", *rows]) + "\n")
-    ended = Child(partial(_write_files, making, bench.root / "project"), bench.log).wait(1800)
+    ended = Child(partial(_write_files, making, bench.root / "project", {} if short else _OTHERS), bench.log).wait(1800)
     if ended.code != 0:
         raise RuntimeError(f"the inputs cannot be made:\n{ended.err}")
     making.rename(base)
 
 
-def _write_files(folder: Path, project: Path) -> int:
-    """What the product's own code writes: a recipe, a .pth, and an artifact of every other format that can be had."""
+def _write_files(folder: Path, project: Path, others: dict[str, str]) -> int:
+    """A recipe, a .pth, and artifacts of other targets. others: their names, and those of the files."""
     import timm
     import torch
     from safetensors.torch import load_file
@@ -53,7 +56,7 @@ def _write_files(folder: Path, project: Path) -> int:
     model = timm.create_model(MODEL, num_classes=recipe.model.num_classes, **recipe.model.args).eval()
     model.load_state_dict(weights)
     (folder / "files").mkdir()
-    for name, file in _OTHERS.items():
+    for name, file in others.items():
         target = get_target(name)
         if not target.missing():
             target.export(model, torch.zeros(1, 3, 16, 16), folder / "files" / file, ExportOptions(Precision.FP32))

@@ -33,8 +33,8 @@ LATE = 1.4
 
 
 class FaultClock:
-    """FAKE: a file takes one millisecond per 10,000 bytes; the first shipped one of a run LATE times as long, so that it is cut
-    again."""
+    """FAKE: a file takes one millisecond per 10,000 bytes; the first that a run ships LATE times as long, so that it is
+    cut again."""
 
     name = "fake"
     kind = Kind.MEASURED

@@ -106,7 +106,7 @@ def onnx_operators(data: bytes) -> int:
 def mil_operators(data: bytes) -> int:
     """Model.mlProgram.functions[].block_specializations[].operations, without constants."""
     operations = inside(data, 502, 2, 2, 3, 2, 3)
-    return sum(1 for operation in operations if b"const" != next(iter(inside(operation, 1)), b""))
+    return sum(1 for operation in operations if next(iter(inside(operation, 1)), b"") != b"const")
 
 
 class Table:

@@ -136,5 +136,5 @@ def test_archives_with_a_wrong_checksum(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.index(torch.arange(1000.0).numpy().tobytes()) + 100] ^= 1
     path.write_bytes(data)
-    with pytest.raises(InputError, match="checksum of .*data/0 is wrong"):
+    with pytest.raises(InputError, match=r"checksum of .*data/0 is wrong"):
         read_weights(path)

@@ -15,11 +15,13 @@ def report(run: Path) -> ReportResult:
     cannot be written.
     """
     from wdp_edge.files import write_text
+    from wdp_edge.printable import printable
     from wdp_edge.report.page import render
     from wdp_edge.report.record import read_record
     from wdp_edge.stages import REPORT
 
     run = Path(run)
     page = render(read_record(run))
-    write_text(run / REPORT, page)
+    # Markup is escaped by the template; what would move a cursor, or is no text at all, is escaped here.
+    write_text(run / REPORT, printable(page, lines=True))
     return ReportResult(run, run / REPORT)
