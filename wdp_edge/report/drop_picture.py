@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -11,7 +14,7 @@ from wdp_edge.report.drops import difference, interval
 from wdp_edge.report.style import DENSE, INK, KEPT, MUTED, SECOND, figure
 
 _NAMED = 40
-_LEGEND = {"loc": "outside lower left", "handlelength": 1.3, "columnspacing": 1.2, "handletextpad": 0.5}
+_LEGEND: dict[str, Any] = {"handlelength": 1.3, "columnspacing": 1.2, "handletextpad": 0.5}
 
 
 def plot_drops(drops: Drops) -> Figure:
@@ -48,7 +51,7 @@ def _plot_ranked(known: list[Drop], overall: Drop) -> Figure:
     ax.fill_betweenx(ranks, [-high for _, high, _ in ends], [-low for low, _, _ in ends], color=DENSE, alpha=0.3, lw=0)
     ax.plot([-points for _, _, points in ends], ranks, color=KEPT)
     lose = [(rank, points) for rank, (low, _, points) in zip(ranks, ends, strict=True) if low > 0]
-    look = {"linestyle": "none", "marker": "o", "markersize": 4, "color": SECOND}
+    look: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4, "color": SECOND}
     ax.plot([-points for _, points in lose], [rank for rank, _ in lose], **look)
     ax.set_ylim(len(known) + 0.5, 0.5)
     ax.set_ylabel("classes, worst first")
@@ -71,7 +74,8 @@ def _finish(drawn: Figure, overall: Drop, band: bool) -> None:
         if band
         else Line2D([], [], color=DENSE, alpha=0.55, label="95 % interval")
     )
-    drawn.legend(handles=[loss, shown, every], ncols=3, **_LEGEND)
+    handles: list[Artist] = [loss, shown, every]
+    drawn.legend(handles=handles, loc="outside lower left", ncols=3, **_LEGEND)
 
 
 def _plot_images(drops: Drops) -> Figure:
