@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wdp_edge.errors import InputError
+from wdp_edge.printable import printable
 
 FEW_IMAGES = 10
 _NAMED = 5
@@ -98,12 +99,11 @@ def hardest(drops: Drops) -> Drop:
 
 def listed(parts: Sequence[Drop]) -> str:
     """The first few names, and how many more."""
-    names = ", ".join(printable(part.name) for part in parts[:_NAMED])
+    names = ", ".join(short(part.name) for part in parts[:_NAMED])
     return f"{names} and {len(parts) - _NAMED} more" if len(parts) > _NAMED else names
 
 
-def printable(name: str, longest: int = 40) -> str:
+def short(name: str, longest: int = 40) -> str:
     """A name from data as it may be shown: without control characters, and not too long, which takes its middle."""
-    clean = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
-    ahead = longest // 3
+    clean, ahead = printable(name), longest // 3
     return clean if len(clean) <= longest else f"{clean[:ahead]}…{clean[ahead + 1 - longest :]}"

@@ -72,7 +72,7 @@ def test_prune_says_who_pays(cli: Cli, fake: Fake) -> None:
     fake("prune", replace(PRUNED, drops=drops))
     lines = cli("prune", "--latency-budget", "4.1ms").out.replace("\u00a0", " ").splitlines()
     assert "Difference over all: −1.10 points (95 % interval −2.4 to +0.2, 1,000 images)." in lines
-    assert "Worst of 1 class: cat\ufffd[2J, −10.00 points (95 % interval −25.5 to −1.0, 40 images)." in lines
+    assert "Worst of 1 class: cat\\x1b[2J, −10.00 points (95 % interval −25.5 to −1.0, 40 images)." in lines
     assert "No validation images: dog." in lines
     said = cli("prune", "--latency-budget", "4.1ms", "--json").json["drops"]
     assert said["parts"] == [{"name": "dog", "images": 0}, to_plain(worst)] and said["count"] == 1

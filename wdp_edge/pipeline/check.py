@@ -11,7 +11,7 @@ from wdp_edge.budget import check_accepted, parse_budget, parse_bytes
 from wdp_edge.device import Device, ratio
 from wdp_edge.devices import check_pair, get_device
 from wdp_edge.devices.remote import check_memory
-from wdp_edge.drops import FEW_IMAGES, Drops, hardest, listed, printable
+from wdp_edge.drops import FEW_IMAGES, Drops, hardest, listed, short
 from wdp_edge.errors import InputError
 from wdp_edge.files import remove, write_json
 from wdp_edge.models.files import save
@@ -227,7 +227,7 @@ def class_limit(drops: Drops, most: float) -> Limit:
     worst = hardest(drops)
     measured = worst.judged or 0.0
     images = f", {worst.images} images" if drops.unit == "class" else ""
-    said = [f"{drops.unit} '{printable(worst.name)}'{images}, the worst of {drops.count}"]
+    said = [f"{drops.unit} '{short(worst.name)}'{images}, the worst of {drops.count}"]
     if worst.low is not None and worst.high is not None:
         said.append(f"95 % interval of its loss {worst.low:.1f} to {worst.high:.1f} points")
     if few := drops.few:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from wdp_edge.drops import Drop, Drops, printable
+from wdp_edge.drops import Drop, Drops, short
 from wdp_edge.report.drops import difference, interval
 from wdp_edge.report.style import DENSE, INK, KEPT, MUTED, SECOND, figure
 
@@ -36,7 +36,7 @@ def _plot_named(known: list[Drop], overall: Drop) -> Figure:
         colour = (SECOND if low > 0 else KEPT) if beyond else DENSE
         ax.plot([-high, -low], [place, place], color=colour, linewidth=1.6, alpha=0.55)
         ax.plot(-points, place, linestyle="none", marker="o", markersize=4.5, color=colour)
-    ax.set_yticks(range(len(known)), [f"{printable(part.name, 18)} ({part.images:,})" for part in known])
+    ax.set_yticks(range(len(known)), [f"{short(part.name, 18)} ({part.images:,})" for part in known])
     ax.set_ylim(len(known) - 0.4, -0.6)
     ax.tick_params(length=0)
     ax.grid(axis="x")
@@ -97,6 +97,6 @@ def _ends(part: Drop) -> tuple[float, float, float]:
 
 
 def describe_drops(drops: Drops) -> str:
-    said = [f"{printable(p.name)} {difference(p)} ({interval(p)})" for p in drops.known[:5]]
+    said = [f"{short(p.name)} {difference(p)} ({interval(p)})" for p in drops.known[:5]]
     what = "images" if drops.unit == "image" else "classes"
     return f"Difference of {what} to the dense model, with 95 % intervals. Worst: {'; '.join(said)}."

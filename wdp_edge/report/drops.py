@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wdp_edge.drops import FEW_IMAGES, Drop, Drops, listed, printable
+from wdp_edge.drops import FEW_IMAGES, Drop, Drops, listed, short
 from wdp_edge.report.units import NONE, SPACE, share, signed, whole
 
 MANY_CLASSES = 10
@@ -32,7 +32,7 @@ def summary(drops: Drops) -> list[str]:
     if worst is None:
         return [*lines, f"No {drops.unit} has images of its own."]
     lines.append(
-        f"Worst of {whole(drops.count)} {_plural(drops)}: {printable(worst.name)}, {difference(worst)}{_beside(worst)}."
+        f"Worst of {whole(drops.count)} {_plural(drops)}: {short(worst.name)}, {difference(worst)}{_beside(worst)}."
     )
     return lines + cautions(drops)
 
@@ -82,7 +82,7 @@ def table(parts: Sequence[Drop]) -> list[DropRow]:
     """Lines for these parts, as many as a page can bear."""
     return [
         DropRow(
-            name=printable(p.name),
+            name=short(p.name),
             images=whole(p.images),
             dense=share(p.dense, 1),
             shipped=share(p.shipped, 1),
