@@ -29,6 +29,7 @@ class ImageFolder:
     them, or len(classes) for an image without any: what choices among the images are balanced by.
     masks: of each path the mask, relative to root, where masks say the class of every pixel; () elsewhere.
     left_out: how many files of the folder are none of the images, by suffix; nothing for lists.
+    numbered: labels are the model's class numbers, so that classes which no image has may be missing.
     """
 
     root: Path
@@ -38,6 +39,7 @@ class ImageFolder:
     several: tuple[tuple[int, ...], ...] = ()
     masks: tuple[str, ...] = ()
     left_out: tuple[tuple[str, int], ...] = ()
+    numbered: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -64,14 +66,27 @@ class ImageFolder:
         )
 
     def with_classes(self, classes: tuple[str, ...]) -> ImageFolder:
-        """The same images, their several classes or masks among these; unchanged when some of its own are not."""
+        """The same images, their classes found among these: by name, or by number where labels are numbers.
+
+        Unchanged when some of its own are not among them. Masks take the classes as they are.
+        """
         if self.masks:
             return replace(self, classes=classes)
-        if not self.several or not set(self.classes) <= set(classes):
+        number = {name: index for index, name in enumerate(classes)}
+        if self.numbered and len(self.classes) <= len(classes):
+            place = list(range(len(self.classes)))
+        elif set(self.classes) <= number.keys():
+            place = [number[name] for name in self.classes]
+        else:
             return self
-        place = [classes.index(name) for name in self.classes] + [len(classes)]
-        several = tuple(tuple(sorted(place[c] for c in own)) for own in self.several)
-        return replace(self, classes=classes, labels=tuple(place[c] for c in self.labels), several=several)
+        place.append(len(classes))
+        labels = [place[c] for c in self.labels]
+        if self.several:
+            several = tuple(tuple(sorted(place[c] for c in own)) for own in self.several)
+            return replace(self, classes=classes, labels=tuple(labels), several=several)
+        order = sorted(range(len(self)), key=lambda i: labels[i])
+        paths = tuple(self.paths[i] for i in order)
+        return replace(self, classes=classes, paths=paths, labels=tuple(labels[i] for i in order))
 
 
 def scan(root: Path, labels: Labels = Labels.ONE) -> ImageFolder:
@@ -218,6 +233,9 @@ def fingerprint(folder: ImageFolder) -> str:
 
 def check_classes(train: ImageFolder, val: ImageFolder, num_classes: int) -> None:
     """Raises InputError unless both folders hold the same classes, as many as the model has."""
+    for folder in (train, val):
+        if folder.numbered and len(folder.classes) > num_classes:
+            raise _beyond(folder, num_classes)
     if train.classes != val.classes:
         missing = sorted(set(train.classes) - set(val.classes))
         extra = sorted(set(val.classes) - set(train.classes))
@@ -232,3 +250,17 @@ def check_classes(train: ImageFolder, val: ImageFolder, num_classes: int) -> Non
             "Set num_classes in [model] (--num-classes) to the classes the checkpoint was trained on, "
             "and give one folder for each of them in train and val ([data], --data).",
         )
+
+
+def _beyond(folder: ImageFolder, num_classes: int) -> InputError:
+    """For labels that are numbers above the model's."""
+    last = len(folder.classes) - 1
+    from_one = 0 not in folder.present() and last == num_classes
+    return InputError(
+        f"A list in {folder.root} has images of class {last}; the model's {num_classes} classes are 0 to "
+        f"{num_classes - 1}.",
+        "Its numbers start at 1: subtract 1 from each label."
+        if from_one
+        else "Set num_classes in [model] (--num-classes) to the classes the checkpoint was trained on, or correct the "
+        "labels: whole numbers are class numbers, from 0.",
+    )

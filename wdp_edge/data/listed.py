@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from wdp_edge.task import Labels
 COLUMNS = ("path", "label")
 SEPARATOR = ";"
 _MOST_CLASSES = 100_000
+_WHOLE = re.compile(r"-?[0-9]{1,18}(\.0{1,6})?")
+_OTHER_SEPARATORS = ("|", "\t", ",", "/", "&", "+", " ")
 
 
 def images_at(place: Path, labels: Labels = Labels.ONE) -> ImageFolder:
@@ -34,7 +38,8 @@ def images_at(place: Path, labels: Labels = Labels.ONE) -> ImageFolder:
 def read_list(path: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     """Images of a file with the columns path and label; paths are relative to the file's folder.
 
-    Whole numbers from 0 are the model's class indices; other labels are classes in the order of their names.
+    Whole numbers from 0 are the model's class numbers, and may leave out classes; other labels are classes in the order
+    of their names. CSV may also be separated by tabs or, where labels hold none, by semicolons.
     labels: NONE reads none; with MANY a label holds any number of classes, separated by semicolons.
     Raises InputError for a missing or damaged file, for paths that are no images below the folder, and for labels that
     name no classes; SetupError when pyarrow is missing.
@@ -46,21 +51,17 @@ def read_list(path: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     names, *texts = read(path, columns)
     if not names:
         raise InputError(f"{path} lists no images.", f"Give one row per image: {','.join(columns)}.")
-    several: list[tuple[int, ...]] = []
-    if labels is Labels.MANY:
-        classes, several = _several(path, texts[0])
-        numbers = rarest(several, len(classes))
-    else:
-        classes, numbers = _classes(path, texts[0]) if texts else ((), [0] * len(names))
+    known = _labelled(path, texts[0], labels) if texts else _Labelled((), [0] * len(names))
     found = [_inside(path, name) for name in names]
     _check_files(path, found)
-    order = sorted(range(len(found)), key=lambda row: (numbers[row], found[row]))
+    order = sorted(range(len(found)), key=lambda row: (known.labels[row], found[row]))
     return ImageFolder(
         root=path.parent,
-        classes=classes,
+        classes=known.classes,
         paths=tuple(found[row] for row in order),
-        labels=tuple(numbers[row] for row in order),
-        several=tuple(several[row] for row in order) if several else (),
+        labels=tuple(known.labels[row] for row in order),
+        several=tuple(known.several[row] for row in order) if known.several else (),
+        numbered=known.numbered,
     )
 
 
@@ -79,13 +80,27 @@ def _check_files(path: Path, names: list[str]) -> None:
 def _csv_columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_columns(path, reader.fieldnames or (), columns)
-            rows = [[(row[name] or "").strip() for name in columns] for row in reader]
+            head = file.readline()
+            file.seek(0)
+            delimiter = next((mark for mark in (",", "\t", ";") if mark in head), ",")
+            reader = csv.DictReader(file, strict=True, delimiter=delimiter)
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            _check_columns(path, reader.fieldnames, columns)
+            rows = [[(row[name] or "").strip() for name in columns] for row in reader if _whole(path, row, reader)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}.", "Save it as CSV in UTF-8.") from error
     rows = [row for row in rows if any(row)]
     return [[row[i] for row in rows] for i in range(len(columns))]
+
+
+def _whole(path: Path, row: Mapping[Any, Any], reader: Any) -> bool:
+    """True. Raises InputError for a row with more values than there are columns: a label with the separator in it."""
+    if None in row:
+        raise InputError(
+            f"{path}, line {reader.line_num}: there are more values than columns ({len(reader.fieldnames)}).",
+            'Put quotes around labels that hold the separator: images/1.jpg,"a,b".',
+        )
+    return True
 
 
 def _parquet_columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
@@ -103,7 +118,14 @@ def _parquet_columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read as Parquet: {error}.", "Write the file again.") from error
     values = (table.column(name).to_pylist() for name in columns)
-    return [["" if value is None else str(value) for value in column] for column in values]
+    return [[_text(value) for value in column] for column in values]
+
+
+def _text(value: Any) -> str:
+    """A value of a Parquet column as CSV would have it. Lists hold several labels."""
+    if isinstance(value, list):
+        return SEPARATOR.join(_text(part) for part in value)
+    return "" if value is None else str(value).strip()
 
 
 def _check_columns(path: Path, found: Any, columns: tuple[str, ...]) -> None:
@@ -125,42 +147,64 @@ def _inside(path: Path, name: str) -> str:
     return inner
 
 
-def _classes(path: Path, labels: list[str]) -> tuple[tuple[str, ...], list[int]]:
-    """Names of the classes, and each row's class."""
+@dataclass(frozen=True)
+class _Labelled:
+    """Names of the classes, and the class or classes of each row. numbered: labels are class numbers."""
+
+    classes: tuple[str, ...]
+    labels: list[int]
+    several: list[tuple[int, ...]] = field(default_factory=list)
+    numbered: bool = False
+
+
+def _labelled(path: Path, texts: list[str], labels: Labels) -> _Labelled:
+    return _several(path, texts) if labels is Labels.MANY else _single(path, texts)
+
+
+def _single(path: Path, labels: list[str]) -> _Labelled:
     names = sorted(set(labels))
     if "" in names:
         raise InputError(f"Row {labels.index('') + 1} of {path} has no label.", "Label every image.")
-    if _are_indices(names):
-        numbers = sorted({int(n) for n in names})
-        gap = next((expected for expected, number in enumerate(numbers) if number != expected), None)
-        if gap is not None:
-            raise InputError(
-                f"{path} has no images of class {gap}, but of class {numbers[-1]}.",
-                "Whole numbers are class indices, from 0 and without gaps. Other labels are put in alphabetical order.",
-            )
-        classes, chosen = tuple(map(str, numbers)), [int(label) for label in labels]
-    else:
-        place = {name: number for number, name in enumerate(names)}
-        classes, chosen = tuple(names), [place[label] for label in labels]
-    if len(classes) == 1:
-        raise InputError(f"{path} holds one class only, '{classes[0]}'.", "List images of every class.")
-    return classes, chosen
+    if len(names) == 1:
+        raise InputError(f"{path} holds one class only, '{names[0]}'.", "List images of every class.")
+    if are_numbers(names):
+        chosen = [_number(path, label) for label in labels]
+        return _Labelled(tuple(map(str, range(max(chosen) + 1))), chosen, numbered=True)
+    place = {name: number for number, name in enumerate(names)}
+    return _Labelled(tuple(names), [place[label] for label in labels])
 
 
-def _are_indices(names: list[str]) -> bool:
-    return all(name.isascii() and name.isdigit() for name in names)
+def are_numbers(names: Collection[str]) -> bool:
+    """Whether these labels are class numbers rather than names.
+
+    Also written as floats, as tables with gaps come out of pandas. Of one width, with leading zeros and none of them
+    zero (001 to 010), they are names: as numbers they would leave out the first class.
+    """
+    if not names or not all(_WHOLE.fullmatch(name) for name in names):
+        return False
+    padded = any(name[0] == "0" and name.isdigit() and len(name) > 1 for name in names)
+    return not padded or len({len(name) for name in names}) > 1 or any(not name.strip("0") for name in names)
 
 
-def _several(path: Path, texts: list[str]) -> tuple[tuple[str, ...], list[tuple[int, ...]]]:
-    """Names of the classes, and each row's classes, ascending. Whole numbers may leave out classes that no row has."""
+def _number(path: Path, label: str) -> int:
+    number = int(label.partition(".")[0])
+    if not 0 <= number < _MOST_CLASSES:
+        raise InputError(
+            f"{path} names class {label}.",
+            "Whole numbers are class numbers, from 0; put a letter before names that are made of digits.",
+        )
+    return number
+
+
+def _several(path: Path, texts: list[str]) -> _Labelled:
+    """Whole numbers may leave out classes that no row has."""
+    check_separated(path, texts)
     sets = [{name for part in text.split(SEPARATOR) if (name := part.strip())} for text in texts]
     names = sorted(set().union(*sets))
-    if _are_indices(names):
-        rows = [tuple(sorted(int(name) for name in row)) for row in sets]
-        last = max((max(row) for row in rows if row), default=-1)
-        if last >= _MOST_CLASSES:
-            raise InputError(f"{path} names class {last}.", "Whole numbers are class indices, from 0.")
-        classes = tuple(map(str, range(last + 1)))
+    numbered = are_numbers(names)
+    if numbered:
+        rows = [tuple(sorted({_number(path, name) for name in row})) for row in sets]
+        classes = tuple(map(str, range(max(max(row) for row in rows if row) + 1)))
     else:
         place = {name: number for number, name in enumerate(names)}
         rows, classes = [tuple(sorted(place[name] for name in row)) for row in sets], tuple(names)
@@ -170,7 +214,28 @@ def _several(path: Path, texts: list[str]) -> tuple[tuple[str, ...], list[tuple[
             f"{path} holds {found}.",
             f"List images of every class; names in a label are separated by {SEPARATOR}",
         )
-    return classes, rows
+    return _Labelled(classes, rarest(rows, len(classes)), rows, numbered)
+
+
+def check_separated(path: Path, texts: Sequence[str]) -> None:
+    """Raises InputError when labels hold no semicolon, but seem to separate their classes by something else.
+
+    They do where a part of one label is also in another one, or is one itself; of spaces, which names have, every part
+    of every label must be. A bar or a tab is hardly in a name.
+    """
+    labels = {text for text in texts if text}
+    if any(SEPARATOR in label for label in labels):
+        return
+    for mark in _OTHER_SEPARATORS:
+        combined = [label for label in labels if mark in label]
+        uses = Counter(part.strip() for label in labels for part in set(label.split(mark)))
+        shared = [all(uses[part.strip()] > 1 for part in label.split(mark)) for label in combined]
+        seems = all(shared) and len(combined) < len(labels) if mark == " " else mark in "|\t" or any(shared)
+        if combined and seems:
+            raise InputError(
+                f"No row of {path} has two classes: its labels hold no {SEPARATOR}, but '{sorted(combined)[0]}'.",
+                f"Names in a label are separated by {SEPARATOR} - if this is one name, write {SEPARATOR} behind it.",
+            )
 
 
 def rarest(several: Sequence[tuple[int, ...]], classes: int) -> list[int]:
