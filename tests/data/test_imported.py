@@ -10,11 +10,13 @@ import struct
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from wdp_edge.data import imported
 from wdp_edge.data.imported import class_names, class_number, encoded, import_split
 from wdp_edge.data.listed import read_list
 from wdp_edge.errors import InputError, SetupError
@@ -52,6 +54,31 @@ def test_torchvision(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(image), wanted[4])
     folder = read_list(found.list)
     assert len(folder) == 6 and folder.classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "wanted"),
+    [
+        (["a", "b"], ["a", "b"], ["a", "b"]),
+        (["0", "1", "10", "2"], ["0", "1", "10", "2"], ["0", "1", "2", "3"]),
+        (["b", "c", "d"], ["b", "d"], ["0", "2"]),
+        (["b ", "c"], ["b ", "c"], ["0", "1"]),
+    ],
+)
+def test_labels_are_read_back_with_the_numbers_of_the_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], labels: list[str], wanted: list[str]
+) -> None:
+    """FAKE: a dataset as timm gives it, of which only the names matter here."""
+    pictures_and_labels = [(Image.new("RGB", (8, 8)), names.index(label)) for label in labels]
+
+    class Dataset(list[Any]):
+        class_to_idx: ClassVar = {name: number for number, name in enumerate(names)}
+
+    monkeypatch.setattr(imported, "open_split", lambda *_: Dataset(pictures_and_labels))
+    found = import_split("torch/any", "train", tmp_path / "out")
+    assert [label for _, label in rows_of(found.list)] == wanted
+    folder = read_list(found.list)
+    assert list(folder.labels) == [names.index(label) for label in labels]
 
 
 def test_hugging_face_images_are_copied_as_they_are(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from wdp_edge import progress
-from wdp_edge.data.listed import COLUMNS
+from wdp_edge.data.listed import COLUMNS, are_numbers
 from wdp_edge.data.worker import UNREADABLE, to_rgb
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import disk_error, write_text
@@ -56,8 +56,8 @@ def import_split(name: str, split: str, out: Path, data: Path | None = None, dow
 
     name: as `timm.data.create_dataset` takes it, such as torch/cifar10 or hfds/user/name. data: where the dataset is,
     or goes. Encoded images are copied byte for byte where the dataset has them, others are saved as PNG. Labels in the
-    list are the dataset's class numbers, or their names where these are in alphabetical order: a model's classes keep
-    their numbers.
+    list are the dataset's class numbers, or their names where these are read back as the same numbers: in alphabetical
+    order, and not numbers themselves. A model's classes keep their numbers.
     Raises InputError for a dataset, split or label that cannot be had, SetupError for a missing package.
     """
     folder = _plain(split)
@@ -74,7 +74,7 @@ def import_split(name: str, split: str, out: Path, data: Path | None = None, dow
             advance(1)
     _check_count(name, split, dataset, len(rows))
     classes = class_names(dataset)
-    named = bool(classes) and list(classes) == sorted(classes)
+    named = bool(classes) and read_back_alike(classes, {label for _, label in rows})
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(COLUMNS)
@@ -157,6 +157,16 @@ def class_names(dataset: Any) -> tuple[str, ...]:
     names = sorted(found, key=lambda name: found[name])
     complete = [found[name] for name in names] == list(range(len(names)))
     return tuple(map(str, names)) if complete else ()
+
+
+def read_back_alike(classes: Sequence[str], labels: Collection[int]) -> bool:
+    """Whether a list with these names in place of the class numbers `labels` gives the same numbers again.
+
+    Not where a name is missing from the list, is a number or is changed by reading, nor in another order.
+    """
+    names = list(classes)
+    plain = all(name and name == name.strip() and name.isprintable() for name in names)
+    return plain and names == sorted(names) and set(labels) == set(range(len(names))) and not are_numbers(names)
 
 
 def _write(path: Path, content: bytes) -> None:
