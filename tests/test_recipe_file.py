@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wdp_edge import recipe_check
+from wdp_edge.data.preprocess import CROP_MODES, INTERPOLATIONS
 from wdp_edge.errors import InputError
 from wdp_edge.recipe import BudgetRecipe, PruneRecipe, Recipe
 from wdp_edge.recipe_check import CHOICES, FORMS, RANGES, Range
@@ -25,6 +26,18 @@ SCALAR = st.one_of(
 )
 ARGUMENTS = st.dictionaries(TEXT, st.one_of(SCALAR, st.lists(SCALAR, max_size=3)), max_size=4)
 
+CHANNELS = st.lists(st.floats(0.01, 1), min_size=3, max_size=3)
+PREPROCESS = st.fixed_dictionaries(
+    {},
+    optional={
+        "mean": CHANNELS,
+        "std": CHANNELS,
+        "interpolation": st.sampled_from(INTERPOLATIONS),
+        "crop_pct": st.floats(0.1, 1),
+        "crop_mode": st.sampled_from(CROP_MODES),
+    },
+)
+
 
 def values(dotted: str, kind: object) -> st.SearchStrategy:
     """Values that a setting may have."""
@@ -39,6 +52,10 @@ def values(dotted: str, kind: object) -> st.SearchStrategy:
         return st.sampled_from(["", "0", "4,5"])
     if dotted in ("budget.size", "budget.peak_memory"):
         return st.sampled_from(["", "6MB", "0.5 GiB", "1B", "12 kB"])
+    if dotted == "data.preprocess":
+        return PREPROCESS
+    if dotted == "data.class_order":
+        return st.sampled_from(["alphabetical", "natural", "/data/classes.txt"])
     if dotted in PATHS:
         return st.one_of(st.just(""), FILE_NAME.map(lambda name: f"/data/{name}"))
     if kind is bool:

@@ -40,6 +40,18 @@ class DataRecipe:
         "",
     )
     val: str = setting("the same for validation; used once, for the final figures", "")
+    class_order: str = setting(
+        "order of class names in the model: alphabetical (torchvision), natural (timm: 2 before 10, case ignored) or a "
+        "text file with one name per line; whole numbers in lists are class numbers",
+        "alphabetical",
+    )
+    preprocess: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "doc": "how the model takes images where it differs from timm's default for its name: mean and std (of "
+            "values from 0 to 1), interpolation, crop_pct, crop_mode"
+        },
+    )
     holdout_images: int = setting("training images held back for choices; never trained on", 2000)
     calibration_images: int = setting("training images for saliency, candidates and static quantization", 2048)
     flip: bool = setting("mirror every other training image; switch off where left and right matter", True)

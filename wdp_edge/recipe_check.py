@@ -9,6 +9,7 @@ from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from wdp_edge.budget import parse_budget, parse_bytes
+from wdp_edge.data.preprocess import parse_settings
 from wdp_edge.device import Kind
 from wdp_edge.errors import InputError
 from wdp_edge.numbers import parse_blocks, parse_cpus
@@ -105,6 +106,10 @@ CHOICES: dict[str, Callable[[], list[str]]] = {
     "prune.target": target_names,
     "prune.precision": lambda: ["default", *(p.value for p in Precision)],
 }
+
+
+# Tables of arguments that are our own.
+TABLES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"data.preprocess": parse_settings}
 
 
 def _check_device(name: str) -> None:
@@ -225,13 +230,24 @@ def _arguments(value: Any, name: Name, path: KeyPath) -> dict[str, Any]:
             f"Write it as {path[-1]} = {{ img_size = 224 }}.",
         )
     for key, item in value.items():
+        if key.startswith("pretrained_cfg") and isinstance(item, Mapping | str):
+            raise InputError(
+                f"{name((*path, key))} cannot be set.",
+                "Set mean, std, interpolation and crop_pct with preprocess in [data], or --preprocess of init.",
+            )
         parts = item if isinstance(item, list | tuple) else [item]
         if not all(_plain(part) for part in parts):
             raise InputError(
                 f"{name((*path, key))} must be a number, a text, true or false, or a list of them, not {_shown(item)}.",
                 "Give the value as timm.create_model takes it.",
             )
-    return {key: list(v) if isinstance(v, list | tuple) else v for key, v in value.items()}
+    arguments = {key: list(v) if isinstance(v, list | tuple) else v for key, v in value.items()}
+    if (dotted := _general(path)) not in TABLES:
+        return arguments
+    try:
+        return TABLES[dotted](arguments)
+    except InputError as error:
+        raise InputError(f"{name(path)}: {error.message}", error.hint) from error
 
 
 def _plain(value: Any) -> bool:

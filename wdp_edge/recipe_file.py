@@ -13,9 +13,10 @@ from typing import Any
 from wdp_edge.errors import InputError
 from wdp_edge.recipe import Recipe
 from wdp_edge.recipe_check import convert
+from wdp_edge.task import ALPHABETICAL, NATURAL
 from wdp_edge.toml_lines import KeyPath, key_lines
 
-PATHS = ("model.checkpoint", "data.train", "data.val", "prune.out", "prune.timing.runner")
+PATHS = ("model.checkpoint", "data.train", "data.val", "data.class_order", "prune.out", "prune.timing.runner")
 
 
 def load_recipe(path: Path | str) -> Recipe:
@@ -73,6 +74,8 @@ def absolute_paths(recipe: Recipe) -> Recipe:
 
 def _with_paths(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
     for dotted in PATHS:
+        if dotted == "data.class_order" and recipe.data.class_order in (ALPHABETICAL, NATURAL):
+            continue
         recipe = _with_path(recipe, dotted.split("."), change)
     return recipe
 

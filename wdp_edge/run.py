@@ -21,6 +21,7 @@ from wdp_edge.plain import from_plain
 from wdp_edge.recipe import Recipe, TimingRecipe
 from wdp_edge.recipe_file import absolute_paths, dump_recipe
 from wdp_edge.stages import MANIFEST, RECIPE, RESULT
+from wdp_edge.task import ALPHABETICAL
 
 T = TypeVar("T")
 RUN_VERSION = 1
@@ -150,6 +151,10 @@ def recipe_digest(recipe: Recipe) -> str:
     # Runs that began before there were these settings go on.
     if plain["model"]["task"] == "classify":
         plain["model"].pop("task")
+    if recipe.data.class_order in ("", ALPHABETICAL):
+        plain["data"].pop("class_order")
+    if not recipe.data.preprocess:
+        plain["data"].pop("preprocess")
     for name in ("head_channels", "head_blocks"):
         if not plain["model"][name]:
             plain["model"].pop(name)

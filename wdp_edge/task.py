@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from wdp_edge.drops import Drops
 
 
+ALPHABETICAL, NATURAL = "alphabetical", "natural"
+"""Orders of class names: torchvision's and timm's."""
+
+
 class Output(StrEnum):
     """What a model puts out: one value per class, for the image or for each patch, what its head would read, or that
     scaled to length 1."""

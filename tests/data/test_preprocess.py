@@ -16,7 +16,7 @@ from timm.data import create_transform
 from wdp_edge.data import worker
 from wdp_edge.data.folder import ImageFolder
 from wdp_edge.data.loading import load_images, view_of
-from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
+from wdp_edge.data.preprocess import Preprocessing, normalise, parse_settings, preprocessing_of
 from wdp_edge.errors import InputError
 
 SETTINGS = Preprocessing((32, 32), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bicubic", 0.9)
@@ -46,6 +46,37 @@ def test_follows_the_settings_of_other_models() -> None:
     assert found.size == (32, 48)
     assert found.mean == (0.5, 0.5, 0.5)
     assert found.crop_pct == 0.9
+
+
+def test_settings_win_over_timms() -> None:
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=10, depth=1)
+    given = {"mean": 0, "std": "0.1, 0.2,0.3", "interpolation": "Bilinear", "crop_pct": 1, "crop_mode": "squash"}
+    parsed = parse_settings(given)
+    assert parse_settings(parsed) == parsed
+    wanted = Preprocessing((32, 32), (0, 0, 0), (0.1, 0.2, 0.3), "bilinear", 1.0, "squash")
+    assert preprocessing_of(model, parsed) == wanted
+    assert preprocessing_of(model, {}) == preprocessing_of(model)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"mean": [123.7, 116.3, 103.5]}, r"mean must be at least 0 and at most 1.*divide those of 0 to 255 by 255"),
+        ({"std": [58.4, 57.1, 57.4]}, "std must be more than 0 and at most 1.*divide"),
+        ({"std": [0.2, 0.0, 0.2]}, "std must be more than 0"),
+        ({"mean": [0.5, 0.5]}, "mean must be three numbers"),
+        ({"mean": "grey"}, "mean must be three numbers"),
+        ({"mean": float("nan")}, "mean must be at least 0"),
+        ({"std": [True, 0.5, 0.5]}, "std must be three numbers"),
+        ({"interpolation": "cubic"}, "interpolation cannot be 'cubic'.*bicubic"),
+        ({"crop_pct": 87.5}, "crop_pct must be a share"),
+        ({"crop_mode": "centre"}, "crop_mode cannot be 'centre'.*center"),
+        ({"means": 0.5}, "there is no setting 'means'.*mean, std"),
+    ],
+)
+def test_settings_that_no_model_has_are_refused(wrong: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        parse_settings(wrong)
 
 
 def test_survives_json() -> None:

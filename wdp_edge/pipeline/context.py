@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget, check_accepted, parse_budget
 from wdp_edge.calibration.sample import Sample, balanced_sample
-from wdp_edge.data.folder import ImageFolder, check_classes, fingerprint
+from wdp_edge.data.classes import settled
+from wdp_edge.data.folder import ImageFolder, fingerprint
 from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import Views, eval_batches, load_images, load_labelled
 from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
@@ -87,9 +88,8 @@ class Context:
         if facts.labels is Labels.MASK:
             train, val = (part.with_classes(numbered(recipe.model.num_classes)) for part in (train, val))
         if facts.named_classes:
-            val = val.with_classes(train.classes)
-            check_classes(train, val, recipe.model.num_classes)
-        self.preprocessing: Preprocessing = preprocessing_of(self.dense)
+            train, val = settled(train, val, recipe.model.num_classes, recipe.data.class_order)
+        self.preprocessing: Preprocessing = preprocessing_of(self.dense, recipe.data.preprocess)
         limit, workers = recipe.data.max_unreadable, recipe.data.workers
         self.train: ImageFolder = readable(train, self.preprocessing, limit, workers)
         self.val: ImageFolder = readable(val, self.preprocessing, limit, workers)
