@@ -6,16 +6,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from wdp_edge.data.preprocess import parse_settings
 from wdp_edge.errors import InputError
 from wdp_edge.files import write_text
 from wdp_edge.progress import task
 from wdp_edge.recipe import BudgetRecipe, ModelRecipe, Recipe
 from wdp_edge.recipe_file import dump_recipe, load_recipe, merge
 from wdp_edge.results import RESULT_VERSION
-from wdp_edge.task import Output, facts_of
+from wdp_edge.task import ALPHABETICAL, NATURAL, Labels, Output, facts_of
 
+if TYPE_CHECKING:
+    from wdp_edge.data.folder import ImageFolder
+
+_ORDERS = (ALPHABETICAL, NATURAL)
 RECIPE_FILE = "wdp-edge.toml"
 
 _MISSING = {
@@ -36,6 +41,8 @@ class InitResult:
 
     head_blocks: where the head of segment reads several, the ones that were assumed, as in [model].
     left_out: files below the two folders that are no images or of no class, by part ("train", "val") and suffix.
+    class_order: as in [data]. order_metric: the task's metric with each of the two orders of class names, on
+    order_images training images; None where both are the same. warnings: what speaks against the model and its images.
     """
 
     path: Path
@@ -45,21 +52,37 @@ class InitResult:
     val_images: int
     head_blocks: str = ""
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    class_order: str = ALPHABETICAL
+    order_metric: dict[str, float] | None = None
+    order_images: int | None = None
+    warnings: list[str] = field(default_factory=list)
+    task: str = "classify"
     version: int = RESULT_VERSION
 
 
-def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = False) -> InitResult:
+def init(
+    model: ModelRecipe,
+    data: Path,
+    folder: Path = Path(),
+    force: bool = False,
+    class_order: str = "",
+    preprocess: Mapping[str, Any] | None = None,
+) -> InitResult:
     """Writes wdp-edge.toml into `folder` after reading the checkpoint and listing the images.
 
+    The dense model looks at some training images, which tells whether it makes sense of them.
+
     model: num_classes = 0 takes the number of classes found where labels name them. data: holds train/ and val/ (or
-    test/), or lists.
+    test/), or lists. class_order, preprocess: as in [data]; without an order the one that the model agrees with.
     Raises InputError when the file exists and `force` is not set, when the checkpoint does not fit the model,
     and for folders that are no sound image data.
     """
-    from wdp_edge.data.folder import check_classes, resolve_data
+    from wdp_edge.data.classes import settled
+    from wdp_edge.data.folder import resolve_data
     from wdp_edge.data.listed import images_at
 
     path = folder / RECIPE_FILE
+    merge(Recipe(), {"model.args": dict(model.args)})  # before they are given to timm
     if path.exists() and not force:
         raise InputError(f"{path} exists.", "Edit it, or write it anew with --force.")
     if not Path(model.checkpoint).is_file():
@@ -68,14 +91,20 @@ def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = Fa
     places = resolve_data(data, facts.labels)
     train, val = (images_at(place, facts.labels) for place in places)
     if facts.named_classes:
-        model = replace(model, num_classes=model.num_classes or len(train.classes))
-        check_classes(train, val.with_classes(train.classes), model.num_classes)
+        model = replace(model, num_classes=model.num_classes or _count(train, class_order))
+        train, val = settled(train, val, model.num_classes, class_order)
     elif facts.output.of_classes and not model.num_classes:
         raise InputError("The number of classes is not set.", "Give --num-classes: masks do not tell it.")
-    model = _checked(model)
+    given = parse_settings(preprocess or {})
+    model, dense = _checked(model)
+    first = _FirstLook(class_order or ALPHABETICAL)
+    if not facts.relative:
+        first = _first_look(model, dense, (train, val), class_order, given)
     recipe = merge(
         Recipe(),
         {
+            "data.class_order": first.order if first.order in _ORDERS else _from(folder, Path(first.order)),
+            "data.preprocess": given,
             "model.name": model.name,
             "model.args": model.args,
             "model.task": model.task,
@@ -89,7 +118,20 @@ def init(model: ModelRecipe, data: Path, folder: Path = Path(), force: bool = Fa
     )
     write_text(path, dump_recipe(recipe, comments=True))
     left_out = {name: dict(part.left_out) for name, part in (("train", train), ("val", val)) if part.left_out}
-    return InitResult(path, model.name, model.num_classes, len(train), len(val), model.head_blocks, left_out)
+    return InitResult(
+        path=path,
+        model=model.name,
+        num_classes=model.num_classes,
+        train_images=len(train),
+        val_images=len(val),
+        head_blocks=model.head_blocks,
+        left_out=left_out,
+        class_order=first.order,
+        order_metric=first.metric,
+        order_images=first.images,
+        warnings=first.warnings,
+        task=model.task,
+    )
 
 
 def project_recipe(
@@ -148,9 +190,57 @@ def find_run(folder: Path, run: Path | None) -> Path:
     return latest_run(Path(own) if own else folder)
 
 
-def _checked(model: ModelRecipe) -> ModelRecipe:
-    """With the head that the checkpoint has. Raises InputError unless the checkpoint fits the model.
+@dataclass(frozen=True)
+class _FirstLook:
+    """What the dense model says of some training images: see `InitResult`."""
 
+    order: str = ALPHABETICAL
+    metric: dict[str, float] | None = None
+    images: int | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def _first_look(
+    model: ModelRecipe,
+    dense: Any,
+    images: tuple[ImageFolder, ImageFolder],
+    class_order: str,
+    preprocess: dict[str, Any],
+) -> _FirstLook:
+    """images: training and validation images. class_order: "" lets the model choose."""
+    from wdp_edge.data.classes import absent, in_order
+    from wdp_edge.data.preprocess import preprocessing_of
+    from wdp_edge.pipeline.plausible import doubts, fitting_order, look, renumbered
+
+    facts, (train, val) = facts_of(model.task), images
+    if facts.labels is Labels.MASK:
+        train = train.with_classes(tuple(map(str, range(model.num_classes))))
+    seen, said = look(dense, train, preprocessing_of(dense, preprocess), model.task)
+    found = fitting_order(seen) if class_order in ("", *_ORDERS) else None
+    order = class_order or (found.order if found else ALPHABETICAL)
+    if found:
+        seen = renumbered(seen, in_order(train, order, model.num_classes).classes)
+    gaps = absent(train, val) if facts.named_classes and facts.labels is Labels.ONE else []
+    warnings = said + doubts(seen) + gaps
+    return _FirstLook(order, found.figures if found else None, found.images if found else None, warnings)
+
+
+def _count(train: ImageFolder, class_order: str) -> int:
+    """Classes of the model where nothing says how many. Raises InputError where class numbers do not begin with 0."""
+    from wdp_edge.data.classes import in_order
+
+    if train.numbered and 0 not in train.present() and class_order in ("", *_ORDERS):
+        raise InputError(
+            f"No image in {train.root} has the class 0, but whole numbers are class numbers, from 0.",
+            "Where they start at 1, subtract 1 from each label; else give --num-classes, the classes of the model.",
+        )
+    return len(in_order(train, class_order, len(train.classes)).classes)
+
+
+def _checked(model: ModelRecipe) -> tuple[ModelRecipe, Any]:
+    """With the head that the checkpoint has, and the dense model.
+
+    Raises InputError unless the checkpoint fits the model.
     A checkpoint says how many blocks its head reads, but not which: the last ones are taken.
     """
     with task("Reading the checkpoint", 2) as advance:
@@ -167,9 +257,9 @@ def _checked(model: ModelRecipe) -> ModelRecipe:
             if read > 1 and not model.head_blocks:
                 blocks = range(dense.depth - read + 1, dense.depth + 1)
                 model = replace(model, head_blocks=",".join(map(str, blocks)))
-        load_dense(ModelSpec.of(model), Path(model.checkpoint))
+        loaded = load_dense(ModelSpec.of(model), Path(model.checkpoint))
         advance(1)
-    return model
+    return model, loaded
 
 
 def _from(folder: Path, path: Path) -> str:

@@ -230,7 +230,7 @@ def _arguments(value: Any, name: Name, path: KeyPath) -> dict[str, Any]:
             f"Write it as {path[-1]} = {{ img_size = 224 }}.",
         )
     for key, item in value.items():
-        if key.startswith("pretrained_cfg") and isinstance(item, Mapping | str):
+        if key == "pretrained_cfg_overlay" or (key == "pretrained_cfg" and isinstance(item, Mapping)):
             raise InputError(
                 f"{name((*path, key))} cannot be set.",
                 "Set mean, std, interpolation and crop_pct with preprocess in [data], or --preprocess of init.",

@@ -9,7 +9,7 @@ among the five nearest by the other. docs/tasks.md has more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class PruneResult:
 
     verified: the artifact stays as close to the shrunk model as the recipe's [verify] asks. drops: what each class
     loses; None in results of before they were recorded.
+    warnings: what speaks against the dense model and its images, as `wdp_edge.pipeline.plausible` finds it.
     """
 
     run: Path
@@ -88,6 +89,7 @@ class PruneResult:
     task: str = "classify"
     metric: str = "accuracy"
     drops: Drops | None = None
+    warnings: list[str] = field(default_factory=list)
     version: int = RESULT_VERSION
 
 
@@ -130,7 +132,7 @@ class TriedFigures:
 class ExportResult:
     """`wdp_edge.export`: artifacts of a run's model, each compared with that model on real images.
 
-    tried: what a chosen precision was chosen from; None where the precision was given.
+    tried: what a chosen precision was chosen from; None where the precision was given. warnings: as in `PruneResult`.
     """
 
     run: Path
@@ -138,6 +140,7 @@ class ExportResult:
     verified: bool
     tried: list[TriedFigures] | None = None
     metric: str = "accuracy"
+    warnings: list[str] = field(default_factory=list)
     version: int = RESULT_VERSION
 
 

@@ -1,8 +1,14 @@
 """`wdp-edge init` on a real checkpoint and real images, and everything it refuses."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from safetensors.torch import save_file
 from tiny_project import ARGS, MODEL, Cli, init_words
 
@@ -15,7 +21,11 @@ from wdp_edge.task import Output
 def test_init_writes_a_recipe_that_loads(cli: Cli, project: Path) -> None:
     said = cli(*init_words(), "--json")
     assert said.code == 0
-    assert said.json == {
+    found = said.json
+    # Its weights are random, which is said in the result and to whoever reads along.
+    warning = found.pop("warnings")[0]
+    assert "no better than chance on 48 training images" in warning and f"warning: {warning}" in said.err
+    assert found == {
         "version": 1,
         "path": "wdp-edge.toml",
         "model": MODEL,
@@ -24,6 +34,8 @@ def test_init_writes_a_recipe_that_loads(cli: Cli, project: Path) -> None:
         "val_images": 12,
         "head_blocks": "",
         "left_out": {},
+        "class_order": "alphabetical",
+        "task": "classify",
     }
     recipe = load_recipe(Path("wdp-edge.toml"))
     assert recipe.model.name == MODEL
@@ -45,6 +57,86 @@ def test_init_says_which_files_it_leaves_out(cli: Cli, project: Path) -> None:
 def test_the_number_of_classes_is_that_of_the_folders(cli: Cli, project: Path) -> None:
     assert cli(*init_words(num_classes=0)).code == 0
     assert load_recipe(Path("wdp-edge.toml")).model.num_classes == 3
+
+
+def sound_project(folder: Path, names: Sequence[str]) -> None:
+    """Images of one brightness per class, folders called `names`, and a model whose class c is names[c].
+
+    It looks at nothing but the brightness, of pixels that are taken as they are: mean 0, std 1.
+    """
+    levels = [40.0, 128.0, 215.0]
+    for part, count in (("train", 16), ("val", 4)):
+        for old in (folder / "data" / part).iterdir():
+            shutil.rmtree(old)
+        for name, level in zip(names, levels, strict=True):
+            (folder / "data" / part / name).mkdir()
+            for number in range(count):
+                noise = np.random.default_rng(number).integers(-20, 20, (16, 16, 3))
+                pixels = (level + noise).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / "data" / part / name / f"{number}.png")
+    model: Any = create(ModelSpec(MODEL, 3, {**ARGS, "global_pool": "avg", "class_token": False}))
+    model.load_state_dict({name: torch.zeros_like(value) for name, value in model.state_dict().items()})
+    with torch.no_grad():
+        # Blocks of zeros change nothing; normalised, channel 0 keeps its size against channel 1, a constant.
+        model.patch_embed.proj.weight[0] = 1 / 48
+        model.patch_embed.proj.bias[:2] = torch.tensor([-0.5, 1.0])
+        model.fc_norm.weight.fill_(1.0)
+        wanted = torch.tensor([level / 255 - 0.5 for level in levels])
+        stream = torch.zeros(3, 32)
+        stream[:, 0], stream[:, 1] = wanted, 1.0
+        features = torch.nn.functional.layer_norm(stream, (32,))
+        model.head.weight.copy_(features)
+        model.head.bias.copy_(-features.square().sum(1) / 2)
+    save_file(model.state_dict(), folder / "dense.safetensors")
+
+
+AS_PIXELS = ("--preprocess", "mean=0", "--preprocess", "std=[1, 1, 1]")
+
+
+def test_the_order_of_classes_that_the_model_agrees_with_is_taken(cli: Cli, project: Path) -> None:
+    sound_project(project, ("2", "9", "10"))
+    words = [*init_words(model_arg="global_pool=avg"), "--model-arg", "class_token=false"]
+    said = cli(*words, *AS_PIXELS)
+    assert said.code == 0, said.err
+    assert "0.0% with the alphabetical one and 100.0% with the natural one, on 48 training images" in said.out
+    assert "warning" not in said.err
+    data = load_recipe(Path("wdp-edge.toml")).data
+    assert data.class_order == "natural"
+    assert data.preprocess == {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+    asked = cli(*words, *AS_PIXELS, "--class-order", "alphabetical", "--force", "--json").json
+    assert asked["class_order"] == "alphabetical"
+    assert asked["order_metric"] == {"alphabetical": 0.0, "natural": 1.0}
+    assert any('Set class_order = "natural"' in text for text in asked["warnings"])
+    (project / "names.txt").write_text("2\n9\n10\n")
+    listed = cli(*words, *AS_PIXELS, "--class-order", "names.txt", "--force", "--json").json
+    assert (listed["class_order"], listed["warnings"]) == ("names.txt", [])
+    assert load_recipe(project / "wdp-edge.toml").data.class_order == str(project / "names.txt")
+
+
+def test_other_preprocessing_than_in_training_is_noticed(cli: Cli, project: Path) -> None:
+    sound_project(project, ("a", "b", "c"))
+    words = [*init_words(model_arg="global_pool=avg"), "--model-arg", "class_token=false"]
+    said = cli(*words, "--preprocess", "mean=1", "--preprocess", "std=0.1", "--json").json
+    assert "no better than chance" in said["warnings"][0] and "--preprocess" in said["warnings"][0]
+    wrong = cli(*words, "--preprocess", "mean=123.7", "--force")
+    assert wrong.code == 2 and "divide those of 0 to 255 by 255" in wrong.err
+
+
+def test_class_numbers_may_leave_out_classes(cli: Cli, project: Path) -> None:
+    for part in ("train", "val"):
+        rows = [
+            f"{image.relative_to(project / 'data')},{label}"
+            for name, label in (("blue", 1), ("red", 2))
+            for image in (project / "data" / part / name).iterdir()
+        ]
+        (project / "data" / f"{part}.csv").write_text("path,label\n" + "\n".join(rows))
+        (project / "data" / part).rename(project / "data" / f"images-{part}")
+        listed = project / "data" / f"{part}.csv"
+        listed.write_text(listed.read_text().replace(f"{part}/", f"images-{part}/"))
+    said = cli(*init_words(), "--json")
+    assert said.code == 0 and "1 of the model's 3 classes have no training images (0)" in said.err
+    said = cli(*init_words(num_classes=0), "--force")
+    assert said.code == 2 and "has the class 0" in said.err and "subtract 1" in said.err
 
 
 def test_test_folder_serves_for_validation(cli: Cli, project: Path) -> None:

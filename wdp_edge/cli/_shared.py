@@ -51,6 +51,8 @@ def _perform(call: Callable[[], Result], show: Callable[[Result], None], as_json
         return _unexpected(error, as_json)
     if world().leads:
         print_json(result) if as_json else show(result)
+        for warning in getattr(result, "warnings", ()):
+            print(f"warning: {warning}", file=sys.stderr)
     budget = getattr(result, "budget", None)
     kept = (budget is None or budget.met) and getattr(result, "verified", True) and getattr(result, "met", True)
     return MET if kept else MISSED
@@ -100,20 +102,20 @@ def given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
 
 
-def parse_arguments(pairs: Sequence[str], option: str = "--model-arg") -> dict[str, Any]:
+def parse_arguments(pairs: Sequence[str], option: str = "--model-arg", example: str = "img_size=56") -> dict[str, Any]:
     """KEY=VALUE texts as keyword arguments: numbers, true/false, lists in brackets, else texts.
 
     Raises InputError for a text without a key.
     """
-    return dict(_argument(pair, option) for pair in pairs)
+    return dict(_argument(pair, option, example) for pair in pairs)
 
 
-def _argument(pair: str, option: str) -> tuple[str, Any]:
+def _argument(pair: str, option: str, example: str) -> tuple[str, Any]:
     from wdp_edge.errors import InputError
 
     key, equals, text = pair.partition("=")
     if not equals or not key.isidentifier():
-        raise InputError(f"{option} {pair} is not KEY=VALUE.", f"Write it like {option} img_size=56.")
+        raise InputError(f"{option} {pair} is not KEY=VALUE.", f"Write it like {option} {example}.")
     return key, _literal(text)
 
 

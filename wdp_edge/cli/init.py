@@ -30,6 +30,16 @@ def init(
         str,
         typer.Option("--task", metavar="NAME", help="classify, multilabel, segment, features (no labels) or retrieve."),
     ] = "classify",
+    class_order: Annotated[
+        str,
+        typer.Option(
+            "--class-order", metavar="ORDER", help="Of class names: alphabetical, natural, or a file with one per line."
+        ),
+    ] = "",
+    preprocess: Annotated[
+        list[str] | None,
+        typer.Option("--preprocess", metavar="KEY=VALUE", help="mean, std, interpolation or crop_pct; repeatable."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite wdp-edge.toml.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -41,7 +51,8 @@ def init(
 
         arguments = parse_arguments(model_arg or ())
         recipe = ModelRecipe(model, arguments, num_classes, str(checkpoint), task)
-        return wdp_edge.init(recipe, data, force=force)
+        settings = parse_arguments(preprocess or (), "--preprocess", "mean=0.5")
+        return wdp_edge.init(recipe, data, force=force, class_order=class_order, preprocess=settings)
 
     return perform(call, _show, as_json)
 
@@ -49,6 +60,7 @@ def init(
 def _show(result: InitResult) -> None:
     from wdp_edge.cli._print import near, print_line
     from wdp_edge.data.walk import counted
+    from wdp_edge.task import facts_of
 
     output = f"{result.num_classes} classes" if result.num_classes else "embeddings"
     print_line(
@@ -57,6 +69,13 @@ def _show(result: InitResult) -> None:
     )
     for part, files in result.left_out.items():
         print_line(f"Left out of {part}: {counted(Counter(files))}.")
+    if result.order_metric:
+        metric = facts_of(result.task).metric
+        figures = " and ".join(f"{value:.1%} with the {order} one" for order, value in result.order_metric.items())
+        print_line(
+            f"Class names have another order alphabetically than naturally: {metric} of the model is {figures}, on "
+            f"{result.order_images} training images. class_order is {result.class_order}."
+        )
     if result.head_blocks:
         print_line(f"The head is taken to read blocks {result.head_blocks}: set head_blocks if it reads others.")
     print_line("Next: wdp-edge prune --latency-budget 50%")

@@ -52,7 +52,7 @@ def export_auto(run: Path, target: str | None, accuracy_drop: float, pixels: boo
         choice = choose(candidates(families, search.shares), search.measure, accuracy_drop)
         figures = search.keep(held, choice)
     tried = [tried_figures(t) for t in choice.tried]
-    return ExportResult(run, [figures], figures.verified, tried, source.context.task.facts.metric)
+    return ExportResult(run, [figures], figures.verified, tried, source.context.task.facts.metric, source.doubts())
 
 
 def tried_figures(tried: Tried) -> TriedFigures:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget, check_accepted, parse_budget
 from wdp_edge.calibration.sample import Sample, balanced_sample
-from wdp_edge.data.classes import settled
+from wdp_edge.data.classes import absent, settled
 from wdp_edge.data.folder import ImageFolder, fingerprint
 from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import Views, eval_batches, load_images, load_labelled
@@ -33,6 +33,7 @@ from wdp_edge.models.files import load_dense
 from wdp_edge.models.spec import ModelSpec
 from wdp_edge.parallel import world
 from wdp_edge.pipeline.plan import timing_plan
+from wdp_edge.pipeline.plausible import Seen, doubts
 from wdp_edge.recipe import Recipe
 from wdp_edge.shrink.streams import images_within
 from wdp_edge.structure import Geometry, Structure
@@ -212,6 +213,12 @@ class Context:
         """Training images seen by learning and recovery together."""
         prune = self.recipe.prune
         return round(prune.epochs * len(self.train_indices)) if prune.epochs else prune.images
+
+    def doubts(self, outputs: Tensor, labels: Tensor) -> list[str]:
+        """What speaks against the dense model, from its outputs for held-back images, and classes without images."""
+        facts = self.task.facts
+        gaps = absent(self.train, self.val) if facts.named_classes and facts.labels is Labels.ONE else []
+        return doubts(Seen.of(facts.name, outputs, labels, self.train)) + gaps
 
     def describe(self) -> str:
         budget = self.recipe.prune.latency_budget

@@ -45,10 +45,11 @@ def export(
     with Run(run, source.recipe) as held:
         try:
             figures = make(source, held, plans, pixels)
+            warnings = source.doubts()
         finally:
             remove(run / "scratch")
     metric = source.context.task.facts.metric
-    return ExportResult(run, figures, all(f.verified for f in figures), metric=metric)
+    return ExportResult(run, figures, all(f.verified for f in figures), metric=metric, warnings=warnings)
 
 
 def auto_words(

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from wdp_edge import progress
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.data.loading import check_headers
 from wdp_edge.errors import InputError
@@ -17,7 +18,8 @@ from wdp_edge.models.files import read_spec
 from wdp_edge.parallel import world
 from wdp_edge.pipeline import choose, finish
 from wdp_edge.pipeline.context import Context, announce
-from wdp_edge.pipeline.proof import tolerance_of, within
+from wdp_edge.pipeline.plausible import Plausible
+from wdp_edge.pipeline.proof import spread, tolerance_of, within
 from wdp_edge.pipeline.timing import dense_artifact, latency_table, used_share
 from wdp_edge.plain import read_as
 from wdp_edge.recipe import Recipe
@@ -28,6 +30,7 @@ from wdp_edge.structure import Structure, count
 from wdp_edge.target import Artifact
 
 PACKAGES = ("wdp-edge", "torch", "timm", "numpy", "scipy", "executorch", "torchao")
+JUDGED = 256  # held-back images
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def versions() -> dict[str, str]:
 def make(context: Context, run: Run) -> PruneResult:
     """All stages in order; each is read back when it is done already."""
     dense = run.stage("dense", Dense, lambda: describe(context))
+    plausible = run.stage("plausible", Plausible, lambda: plausible_stage(context))
     dense_file = dense_artifact(context, run)
     table = run.stage(
         "table",
@@ -110,7 +114,20 @@ def make(context: Context, run: Run) -> PruneResult:
     folder, artifact, measured = finish.close_loop(context, run, table, dense_file)
     verified = finish.verify_stage(context, run, kept, folder, artifact)
     final = finish.final_stage(context, run, artifact)
-    return summarise(context, run, Outcome(folder, artifact, measured, verified, final, dense, dense_file))
+    outcome = Outcome(folder, artifact, measured, verified, final, dense, dense_file, plausible)
+    return summarise(context, run, outcome)
+
+
+def plausible_stage(context: Context) -> Plausible:
+    """Said at once: whatever follows would be for nothing."""
+    if context.task.facts.relative:
+        return Plausible()
+    labels = context.holdout[1]
+    places = spread(len(labels), JUDGED)
+    found = Plausible(context.doubts(context.holdout_teacher[places], labels[places]))
+    for warning in found.warnings:
+        progress.say(f"warning: {warning}")
+    return found
 
 
 def describe(context: Context) -> Dense:
@@ -129,6 +146,7 @@ class Outcome:
     final: finish.Final
     dense: Dense
     dense_file: Artifact
+    plausible: Plausible
 
 
 def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
@@ -170,4 +188,5 @@ def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
         task=context.task.facts.name,
         metric=context.task.facts.metric,
         drops=outcome.final.drops,
+        warnings=outcome.plausible.warnings,
     )

@@ -22,11 +22,12 @@ from wdp_edge.pipeline.export_job import Exporter, ExportJob
 from wdp_edge.pipeline.proof import BISECT_IMAGES, Reference, first_broken, prove, spread, tolerance_of
 from wdp_edge.pipeline.sidecar import write_sidecar
 from wdp_edge.pipeline.timing import STATIC_CALIBRATION
+from wdp_edge.plain import read_as
 from wdp_edge.recipe import Recipe
 from wdp_edge.recipe_file import load_recipe
-from wdp_edge.results import ArtifactFigures
+from wdp_edge.results import ArtifactFigures, PruneResult
 from wdp_edge.run import Run, now, recipe_digest
-from wdp_edge.stages import MANIFEST, RECIPE
+from wdp_edge.stages import MANIFEST, RECIPE, RESULT
 from wdp_edge.target import Artifact, Precision, get_target
 
 
@@ -74,6 +75,13 @@ class Source:
     def dense_outputs(self) -> Tensor:
         """The dense model's outputs for `images`: [n, K] float32, in PyTorch."""
         return vit.logits(self.context.dense, normalise(self.images[0], self.context.preprocessing))
+
+    def doubts(self) -> list[str]:
+        """What speaks against the dense model: the run's own word where it has one."""
+        result = self.run / RESULT
+        if result.exists():
+            return read_as(result, PruneResult).warnings
+        return [] if self.context.task.facts.relative else self.context.doubts(self.reference.outputs, self.images[1])
 
     def calibration_file(self) -> Path:
         """Calibration images on disk, for the processes that export."""

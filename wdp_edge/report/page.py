@@ -56,7 +56,7 @@ def render(record: Record) -> str:
     return environment.get_template("report.html.j2").render(
         record=record,
         verdict=verdict(record),
-        cautions=cautions(record.result.shipped.latency_ms),
+        cautions=cautions(record.result.shipped.latency_ms) + [f"Warning: {text}" for text in record.result.warnings],
         rows=rows(record.result),
         pictures=pictures(record),
         drops=record.result.drops,
