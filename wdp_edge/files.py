@@ -94,6 +94,12 @@ def not_a_folder(path: Path, what: str, hint: str) -> InputError:
     return InputError(f"{path} is {kind}, not a folder.", hint)
 
 
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """For what libraries serialise: when they write it, a full disk is an error that says nothing of it."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def write_text(path: Path, text: str) -> None:
     """In UTF-8. Raises InputError for text with a name of other bytes in it, SetupError like `atomic_path`."""
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from wdp_edge import progress
@@ -18,7 +18,7 @@ from wdp_edge.data.folder import ImageFolder
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.data.preprocess import normalise, preprocessing_of
 from wdp_edge.data.stream import Augmentation, StreamOptions, TrainStream
-from wdp_edge.files import atomic_path
+from wdp_edge.files import write_bytes
 from wdp_edge.learn.compute import autocast, bf16_pays
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.vit import fused_attention_pays, set_fused_attention, tokens_of
@@ -74,8 +74,7 @@ def train_dense(
     start = time.monotonic()
     _fit(model, train, options, loss_of(task, options))
     seconds = time.monotonic() - start
-    with atomic_path(checkpoint) as temporary:
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary)
+    write_bytes(checkpoint, save({k: v.contiguous() for k, v in model.state_dict().items()}))
     return Trained(checkpoint, accuracy(model, val, task), seconds, options.steps * options.batch_size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import time
 from collections.abc import Callable
@@ -11,14 +12,15 @@ from typing import Any
 import torch
 
 from wdp_edge.errors import InputError
-from wdp_edge.files import atomic_path
+from wdp_edge.files import write_bytes
 from wdp_edge.parallel import tell, world
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """state: nested dicts and lists of tensors, numbers and strings."""
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    made = io.BytesIO()
+    torch.save(state, made)
+    write_bytes(path, made.getbuffer())
 
 
 def load_state(path: Path) -> dict[str, Any] | None:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from wdp_edge.errors import InputError
-from wdp_edge.files import atomic_path, read_json, write_json
+from wdp_edge.files import read_json, write_bytes, write_json
 from wdp_edge.models.archive import archive_fault, is_plain
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import build
@@ -127,8 +128,7 @@ def _check_map_head(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], sp
 
 def save(model: nn.Module, spec: ModelSpec, folder: Path) -> None:
     """Writes `structure.json` (timm name and arguments + Structure) and `model.safetensors`."""
-    with atomic_path(folder / "model.safetensors") as temporary:
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary)
+    write_bytes(folder / "model.safetensors", serialised({k: v.contiguous() for k, v in model.state_dict().items()}))
     data = {"version": MODEL_VERSION, "model": spec.to_json(), "structure": structure_of(model).to_json()}
     write_json(folder / "structure.json", data)
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from wdp_edge import progress
 from wdp_edge.data.labels import labels_of
-from wdp_edge.files import atomic_path, cache_root
+from wdp_edge.files import cache_root, write_bytes
 from wdp_edge.pipeline.context import Context
 
 _LARGEST = 2**28  # bytes of a file that is kept
@@ -42,8 +42,7 @@ def dense_outputs(context: Context, folder: Path | None = None) -> tuple[Tensor,
         return kept, labels
     outputs, labels = context.validation_outputs(context.dense, title)
     if outputs.numel() * outputs.element_size() <= _LARGEST:
-        with atomic_path(place) as temporary:
-            save_file({"outputs": outputs.contiguous()}, temporary)
+        write_bytes(place, save({"outputs": outputs.contiguous()}))
         _forget(place.parent)
     return outputs, labels
 

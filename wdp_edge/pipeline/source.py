@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from wdp_edge.about import Origin, metadata
 from wdp_edge.data.preprocess import normalise
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.errors import InputError
-from wdp_edge.files import atomic_path
+from wdp_edge.files import write_bytes
 from wdp_edge.models import vit
 from wdp_edge.models.files import load, read_spec, save
 from wdp_edge.pipeline.context import Context
@@ -87,8 +87,7 @@ class Source:
         """Calibration images on disk, for the processes that export."""
         path = self.run / "scratch" / "calibration.safetensors"
         if not path.exists():
-            with atomic_path(path) as temporary:
-                save_file({"images": self.context.calibration[:STATIC_CALIBRATION].contiguous()}, temporary)
+            write_bytes(path, serialised({"images": self.context.calibration[:STATIC_CALIBRATION].contiguous()}))
         return path
 
     def job(self, path: Path, precision: Precision, pixels: bool = False) -> ExportJob:
