@@ -60,13 +60,19 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Round:
-    """One closing of the loop: the exported file's measured time against the table's word and the budget."""
+    """One structure timed in the loop: its exported file's measured time against the table's word and the budget.
+
+    used: measured share of the budget. spread: its standard error, relative. sessions: how often it was timed.
+    """
 
     predicted_ms: float
     measured_ms: float
     dense_ms: float
     budget_ms: float
     correction: float
+    used: float = 0.0
+    spread: float = 0.0
+    sessions: int = 1
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class Recovered:
 
 @dataclass(frozen=True)
 class Measured:
-    """Stage `measure`: shipped and dense artifact timed in turn in one run."""
+    """Stage `measure`: shipped and dense artifact timed in turn in one run, or in several that were put together."""
 
     dense: Latency
     shipped: Latency

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,12 @@ from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget
 from wdp_edge.cost.measure import Setting, measure_table
 from wdp_edge.cost.table import LatencyTable
-from wdp_edge.device import Kind, TimingPlan, ratio
+from wdp_edge.device import Kind, Latency, TimingPlan, ratio
 from wdp_edge.pipeline.context import Context, Toolkit
 from wdp_edge.pipeline.sidecar import write_sidecar
 from wdp_edge.recipe import Recipe
 from wdp_edge.run import Run
+from wdp_edge.select.bracket import Session
 from wdp_edge.stages import Measured
 from wdp_edge.structure import Structure
 from wdp_edge.target import Artifact, ExportOptions
@@ -95,3 +98,42 @@ def used_share(measured: Measured, budget: LatencyBudget) -> float:
     if budget.share is not None:
         return measured.ratio / budget.share
     return measured.shipped.p50 / measured.budget_ms
+
+
+def session_of(measured: Measured, budget: LatencyBudget) -> Session:
+    """Share of the budget, and its standard error by how much the rounds differ."""
+    values = list(measured.rounds_shipped)
+    if budget.share is not None:
+        values = [a / b for a, b in zip(measured.rounds_shipped, measured.rounds_dense, strict=True)]
+    return Session(used_share(measured, budget), relative_error(values))
+
+
+def relative_error(values: Sequence[float]) -> float:
+    """Of the median of these values: from their median absolute deviation, which a few disturbed ones do not move."""
+    middle = statistics.median(values)
+    deviation = 1.4826 * statistics.median(abs(v - middle) for v in values)
+    return 1.2533 * deviation / middle / math.sqrt(len(values))
+
+
+def pooled(measured: Sequence[Measured]) -> Measured:
+    """Several timings of the same two files as one: medians of what each said, and the rounds of all."""
+    dense = pooled_latency([m.dense for m in measured])
+    return Measured(
+        dense=dense,
+        shipped=pooled_latency([m.shipped for m in measured]),
+        ratio=statistics.median(m.ratio for m in measured),
+        budget_ms=statistics.median(m.budget_ms for m in measured),
+        rounds_dense=[ms for m in measured for ms in m.rounds_dense],
+        rounds_shipped=[ms for m in measured for ms in m.rounds_shipped],
+    )
+
+
+def pooled_latency(latencies: Sequence[Latency]) -> Latency:
+    """Medians; the conditions of a timing in which the device slowed down, or else of the last one."""
+    slowed = [x for x in latencies if x.conditions is not None and x.conditions.throttled]
+    return replace(
+        (slowed or list(latencies))[-1],
+        p50=statistics.median(x.p50 for x in latencies),
+        p90=statistics.median(x.p90 for x in latencies),
+        min=min(x.min for x in latencies),
+    )

@@ -148,19 +148,33 @@ def _scaled(removal: Removal, scale: float) -> Removal:
 
 
 def solve(
-    ranking: Ranking, dense: Structure, depth: int, table: LatencyTable, limit_ms: float, allowed: Allowed
+    ranking: Ranking,
+    dense: Structure,
+    depth: int,
+    table: LatencyTable,
+    limit_ms: float,
+    allowed: Allowed,
+    like: Structure | None = None,
 ) -> Kept | None:
     """The best units to keep with the exit after `depth` blocks; None when nothing fits.
 
+    like: a structure of this depth whose heads, their channels and dropped sub-layers stay as they are there.
     The knapsack adds up parts: `around` makes their sum fit exactly when the whole model does.
     """
     near, choices, attentions = table.around(limit_ms), [], []
     for number, (block, hidden) in enumerate(zip(dense.blocks[:depth], ranking.hidden, strict=False)):
         options = [(w, *kind) for kind in _kinds(ranking, dense, number) for w in allowed.heads(block.heads)]
+        widths = allowed.hidden(block.hidden)
+        if like is not None:
+            own = like.blocks[number]
+            options = [o for o in options if o[0] == own.heads and (own.heads == 0 or o[1] == own.head_dim)]
+            widths = [w for w in widths if (w > 0) == (own.hidden > 0)]
         attentions.append(options)
         parts = enumerate((near.attention_ms(w, head_dim, number), lost(w)) for w, head_dim, lost, _ in options)
         choices.append([Option(place, ms, loss) for place, (ms, loss) in parts])
-        choices.append([Option(w, near.mlp_ms(w, number), hidden.lost(w)) for w in allowed.hidden(block.hidden)])
+        choices.append([Option(w, near.mlp_ms(w, number), hidden.lost(w)) for w in widths])
+    if not all(choices):
+        return None
     chosen = choose(choices, limit_ms - near.fixed_ms)
     if chosen is None:
         return None

@@ -1,0 +1,215 @@
+"""The loop that brackets a budget: time a structure, look for the next one between what fits and what does not. Pure.
+
+The table's prediction of a structure (ms) is one axis, its measured share of the budget the other. Between the largest
+structure known to fit and the smallest known not to, logarithms of both are interpolated.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from wdp_edge.models.surgery import Kept
+from wdp_edge.structure import Structure
+
+MOST_SESSIONS = 6
+# What a table may be off by (its goal is 7 % at worst): a measured correction is weighed against this.
+_TRUST = 0.07
+# A structure this near to the aim keeps its attentions: only hidden units change, whose time is nearly a line.
+_NEAR = 0.12
+# Timing again brings nothing below this spread, and no edge of the band is nearer than this to be sure.
+_SURE = 0.002
+_GUARD = 0.005
+_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Session:
+    """One timing. used: measured share of the budget. spread: standard error of it, relative."""
+
+    used: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The band of shares of the budget to end in, where in it to aim, and how many structures may be timed."""
+
+    budget_ms: float
+    low: float
+    aim: float
+    rounds: int
+    high: float = 1.0
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a file takes of the budget, by all its timings."""
+
+    sessions: tuple[Session, ...]
+
+    @property
+    def used(self) -> float:
+        """Share of the budget: the median over sessions."""
+        return statistics.median(s.used for s in self.sessions)
+
+    @property
+    def spread(self) -> float:
+        """Relative standard error of `used`; sessions that disagree count, not only the rounds inside them."""
+        count = len(self.sessions)
+        inside = math.sqrt(sum(s.spread**2 for s in self.sessions)) / count
+        if count == 1:
+            return inside
+        between = statistics.stdev(s.used for s in self.sessions) / self.used / math.sqrt(count)
+        return max(inside, between)
+
+
+@dataclass(frozen=True)
+class Seen(Value):
+    """A timed structure. predicted_ms: by the table."""
+
+    kept: Kept
+    structure: Structure
+    predicted_ms: float
+
+    def correction(self, goal: Goal) -> float:
+        """Logarithm of measured over predicted, less of it the more the timing spreads."""
+        seen = math.log(self.used * goal.budget_ms / self.predicted_ms)
+        return seen * _TRUST**2 / (_TRUST**2 + self.spread**2)
+
+
+class Device(Protocol):
+    """What the loop acts on."""
+
+    def propose(self, limit_ms: float, like: Structure | None) -> Kept | None:
+        """The best structure that the table predicts within the limit; None where there is none.
+
+        like: one whose attentions and dropped sub-layers it must have; only hidden units are free then.
+        """
+        ...
+
+    def structure(self, kept: Kept) -> Structure: ...
+
+    def predict(self, structure: Structure) -> float:
+        """Milliseconds by the table."""
+        ...
+
+    def time(self, kept: Kept) -> Session:
+        """One timing of the structure's file, which is exported once."""
+        ...
+
+
+def bracket(device: Device, first: Kept | None, goal: Goal, known: Sequence[Seen] = ()) -> list[Seen]:
+    """Times structures until one surely fits into the band, nothing is left to try, or `goal.rounds` were timed.
+
+    first: where to begin; None where `known`, structures that were timed before, tells. Returns those that were timed
+    here, in order; `best` takes one.
+    """
+    seen = list(known)
+    kept = first or following(device, seen, goal)
+    while kept is not None:
+        seen.append(timed(device, kept, seen, goal))
+        if settled(seen[-1], goal) or len(seen) - len(known) >= goal.rounds:
+            break
+        kept = following(device, seen, goal)
+    return seen[len(known) :]
+
+
+def best(seen: Sequence[Seen], goal: Goal) -> Seen:
+    """Of those that fit the nearest to the aim; the smallest where none does."""
+    inside = [s for s in seen if s.used <= goal.high]
+    return min(inside, key=lambda s: distance(s, goal)) if inside else min(seen, key=lambda s: s.used)
+
+
+def distance(seen: Seen, goal: Goal) -> float:
+    return abs(math.log(seen.used / goal.aim))
+
+
+def settled(seen: Value, goal: Goal) -> bool:
+    """Whether it is inside the band by more than its timing may be wrong (three standard errors)."""
+    margin = max(3 * seen.spread, _GUARD)
+    return goal.low + margin <= seen.used <= goal.high - margin
+
+
+def timed(device: Device, kept: Kept, seen: Sequence[Seen], goal: Goal) -> Seen:
+    """The structure, timed again where the first value is a surprise or leaves open on which side of an edge it is."""
+    structure = device.structure(kept)
+    predicted = device.predict(structure)
+    point = Seen((device.time(kept),), kept, structure, predicted)
+    expected = expectation(predicted, seen, goal)
+    while doubtful(point, expected, goal):
+        point = replace(point, sessions=(*point.sessions, device.time(kept)))
+    return point
+
+
+def doubtful(point: Value, expected: float, goal: Goal, surprise: float = _TRUST) -> bool:
+    """Whether another session would tell more. expected: share of the budget; surprise: how far from it is one."""
+    sessions = point.sessions
+    if len(sessions) >= MOST_SESSIONS:
+        return False
+    off = abs(math.log(point.used / expected)) > max(surprise, 3 * point.spread)
+    if off and (len(sessions) == 1 or (len(sessions) == 2 and disagree(*sessions))):
+        return True
+    reach = 3 * point.spread
+    open_ = goal.low - reach <= point.used <= goal.high + reach and not settled(point, goal)
+    return open_ and point.spread > _SURE
+
+
+def disagree(one: Session, other: Session) -> bool:
+    return abs(math.log(one.used / other.used)) > 3 * math.hypot(one.spread, other.spread) + _GUARD
+
+
+def expectation(predicted_ms: float, seen: Sequence[Seen], goal: Goal) -> float:
+    """The share of the budget that a structure should take, by the table and the nearest structure that was timed."""
+    nearest = min(seen, key=lambda s: abs(math.log(s.predicted_ms / predicted_ms)), default=None)
+    return predicted_ms / goal.budget_ms * math.exp(nearest.correction(goal) if nearest else 0.0)
+
+
+def following(device: Device, seen: Sequence[Seen], goal: Goal) -> Kept | None:
+    """The next structure to time; None where nothing new is left between the brackets."""
+    base, known = min(seen, key=lambda s: distance(s, goal)), {s.structure for s in seen}
+    searches: list[tuple[Structure | None, Sequence[Seen]]] = [(None, seen)]
+    if distance(base, goal) <= _NEAR:
+        searches.insert(0, (base.structure, [s for s in seen if alike(s.structure, base.structure)]))
+    for like, points in searches:
+        for limit in limits(points, goal):
+            kept = device.propose(limit, like)
+            if kept is not None and device.structure(kept) not in known:
+                return kept
+    return None
+
+
+def alike(one: Structure, other: Structure) -> bool:
+    """Whether two structures differ in the number of hidden units alone, and drop the same sub-layers."""
+    widths = [[(b.heads, b.head_dim, b.hidden > 0) for b in s.blocks] for s in (one, other)]
+    return widths[0] == widths[1]
+
+
+def limits(points: Sequence[Seen], goal: Goal) -> Iterator[float]:
+    """Limits (ms, by the table) to look for the next structure at, the most likely one first."""
+    fits = max((s for s in points if s.used <= goal.aim), key=lambda s: s.predicted_ms, default=None)
+    over = min((s for s in points if s.used > goal.aim), key=lambda s: s.predicted_ms, default=None)
+    if fits and over and fits.predicted_ms < over.predicted_ms:
+        low, high = fits.predicted_ms, over.predicted_ms
+        yield interpolated(fits, over, goal)
+        for step in range(1, _STEPS):
+            yield low * (high / low) ** (step / _STEPS)
+        return
+    nearest = min(points, key=lambda s: distance(s, goal))
+    wanted = goal.aim * goal.budget_ms * math.exp(-nearest.correction(goal))
+    yield wanted
+    # Nothing new there: what there is steps by more than was asked for.
+    direction = 1 if nearest.used <= goal.aim else -1
+    for step in range(6):
+        yield wanted * math.exp(direction * 0.005 * 2**step)
+
+
+def interpolated(fits: Seen, over: Seen, goal: Goal) -> float:
+    """Where the line between two points, in logarithms, meets the aim; never quite at one of them."""
+    low, high = math.log(fits.predicted_ms), math.log(over.predicted_ms)
+    low_used, high_used = low + fits.correction(goal), high + over.correction(goal)
+    share = (math.log(goal.aim * goal.budget_ms) - low_used) / max(high_used - low_used, 1e-9)
+    return math.exp(low + min(0.95, max(0.05, share)) * (high - low))
