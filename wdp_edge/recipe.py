@@ -85,8 +85,8 @@ class SelectRecipe:
     drop_sublayers: bool = setting("also try structures in which whole attention or MLP sub-layers are gone", True)
     narrow_heads: bool = setting("also try structures whose attention heads have fewer channels", True)
     margin: float = setting("aim at this share of the budget, so that a noisy timing still passes", 0.975)
-    floor: float = setting("select again when the measured time is below this share of the budget", 0.9625)
-    rounds: int = setting("how often the table is corrected by a measured file and selection runs again", 3)
+    floor: float = setting("look for a larger structure while the measured time is below this share", 0.95)
+    rounds: int = setting("structures that are exported and timed, at most, until one is that near to the budget", 6)
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,7 @@ class PruneRecipe:
     seed: int = setting("seed of everything random", 0)
     out: str = setting("the run's own folder; empty: runs/ and a name made from the settings", "")
     images: int = setting("training images seen by learning and recovery together; 0 skips both", 90_000)
+    force: bool = setting("prune also where the dense file is inside the budget as it is", False)
     epochs: float = setting("the same in passes over the training images; 0 leaves it to images", 0.0)
     learn: LearnRecipe = field(default_factory=LearnRecipe)
     select: SelectRecipe = field(default_factory=SelectRecipe)

@@ -43,7 +43,10 @@ class ModelFigures:
 class BudgetFigures:
     """latency_ms: the budget. measured_ms: the shipped file's. ratio: measured / budget. met: ratio <= 1.
 
-    kind: of measured_ms; another one than measured only where the user accepted it.
+    kind: of measured_ms; another one than measured only where the user accepted it. basis: what measured_ms is. "p50"
+    of the shipped file's runs, for a budget in milliseconds; "rounds" for a share of the dense model: the ratio of the
+    two files' times in interleaved rounds, which other work on the machine hardly moves, times the dense file's p50. It
+    is not the shipped file's p50 then, in which what disturbed that file alone counts.
     """
 
     latency_ms: float
@@ -51,6 +54,7 @@ class BudgetFigures:
     ratio: float
     met: bool
     kind: Kind = Kind.MEASURED
+    basis: str = "p50"
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class PruneResult:
     verified: the artifact stays as close to the shrunk model as the recipe's [verify] asks. drops: what each class
     loses; None in results of before they were recorded.
     warnings: what speaks against the dense model and its images, as `wdp_edge.pipeline.plausible` finds it.
+    pruned: False where the dense file was inside the budget as it is, and ships.
     """
 
     run: Path
@@ -90,6 +95,7 @@ class PruneResult:
     metric: str = "accuracy"
     drops: Drops | None = None
     warnings: list[str] = field(default_factory=list)
+    pruned: bool = True
     version: int = RESULT_VERSION
 
 

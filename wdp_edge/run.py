@@ -158,6 +158,8 @@ def recipe_digest(recipe: Recipe) -> str:
     for name in ("head_channels", "head_blocks"):
         if not plain["model"][name]:
             plain["model"].pop(name)
+    if not plain["prune"]["force"]:
+        plain["prune"].pop("force")
     if recipe.prune.timing == TimingRecipe():
         plain["prune"].pop("timing")
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

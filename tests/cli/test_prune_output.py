@@ -12,6 +12,7 @@ from wdp_edge.drops import Drop, Drops
 from wdp_edge.files import to_plain
 from wdp_edge.progress import task
 from wdp_edge.recipe import PruneRecipe, Recipe
+from wdp_edge.report.cautions import two_times
 from wdp_edge.results import (
     PruneResult,
 )
@@ -28,7 +29,14 @@ def test_prune_prints_one_json_object(cli: Cli, fake: Fake) -> None:
         "target": "executorch",
         "precision": "int8-dynamic",
         "device": "local",
-        "budget": {"latency_ms": 4.1, "measured_ms": 3.9, "ratio": 0.951, "met": True, "kind": "measured"},
+        "budget": {
+            "latency_ms": 4.1,
+            "measured_ms": 3.9,
+            "ratio": 0.951,
+            "met": True,
+            "kind": "measured",
+            "basis": "p50",
+        },
         "dense": {
             "accuracy": 0.917,
             "latency_ms": {"p50": 8.2, "p90": 8.4, "min": 8.1, "kind": "measured"},
@@ -50,6 +58,7 @@ def test_prune_prints_one_json_object(cli: Cli, fake: Fake) -> None:
         "verified": True,
         "task": "classify",
         "metric": "accuracy",
+        "pruned": True,
     }
 
 
@@ -171,3 +180,12 @@ def test_model_arguments_have_types(cli: Cli, fake: Fake, text: str, value: obje
     assert cli("prune", "--latency-budget", "50%", "--model-arg", f"key={text}").code == 0
     assert calls[0][0].model.args == {"key": value}
     assert type(calls[0][0].model.args["key"]) is type(value)
+
+
+def test_two_times_of_one_file_are_explained() -> None:
+    latency = replace(PRUNED.shipped.latency_ms, p50=4.05)
+    by_rounds = replace(PRUNED.budget, basis="rounds")
+    note = two_times(by_rounds, latency)
+    assert "3.9 ms" in note and "4.05 ms" in note and "interleaved" in note
+    assert two_times(PRUNED.budget, latency) == ""
+    assert two_times(by_rounds, PRUNED.shipped.latency_ms) == "", "one number needs no reason"

@@ -130,7 +130,28 @@ def test_the_first_of_several_pictures_is_taken(tmp_path: Path) -> None:
         assert (pixels(tmp_path / name) == grey(RAMP)).all()
 
 
-@pytest.mark.parametrize("suffix", "avif bmp gif jfif jp2 jpe JPEG jpg pbm pgm png PNM ppm tga tif tiff webp".split())
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        "avif",
+        "bmp",
+        "gif",
+        "jfif",
+        "jp2",
+        "jpe",
+        "JPEG",
+        "jpg",
+        "pbm",
+        "pgm",
+        "png",
+        "PNM",
+        "ppm",
+        "tga",
+        "tif",
+        "tiff",
+        "webp",
+    ],
+)
 def test_every_suffix_that_is_taken_is_read(tmp_path: Path, suffix: str) -> None:
     source = write_image(tmp_path / "source.png", mode="1" if suffix == "pbm" else "RGB")
     kinds = {"jfif": "JPEG", "jpe": "JPEG", "pgm": "PPM", "PNM": "PPM"}

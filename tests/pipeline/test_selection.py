@@ -1,4 +1,4 @@
-"""Which candidates are tried, and which of the measured structures is taken."""
+"""Which candidates are tried."""
 
 from __future__ import annotations
 
@@ -6,29 +6,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as s
 
 from wdp_edge.models.surgery import Kept
 from wdp_edge.pipeline import selection
-from wdp_edge.pipeline.selection import Plan, Selection, Trial, nearest_within
+from wdp_edge.pipeline.selection import Plan, Selection, Trial
 from wdp_edge.recipe import SelectRecipe
 from wdp_edge.select.candidates import Ranking
 
 FULL, EXITS = 12, [12, 11, 10]
 TILTED = ["curves, tilt 0.35", "curves, tilt 0.7"]
 DROPPED = "curves, tilt 0.35, sub-layers dropped"
-
-
-@given(s.lists(s.floats(0.5, 1.5), min_size=1, max_size=5), s.floats(0.9, 1.0))
-@example([1.021, 0.990, 0.946], 0.975)
-def test_of_the_measured_structures_that_fit_the_nearest_to_the_aim_is_taken(shares: list[float], aim: float) -> None:
-    tried = [(used, Kept(((i,),), ((0,),))) for i, used in enumerate(shares)]
-    used = shares[nearest_within(tried, aim).heads[0][0]]
-    if min(shares) > 1:
-        assert used == min(shares)
-    else:
-        assert used <= 1 and all(other > 1 or abs(other - aim) >= abs(used - aim) for other in shares)
 
 
 class Scripted(Selection):
@@ -39,7 +26,7 @@ class Scripted(Selection):
         super().__init__(context, None, [Ranking("curves", (), ())])  # type: ignore[arg-type]
         self.divergences = divergences
 
-    def keep(self, plan: Plan, table: Any, limit_ms: float) -> Kept | None:
+    def keep(self, plan: Plan, table: Any, limit_ms: float, like: Any = None) -> Kept | None:
         return (
             Kept(((hash((plan.name, plan.depth)),),), ((0,),)) if (plan.name, plan.depth) in self.divergences else None
         )

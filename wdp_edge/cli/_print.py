@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def show_prune(result: PruneResult) -> None:
-    from wdp_edge.report.cautions import cautions
+    from wdp_edge.report.cautions import cautions, two_times
     from wdp_edge.report.drops import summary
 
     rows = _comparison(result)
@@ -42,6 +42,10 @@ def show_prune(result: PruneResult) -> None:
     for line in summary(result.drops) if result.drops else ["What each class loses is not recorded in this run."]:
         print_line(line)
     print_line(budget_line(result.budget))
+    if not result.pruned:
+        print_line("The dense file was inside the budget as it is and ships; --force prunes it all the same.")
+    if note := two_times(result.budget, result.shipped.latency_ms):
+        print_line(note)
     for line in cautions(result.shipped.latency_ms):
         print_line(line)
     if not result.verified:

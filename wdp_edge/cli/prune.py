@@ -41,12 +41,16 @@ def prune(
     accept: options.Accept = None,
     threads: options.Threads = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of everything random.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Prune also where the dense file is inside the budget as it is.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Prune a model until its measured file is inside the budget.
 
     Settings come from the options, then from wdp-edge.toml in this folder, then from defaults. A run that was
-    interrupted goes on when the same command is given again.
+    interrupted goes on when the same command is given again. A model whose file is inside the budget before anything
+    is pruned ships as it is, at once.
     """
 
     def call() -> PruneResult:
@@ -63,6 +67,7 @@ def prune(
                 "prune.threads": threads,
                 "prune.seed": seed,
                 "prune.out": None if out is None else str(out),
+                "prune.force": force or None,
             }
         )
         overrides |= options.model_settings(model, model_arg, num_classes, checkpoint)

@@ -155,13 +155,14 @@ def select_stage(
         limit = context.budget.resolve(table.dense_ms) * context.recipe.prune.select.margin
         trials = selection.try_candidates(table, limit)
         best = best_of(trials)
-        kept, predicted, rounds = selection.close_loop(best, table, dense)
+        closed = selection.close_loop(best, table, dense)
+        kept = closed.kept
         return Selected(
             kept_heads=[list(h) for h in kept.heads],
             kept_hidden=[list(n) for n in kept.hidden],
-            predicted_ms=predicted,
+            predicted_ms=closed.expected_ms,
             candidates=[t.record(t is best) for t in trials],
-            rounds=rounds,
+            rounds=closed.rounds,
             seconds=time.monotonic() - began,
             head_dims=head_dims(kept),
         )

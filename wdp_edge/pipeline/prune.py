@@ -14,12 +14,15 @@ from wdp_edge.cost.table import LatencyTable
 from wdp_edge.data.loading import check_headers
 from wdp_edge.errors import InputError
 from wdp_edge.files import write_json
-from wdp_edge.models.files import read_spec
+from wdp_edge.models.files import read_spec, save
+from wdp_edge.models.surgery import Kept
 from wdp_edge.parallel import world
 from wdp_edge.pipeline import choose, finish
 from wdp_edge.pipeline.context import Context, announce
+from wdp_edge.pipeline.inside import already_inside, dense_copy
 from wdp_edge.pipeline.plausible import Plausible
 from wdp_edge.pipeline.proof import spread, tolerance_of, within
+from wdp_edge.pipeline.tighten import close_loop
 from wdp_edge.pipeline.timing import dense_artifact, latency_table, used_share
 from wdp_edge.plain import read_as
 from wdp_edge.recipe import Recipe
@@ -97,6 +100,8 @@ def make(context: Context, run: Run) -> PruneResult:
     dense = run.stage("dense", Dense, lambda: describe(context))
     plausible = run.stage("plausible", Plausible, lambda: plausible_stage(context))
     dense_file = dense_artifact(context, run)
+    if (inside := already_inside(context, run, dense_file)) is not None:
+        return summarise(context, run, ship_dense(context, run, dense, dense_file, inside, plausible))
     table = run.stage(
         "table",
         LatencyTable,
@@ -111,10 +116,11 @@ def make(context: Context, run: Run) -> PruneResult:
     kept = choose.kept_of(selected)
     small = finish.compensate_stage(context, run, kept)
     finish.recover_stage(context, run, small, recover_steps)
-    folder, artifact, measured = finish.close_loop(context, run, table, dense_file)
-    verified = finish.verify_stage(context, run, kept, folder, artifact)
-    final = finish.final_stage(context, run, artifact)
-    outcome = Outcome(folder, artifact, measured, verified, final, dense, dense_file, plausible)
+    expected = selected.predicted_ms / context.budget.resolve(table.dense_ms)
+    made = close_loop(context, run, table, dense_file, expected)
+    verified = finish.verify_stage(context, run, kept, made.folder, made.artifact)
+    final = finish.final_stage(context, run, made.artifact)
+    outcome = Outcome(made.folder, made.artifact, made.measured, verified, final, dense, dense_file, plausible)
     return summarise(context, run, outcome)
 
 
@@ -135,6 +141,18 @@ def describe(context: Context) -> Dense:
     return Dense(context.structure, counts.parameters, counts.macs)
 
 
+def ship_dense(
+    context: Context, run: Run, dense: Dense, dense_file: Artifact, measured: Measured, plausible: Plausible
+) -> Outcome:
+    """The dense model and a copy of its file as what ships, with every figure that a pruned one has."""
+    folder, artifact = run.path / "model", dense_copy(context, run, dense_file)
+    if not run.done("verify") and world().leads:
+        save(context.dense, context.tools.spec, folder)
+    verified = finish.verify_stage(context, run, Kept.first(context.structure), folder, artifact)
+    final = finish.final_stage(context, run, artifact)
+    return Outcome(folder, artifact, measured, verified, final, dense, dense_file, plausible, pruned=False)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What the stages left."""
@@ -147,6 +165,7 @@ class Outcome:
     dense: Dense
     dense_file: Artifact
     plausible: Plausible
+    pruned: bool = True
 
 
 def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
@@ -161,7 +180,12 @@ def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
         precision=outcome.artifact.precision.value,
         device=context.tools.device.name,
         budget=BudgetFigures(
-            measured.budget_ms, used * measured.budget_ms, used, used <= 1.0, context.tools.device.kind
+            measured.budget_ms,
+            used * measured.budget_ms,
+            used,
+            used <= 1.0,
+            context.tools.device.kind,
+            "p50" if context.budget.share is None else "rounds",
         ),
         dense=ModelFigures(
             accuracy=outcome.final.dense_accuracy,
@@ -189,4 +213,5 @@ def summarise(context: Context, run: Run, outcome: Outcome) -> PruneResult:
         metric=context.task.facts.metric,
         drops=outcome.final.drops,
         warnings=outcome.plausible.warnings,
+        pruned=outcome.pruned,
     )

@@ -12,12 +12,15 @@ from wdp_edge.learn.exits import exits_of
 from wdp_edge.models import vit
 from wdp_edge.models.families import family_of
 from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.pipeline.closing import TimedFiles, goal_of
 from wdp_edge.pipeline.context import Context
-from wdp_edge.pipeline.timing import against_dense, export_model, used_share
 from wdp_edge.run import Run
+from wdp_edge.select.bracket import best as nearest
+from wdp_edge.select.bracket import bracket
 from wdp_edge.select.candidates import Allowed, Ranking, solve, solve_uniform, tilted_ranking
 from wdp_edge.shrink.compensation import compensate
 from wdp_edge.stages import Candidate, Round
+from wdp_edge.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,12 @@ class Selection:
     def __init__(self, context: Context, run: Run, rankings: list[Ranking]) -> None:
         self.context, self.run, self.rankings = context, run, rankings
 
-    def keep(self, plan: Plan, table: LatencyTable, limit_ms: float) -> Kept | None:
-        solver = solve_uniform if plan.uniform else solve
-        widths = allowed(self.context, plan.drop)
-        return solver(plan.ranking, self.context.structure, plan.depth, table, limit_ms, widths)
+    def keep(self, plan: Plan, table: LatencyTable, limit_ms: float, like: Structure | None = None) -> Kept | None:
+        """like: see `solve`."""
+        dense, widths = self.context.structure, allowed(self.context, plan.drop)
+        if plan.uniform and like is None:
+            return solve_uniform(plan.ranking, dense, plan.depth, table, limit_ms, widths)
+        return solve(plan.ranking, dense, plan.depth, table, limit_ms, widths, like)
 
     def try_candidates(self, table: LatencyTable, limit_ms: float) -> list[Trial]:
         """All rankings at full depth; the best of them tilted, without some sub-layers, and at earlier exits.
@@ -129,41 +134,30 @@ class Selection:
             divergence=float(context.task.divergence(outputs, teacher)),
         )
 
-    def close_loop(self, best: Trial, table: LatencyTable, dense: Path) -> tuple[Kept, float, list[Round]]:
-        """Times the best structure, corrects the table by what is seen, and solves again until it fits.
+    def close_loop(self, best: Trial, table: LatencyTable, dense: Path) -> Closed:
+        """Times the best structure and others between what fits and what does not, until one is inside the budget.
 
-        A file's latency does not depend on its weights' values, so this costs an export, not a training.
-        What is returned has been measured: of those that fit the nearest to the aim, or the smallest where none does.
+        A file's latency does not depend on its weights' values, so this costs exports, not a training. What is
+        returned has been measured.
         """
-        context, options = self.context, self.context.recipe.prune.select
-        kept, rounds, tried = best.kept, list[Round](), list[tuple[float, Kept]]()
-        limit, most = context.budget.resolve(table.dense_ms) * options.margin, 0.5 * (1 + options.margin)
-        for number in range(options.rounds):
-            small = cut(context.source, kept)
-            path = self.run.path / "scratch" / f"round-{number}{context.tools.target.suffix}"
-            export_model(context, small, path)
-            measured = against_dense(context, dense, path, table.dense_ms)
-            path.unlink()
-            predicted = table.predict(kept.structure(context.structure))
-            used = used_share(measured, context.budget)
-            seen = used * context.budget.resolve(table.dense_ms)
-            correction = seen / predicted
-            rounds.append(Round(predicted, measured.shipped.p50, measured.dense.p50, measured.budget_ms, correction))
-            progress.say(f"structure takes {used:.1%} of the budget (predicted {predicted:.3g} ms, seen {seen:.3g} ms)")
-            tried.append((used, kept))
-            table = table.corrected(correction)
-            again = self.keep(best.plan, table, limit)
-            if options.floor <= used <= most or again is None or again == kept:
-                break
-            kept = again
-        kept = nearest_within(tried, options.margin)
-        return kept, table.predict(kept.structure(context.structure)), rounds
+        context, goal = self.context, goal_of(self.context, table)
+
+        def propose(limit_ms: float, like: Structure | None) -> Kept | None:
+            return self.keep(best.plan, table, limit_ms, like)
+
+        with TimedFiles(context, table, context.source, propose, dense, self.run.path / "scratch") as device:
+            seen = bracket(device, best.kept, goal)
+            chosen = nearest(seen, goal)
+            return Closed(chosen.kept, chosen.used * goal.budget_ms, device.rounds(seen, goal))
 
 
-def nearest_within(tried: list[tuple[float, Kept]], aim: float) -> Kept:
-    """tried: measured shares of the budget. Of those inside it the one nearest to `aim`, or else the smallest."""
-    inside = [(abs(used - aim), kept) for used, kept in tried if used <= 1.0]
-    return min(inside or tried, key=lambda pair: pair[0])[1]
+@dataclass(frozen=True)
+class Closed:
+    """What the loop on the device ends with. expected_ms: what it takes, where the dense model takes the table's."""
+
+    kept: Kept
+    expected_ms: float
+    rounds: list[Round]
 
 
 def best_of(trials: list[Trial]) -> Trial:

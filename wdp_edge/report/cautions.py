@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wdp_edge.device import Conditions, Latency
+from wdp_edge.results import BudgetFigures
 
 
 def device_rows(conditions: Conditions | None) -> list[tuple[str, str]]:
@@ -24,3 +25,19 @@ def cautions(latency: Latency) -> list[str]:
     """What has to be read with a figure: a device that slowed down, and a program that is not wdp-edge's own."""
     slow = slowed_down(latency.conditions)
     return ([f"Warning: {slow}"] if slow else []) + ([f"Note: {latency.caveat}."] if latency.caveat else [])
+
+
+def two_times(budget: BudgetFigures, latency: Latency) -> str:
+    """Why the time that is held against the budget is not the shipped file's p50; "" where it is.
+
+    latency: the shipped file's.
+    """
+    from wdp_edge.report.units import milliseconds
+
+    if budget.basis == "p50" or milliseconds(budget.measured_ms) == milliseconds(latency.p50):
+        return ""
+    return (
+        f"Note: the budget is a share, so the file is held against it by the ratio of its time to the dense file's in "
+        f"interleaved rounds, times the dense file's p50: {milliseconds(budget.measured_ms)}. Its own p50 over all "
+        f"runs, {milliseconds(latency.p50)}, counts what other work on the machine took as well."
+    )

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wdp_edge.device import Kind
 from wdp_edge.report import drops, units
-from wdp_edge.report.cautions import cautions
+from wdp_edge.report.cautions import cautions, two_times
 from wdp_edge.report.parts import outside, part_rows
 from wdp_edge.report.pictures import pictures
 from wdp_edge.report.record import Record, Widths
@@ -56,7 +56,7 @@ def render(record: Record) -> str:
     return environment.get_template("report.html.j2").render(
         record=record,
         verdict=verdict(record),
-        cautions=cautions(record.result.shipped.latency_ms) + [f"Warning: {text}" for text in record.result.warnings],
+        cautions=notes(record.result),
         rows=rows(record.result),
         pictures=pictures(record),
         drops=record.result.drops,
@@ -65,6 +65,13 @@ def render(record: Record) -> str:
         facts=facts_of(record.result.task),
         command=[shlex.quote(word) for word in record.manifest.command],
     )
+
+
+def notes(result: PruneResult) -> list[str]:
+    """What has to be read with the figures of a run."""
+    why = two_times(result.budget, result.shipped.latency_ms)
+    said = cautions(result.shipped.latency_ms) + ([why] if why else [])
+    return said + [f"Warning: {text}" for text in result.warnings]
 
 
 def verdict(record: Record) -> str:

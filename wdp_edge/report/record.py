@@ -152,10 +152,20 @@ def read_record(run: Path) -> Record:
         learned=_stage(stages / "learn.json", Learned),
         selected=_stage(stages / "select.json", Selected),
         recovered=_stage(stages / "recover.json", Recovered),
-        measured=_stage(stages / "measure.json", Measured),
+        measured=_stage(_measured_file(stages, run), Measured),
         verified=_stage(stages / "verify.json", Verified),
         operators=_stage(run / OPERATORS, OperatorProfiles),
     )
+
+
+def _measured_file(stages: Path, run: Path) -> Path:
+    """The timing of the file that ships: a file that was cut again has a number, and a dense one its own name."""
+    result = read_as(run / RESULT, PruneResult)
+    if not result.pruned:
+        return stages / "measure-dense.json"
+    stem = result.shipped.path.stem if result.shipped.path else "model"
+    numbered = stages / f"{stem.replace('model', 'measure', 1)}.json"
+    return numbered if numbered.is_file() else stages / "measure.json"
 
 
 def _stage(path: Path, cls: type[T]) -> T | None:
