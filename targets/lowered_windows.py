@@ -111,20 +111,23 @@ def rolled(picture: Tensor, shift: tuple[int, ...]) -> Tensor:
 class LoweredMerging(nn.Module):
     """Patch merging: four neighbours side by side, a norm and a linear layer, in V2 in the other order."""
 
-    def __init__(self, merging: Any, size: Size, norms: Norms, centred: tuple[bool, bool]) -> None:
-        """size: of the picture that comes in. centred: whether the stream has no mean before, and after."""
+    def __init__(self, merging: Any, size: Size, norms: Norms, centred: bool) -> None:
+        """size: of the picture that comes in. centred: whether what goes out has no mean over channels.
+
+        What comes in keeps the mean of every token: one norm over four of them sees how these differ.
+        """
         super().__init__()
         self.size, channels = size, merging.dim
         # timm puts columns before rows: rows first are one transposition less.
         order = torch.arange(4 * channels).reshape(2, 2, channels).transpose(0, 1).flatten()
         self.reduction = plain_linear(merging.reduction.weight[:, order], None)
-        self.normed_after = merging.norm.normalized_shape[0] == merging.out_dim
+        self.normed_after = _norm_after(merging)
         self.norm = merging.norm
         if not self.normed_after:
             keep_channels(self.norm, order)
             if norms == "folded":
-                self.norm = lowered_norm(self.norm, [self.reduction], centred[0])
-            if centred[1]:
+                self.norm = lowered_norm(self.norm, [self.reduction], centred=False)
+            if centred:
                 centre(self.reduction)
         elif norms == "folded":
             self.norm = norm_after(merging.norm, self.reduction)
@@ -150,14 +153,13 @@ class LoweredSwin(nn.Module):
     def __init__(self, swin: Any, family: Swin, norms: Norms) -> None:
         super().__init__()
         folded = norms == "folded"
-        centres = folded and all(isinstance(n, nn.LayerNorm) for n in _norms(swin, family))
         self.blocks = nn.Sequential()
         self.centred, enter, parts = False, None, family.sublayers(swin)
         for number, stage in enumerate(swin.layers):
             if number:
-                after = centres and _norm_first(stage.downsample)
-                merging = LoweredMerging(stage.downsample, _size(stage), norms, (self.centred, after))
-                enter, self.centred = nn.Sequential(*(enter or ()), merging), after
+                self.centred = folded and number == len(swin.layers) - 1 and can_centre_last(swin, family)
+                merging = LoweredMerging(stage.downsample, _size(stage), norms, self.centred)
+                enter = nn.Sequential(*(enter or ()), merging)
             for block in stage.blocks:
                 place = len(self.blocks)
                 attention, mlp = parts[2 * place : 2 * place + 2]
@@ -199,14 +201,20 @@ class LoweredSwin(nn.Module):
         return self.head(seen).reshape(1, -1)
 
 
-def _norms(swin: Any, family: Swin) -> list[nn.Module]:
-    """Everything that reads the stream after the first stage, where each block begins with a norm."""
-    before = [s.norm for s in family.sublayers(swin) if s is not None]
-    return [*before, *(stage.downsample.norm for stage in list(swin.layers)[1:]), swin.norm]
+def can_centre_last(swin: Any, family: Swin) -> bool:
+    """Whether nobody sees the mean over channels of a token in the last stage: every reader is that token's LayerNorm.
+
+    In earlier stages somebody does: a patch merging normalises four tokens together, or (V2) not at all.
+    """
+    places = 2 * len(swin.layers[-1].blocks)
+    sublayers = family.sublayers(swin)
+    readers = [s.norm for s in sublayers[len(sublayers) - places :] if s is not None] + [swin.norm]
+    return not _norm_after(swin.layers[-1].downsample) and all(isinstance(n, nn.LayerNorm) for n in readers)
 
 
-def _norm_first(merging: Any) -> bool:
-    return bool(merging.norm.normalized_shape[0] == 4 * merging.dim)
+def _norm_after(merging: Any) -> bool:
+    """Whether the norm comes after the linear layer, as in V2, instead of before it."""
+    return bool(merging.norm.normalized_shape[0] == merging.out_dim)
 
 
 def _size(stage: Any) -> Size:

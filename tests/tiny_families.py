@@ -16,8 +16,8 @@ STAGES = {
     "img_size": 16,
     "patch_size": 2,
     "embed_dim": 16,
-    "depths": (1, 2),
-    "num_heads": (2, 4),
+    "depths": (1, 2, 1, 1),  # as many stages as real ones have: between two of them things happen that one lacks
+    "num_heads": (2, 4, 4, 8),
     "window_size": 2,
 }
 Form = tuple[str, dict[str, Any]]
@@ -45,7 +45,7 @@ EVA: dict[str, Form] = {
 }
 SWIN: dict[str, Form] = {
     "swin": ("swin_tiny_patch4_window7_224", STAGES),
-    "swin with filled windows": ("swin_tiny_patch4_window7_224", {**STAGES, "depths": (2, 1), "window_size": 3}),
+    "swin with filled windows": ("swin_tiny_patch4_window7_224", {**STAGES, "depths": (2, 1, 1, 1), "window_size": 3}),
     "swin v2": ("swinv2_tiny_window8_256", STAGES),
 }
 FORMS = PLAIN | EVA | SWIN

@@ -6,7 +6,7 @@ import pytest
 import timm
 import tiny_families
 import torch
-from tiny_families import SMALL
+from tiny_families import SMALL, STAGES
 from torch import nn
 
 from wdp_edge.errors import InputError
@@ -24,6 +24,9 @@ FORMS = tiny_families.FORMS | {
     "max pooling": ("vit_tiny_patch16_224", {**SMALL, "global_pool": "max"}),
     "norm before the blocks": ("vit_tiny_patch16_224", {**SMALL, "pre_norm": True}),
     "no qkv bias": ("vit_tiny_patch16_224", {**SMALL, "qkv_bias": False}),
+    "swin in three stages": ("swin_tiny_patch4_window7_224", {**STAGES, "depths": (1, 1, 1), "num_heads": (2, 4, 8)}),
+    "swin in two stages": ("swin_tiny_patch4_window7_224", {**STAGES, "depths": (1, 2), "num_heads": (2, 4)}),
+    "swin v2 in three stages": ("swinv2_tiny_window8_256", {**STAGES, "depths": (1, 1, 1), "num_heads": (2, 4, 8)}),
     "class token of a dinov3": (
         "vit_small_patch16_dinov3",
         {**SMALL, "global_pool": "token", "dynamic_img_size": False},
@@ -60,7 +63,7 @@ def made(form: str) -> nn.Module:
 @pytest.mark.parametrize("norms", ["folded", "native"])
 @pytest.mark.parametrize("form", FORMS)
 def test_lowering_is_exact(form: str, norms: Norms) -> None:
-    assert isinstance(lower(made(form), norms), LoweredSwin if form in tiny_families.SWIN else LoweredViT)
+    assert isinstance(lower(made(form), norms), LoweredSwin if "depths" in FORMS[form][1] else LoweredViT)
     assert error(made(form), norms) < 1e-9
 
 
