@@ -128,6 +128,7 @@ class LoweredViT(nn.Module):
         vit.blocks = nn.Sequential()
         vit.head = vit.head_dist = nn.Identity()
         vit.rope = None
+        fix_size(vit)
         self.embedding = vit
 
     def embed(self, images: Tensor) -> Tensor:
@@ -212,6 +213,16 @@ def can_centre(vit: Any) -> bool:
     readers = [s.norm for s in sublayers(vit) if s is not None] + final_norms(vit)
     plain = isinstance(vit.norm_pre, nn.Identity) and isinstance(vit.patch_embed.norm, nn.Identity)
     return plain and one_norm(vit) and all(isinstance(n, nn.LayerNorm) for n in readers)
+
+
+def fix_size(vit: Any) -> None:
+    """A file takes images of the model's own size: position embeddings, which are of that size, are not resampled.
+
+    timm resamples them in the graph of a model with `dynamic_img_size`, by an operator that runtimes lack.
+    """
+    if getattr(vit, "dynamic_img_size", False):
+        vit.dynamic_img_size = False
+        vit.patch_embed.flatten, vit.patch_embed.strict_img_size = True, True
 
 
 def centre_embedding(vit: Any) -> None:
