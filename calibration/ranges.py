@@ -29,15 +29,23 @@ def input_and_output_ranges(
 
     lowered: takes one image. images: [n, 3, H, W].
     """
+    return ranges_seen(lambda: activations(lowered, names, images), observer)
+
+
+def ranges_seen(passes: Callable[[], Iterator[Seen]], observer: Observer) -> dict[str, tuple[Range, Range]]:
+    """Ranges of the input and of the output of every layer that a pass over the images tells of.
+
+    passes: begins one; it gives inputs and outputs by the layer's name, for a few images after the other.
+    """
     found: dict[str, tuple[Range, Range]] = {}
-    for seen in activations(lowered, names, images):
+    for seen in passes():
         for name, (x, y) in seen.items():
             before = found.get(name, (_span(x), _span(y)))
             found[name] = _union(before[0], _span(x)), _union(before[1], _span(y))
     if observer is Observer.MINMAX:
         return found
     counts = {name: [torch.zeros(_BINS) for _ in both] for name, both in found.items()}
-    for seen in activations(lowered, names, images):
+    for seen in passes():
         for name, both in seen.items():
             for count, x, (low, high) in zip(counts[name], both, found[name], strict=True):
                 count += torch.histc(x.float(), _BINS, float(low), float(high))

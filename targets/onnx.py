@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,8 @@ from wdp_edge.targets.reuse import LastConversion
 if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor, nn
+
+    from wdp_edge.calibration.fake_quant import Scheme
 
 _STEPS = 4
 _REQUIREMENTS = {"onnx": "onnx>=1.19,<2", "onnxscript": "onnxscript>=0.7,<0.8", "onnxruntime": "onnxruntime>=1.23,<2"}
@@ -40,6 +43,15 @@ class ONNXTarget:
 
     def __init__(self) -> None:
         self._converted: LastConversion[bytes] = LastConversion()
+
+    def schemes(self) -> Mapping[Precision, Scheme]:
+        """How integer files round: dynamic ranges are those of whole tensors, and layers write float."""
+        from wdp_edge.calibration.fake_quant import Scheme
+
+        return {
+            Precision.INT8_DYNAMIC: Scheme("dynamic", convolutions=False),
+            Precision.INT8_STATIC: Scheme("static", self.observers[0]),
+        }
 
     def timed_here(self) -> bool:
         return True
@@ -95,6 +107,13 @@ class ONNXTarget:
         """
         return ONNXProgram(path, threads)
 
+    def load_rounding(self, path: Path, threads: int) -> ONNXProgram:
+        """As `load`, but float16 files round what every operator writes; this machine computes them in float32."""
+        from wdp_edge.targets.onnx_rounding import has_half, rounded
+
+        model = read(path)
+        return ONNXProgram(path, threads, rounded(model).SerializeToString() if has_half(model) else None)
+
     def trace(self, path: Path, threads: int, runs: int) -> list[OperatorTime]:
         """Times of the operators that the runtime makes of the file. Raises InputError as `load` does."""
         from wdp_edge.targets.onnx_trace import trace
@@ -130,9 +149,10 @@ def in_precision(
 class ONNXProgram:
     """A loaded .onnx: see `wdp_edge.target.Program`."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, model: bytes | None = None) -> None:
+        """model: what to run in place of the file."""
         check_exists(path)
-        self._session = session(path, threads)
+        self._session = session(path, threads, model=model)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = inputs[0].shape if inputs else []
         if len(inputs) != 1 or len(outputs) != 1 or not all(isinstance(n, int) for n in shape):
@@ -156,8 +176,9 @@ class ONNXProgram:
         return torch.from_numpy(self._session.run(None, {self._name: x.contiguous().numpy()})[0])
 
 
-def session(path: Path, threads: int, profile: str | None = None) -> Any:
-    """The runtime's session for a file. profile: where the runtime's profiler writes, if it is to.
+def session(path: Path, threads: int, profile: str | None = None, model: bytes | None = None) -> Any:
+    """The runtime's session for a file, or for `model` in its place. profile: where the runtime's profiler writes, if
+    it is to.
 
     Raises InputError when it refuses the file.
     """
@@ -172,7 +193,7 @@ def session(path: Path, threads: int, profile: str | None = None) -> Any:
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, profile
         try:
-            return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            return ort.InferenceSession(model or str(path), options, providers=["CPUExecutionProvider"])
         except UnicodeDecodeError as error:  # its message quotes the file's own bytes
             raise unsound(path, "a name in it is no text") from error
         except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,8 @@ from wdp_edge.targets.tflite_run import PREFIX, TFLiteProgram, contents, runtime
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from wdp_edge.calibration.fake_quant import Scheme
 
 _STEPS = 3
 _CONVERTER = {"litert_torch": "litert-torch>=0.10,<0.11", "ai_edge_quantizer": "ai-edge-quantizer>=0.10,<0.11"}
@@ -48,6 +50,15 @@ class TFLiteTarget:
 
     def __init__(self) -> None:
         self._converted: LastConversion[bytes] = LastConversion()
+
+    def schemes(self) -> Mapping[Precision, Scheme]:
+        """How integer files round: the patch embedding too."""
+        from wdp_edge.calibration.fake_quant import Scheme
+
+        return {
+            Precision.INT8_DYNAMIC: Scheme("dynamic", per_token=True),
+            Precision.INT8_STATIC: Scheme("static", self.observers[0], outputs=True),
+        }
 
     def timed_here(self) -> bool:
         return True

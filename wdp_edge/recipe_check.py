@@ -92,6 +92,8 @@ RANGES: dict[str, Range] = {
         for kind in ("fp32", "fp16", "int8", "low_bit")
         for what in ("agreement", "cosine")
     },
+    "verify.fp32.error": SHARE,
+    "verify.int8.factor": POSITIVE,
 }
 
 

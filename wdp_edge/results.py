@@ -15,6 +15,7 @@ from typing import Any
 
 from wdp_edge.device import Conditions, Kind, Latency
 from wdp_edge.drops import Drops
+from wdp_edge.errors import WdpError
 from wdp_edge.target import Contents
 
 RESULT_VERSION = 1
@@ -62,7 +63,12 @@ class Parity:
     """How far two forms of one model agree on the same images, from exact to what a user sees.
 
     max_error: largest absolute difference of outputs. cosine, cosine_centred: smallest over the images; centred means
-    without the reference's mean output vector, which hides errors.
+    without the reference's mean output vector, which hides errors. agreement: share of images treated alike.
+
+    relative_error: `max_error` as a share of the largest absolute output. clear_agreement: `agreement`, where a
+    difference counts only if the reference is clear about it. spread_error: root mean square of the differences, as a
+    share of that of the centred outputs. simulated_error: the `spread_error` of the precision's scheme, simulated in
+    PyTorch; None where the precision is not simulated. All four are None in runs of earlier versions.
     """
 
     name: str
@@ -71,6 +77,10 @@ class Parity:
     cosine: float
     cosine_centred: float
     agreement: float
+    relative_error: float | None = None
+    clear_agreement: float | None = None
+    spread_error: float | None = None
+    simulated_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,25 @@ class ArtifactFigures:
 
 
 @dataclass(frozen=True)
+class UnjudgedFile:
+    """A file that was asked for and could not be made, or run and held against its model, on this machine.
+
+    path: of the file; None where none was written. reason, hint: what is wrong, and what to do about it.
+    """
+
+    path: Path | None
+    target: str
+    precision: str
+    reason: str
+    hint: str
+
+    @classmethod
+    def of(cls, error: WdpError, path: Path, target: str, precision: str) -> UnjudgedFile:
+        """For an error that concerns this file alone."""
+        return cls(path if path.exists() else None, target, precision, error.message, error.hint)
+
+
+@dataclass(frozen=True)
 class TriedFigures:
     """A precision that `--precision auto` measured. drop: points of accuracy lost against the fp32 file."""
 
@@ -139,6 +168,7 @@ class ExportResult:
     """`wdp_edge.export`: artifacts of a run's model, each compared with that model on real images.
 
     tried: what a chosen precision was chosen from; None where the precision was given. warnings: as in `PruneResult`.
+    verified: all of them were judged, and are as close to the model as the recipe's [verify] asks.
     """
 
     run: Path
@@ -147,6 +177,7 @@ class ExportResult:
     tried: list[TriedFigures] | None = None
     metric: str = "accuracy"
     warnings: list[str] = field(default_factory=list)
+    unjudged: list[UnjudgedFile] = field(default_factory=list)
     version: int = RESULT_VERSION
 
 
@@ -155,7 +186,7 @@ class VerifyResult:
     """`wdp_edge.verify`: the chain dense → shrunk → artifact on real images.
 
     dense_accuracy, shrunk_accuracy: on the same images, in PyTorch and float32. shrunk: how far the
-    shrunk model went from the dense one; None for a model that was not pruned.
+    shrunk model went from the dense one; None for a model that was not pruned. verified: as in `ExportResult`.
     """
 
     run: Path
@@ -167,6 +198,7 @@ class VerifyResult:
     verified: bool
     task: str = "classify"
     metric: str = "accuracy"
+    unjudged: list[UnjudgedFile] = field(default_factory=list)
     version: int = RESULT_VERSION
 
 

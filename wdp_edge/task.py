@@ -106,8 +106,11 @@ class Task(Protocol):
         information times the squared change.
         """
 
-    def agreement(self, reference: Tensor, outputs: Tensor) -> float:
-        """Share of images, 0 to 1, that both treat alike; where an image can be treated alike in part, its mean."""
+    def agreement(self, reference: Tensor, outputs: Tensor, unsure: float = 0.0) -> float:
+        """Share of images, 0 to 1, that both treat alike; where an image can be treated alike in part, its mean.
+
+        unsure: an answer that so small a difference of outputs decides in the reference counts as the same.
+        """
 
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
         """Figures by name, each in [0, 1], more is better; the first is the task's metric.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,19 @@ from torch import Tensor
 from wdp_edge.data.preprocess import Preprocessing, normalise
 from wdp_edge.models.prefix import Prefix
 from wdp_edge.parity import compare
-from wdp_edge.pipeline.proof import BISECT_IMAGES, Reference, first_broken, part_name, spread, tolerance_of, within
+from wdp_edge.pipeline.proof import (
+    BISECT_IMAGES,
+    Reference,
+    close,
+    first_broken,
+    part_name,
+    spread,
+    tolerance_of,
+    within,
+)
+from wdp_edge.plain import from_plain
 from wdp_edge.recipe import Tolerance, VerifyRecipe
+from wdp_edge.results import Parity
 from wdp_edge.target import Precision
 
 PREPROCESSING = Preprocessing((16, 16), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bicubic", 1.0)
@@ -50,7 +62,7 @@ def test_the_first_wrong_part_is_found(tiny_model: Any, part: str) -> None:
         with torch.no_grad():
             return Prefix(wrong, sublayers)(images) + 0.5  # lowering may change the mean over channels
 
-    assert first_broken(tiny_model, reference, 0.999, run_prefix) == part
+    assert first_broken(tiny_model, reference, lambda p: close(p, Tolerance(0.0, 0.999)), run_prefix) == part
 
 
 def test_parts_are_named_in_their_order() -> None:
@@ -63,6 +75,46 @@ def test_no_number_is_not_within(tiny_model: Any) -> None:
     broken = logits.clone()
     broken[3] = float("nan")
     assert not within(compare("broken", logits, broken), Tolerance(0.0, 0.0))
+
+
+def test_a_float32_file_is_the_model_to_the_fourth_digit() -> None:
+    logits, tolerance = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)) * 50, VerifyRecipe().fp32
+    assert within(compare("rounded", logits, logits.half().float()), Tolerance(0.99, 0.999))
+    assert not within(compare("rounded", logits, logits.half().float()), tolerance)
+    largest = float(logits.abs().max())
+    off = logits.clone()
+    off[7, 1] += 0.9e-4 * largest
+    assert within(compare("off by less", logits, off), tolerance)
+    off[7, 1] += 0.2e-4 * largest
+    assert not within(compare("off by more", logits, off), tolerance)
+
+
+def test_an_image_counts_where_the_model_is_clear() -> None:
+    logits = torch.tensor([[10.0, -10.0, 0.0], [5.0, 5.0005, -5.0], [1.0, 2.0, 3.0]])
+    swapped = logits.clone()
+    swapped[1, 0] += 0.0008
+    assert compare("near tie", logits, swapped).agreement == pytest.approx(2 / 3)
+    assert compare("near tie", logits, swapped).clear_agreement == 1.0
+    assert within(compare("near tie", logits, swapped), Tolerance(1.0, 0.999)) is False
+    assert within(compare("near tie", logits, swapped), VerifyRecipe().fp32)
+    swapped[1, 0] = 6.0
+    assert compare("clear", logits[:, [0, 2]], swapped[:, [2, 0]]).clear_agreement == 0.0
+
+
+def test_an_int8_file_may_be_as_far_as_its_scheme_takes_the_model() -> None:
+    generator, tolerance = torch.Generator().manual_seed(0), VerifyRecipe().int8
+    logits = torch.randn(64, 4, generator=generator)
+    parity = compare("int8", logits, logits + 0.02 * torch.randn(64, 4, generator=generator))
+    assert within(parity, tolerance)  # as earlier versions judged it
+    assert within(replace(parity, simulated_error=0.02), tolerance)
+    assert not within(replace(parity, simulated_error=0.004), tolerance)
+    assert within(replace(compare("int8", logits, logits), simulated_error=0.0), tolerance)
+    assert not within(replace(compare("int8", logits, logits * float("nan")), simulated_error=1.0), tolerance)
+
+
+def test_runs_of_earlier_versions_are_read() -> None:
+    old = {"name": "x", "images": 8, "max_error": 1.0, "cosine": 1.0, "cosine_centred": 0.9995, "agreement": 1.0}
+    assert within(from_plain(Parity, old), VerifyRecipe().fp32)
 
 
 def test_every_precision_has_a_tolerance() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from wdp_edge.calibration.simulation import scheme_of
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.drops import Drops
@@ -22,7 +23,7 @@ from wdp_edge.parallel import world
 from wdp_edge.parity import compare
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.dense_outputs import dense_outputs
-from wdp_edge.pipeline.proof import spread
+from wdp_edge.pipeline.proof import SIMULATED_IMAGES, simulated_error, spread
 from wdp_edge.pipeline.streams import train_stream
 from wdp_edge.run import Run
 from wdp_edge.shrink.compensation import compensate
@@ -111,12 +112,13 @@ def verify_stage(context: Context, run: Run, kept: Kept, folder: Path, artifact:
             len(images),
             "compare the file with the model",
         )
-        return Verified(
-            [
-                compare("masked = shrunk", masked, shrunk, agreement),
-                compare(f"shrunk = exported ({artifact.precision.value})", reference, exported, agreement),
-            ]
-        )
+        precision = artifact.precision
+        shipped = compare(f"shrunk = exported ({precision.value})", reference, exported, agreement)
+        if (scheme := scheme_of(context.tools.target, precision)) is not None:
+            calibration = context.prepare(context.calibration[:SIMULATED_IMAGES])
+            simulated = simulated_error(model, scheme, context.prepare(images), calibration)
+            shipped = replace(shipped, simulated_error=simulated)
+        return Verified([compare("masked = shrunk", masked, shrunk, agreement), shipped])
 
     return run.stage("verify", Verified, compute)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,18 @@ from wdp_edge.data.preprocess import Preprocessing, normalise
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.models import vit
 from wdp_edge.models.prefix import Prefix
-from wdp_edge.parity import compare
-from wdp_edge.recipe import Tolerance, VerifyRecipe
+from wdp_edge.parity import EXACT, compare, spread_error
+from wdp_edge.recipe import ExactTolerance, SimulatedTolerance, Tolerance, VerifyRecipe
 from wdp_edge.results import ArtifactFigures, Parity
 from wdp_edge.target import Artifact, Precision
 from wdp_edge.task import Task, get_task
 
+if TYPE_CHECKING:
+    from wdp_edge.calibration.fake_quant import Scheme
+
 BISECT_IMAGES = 16
+# Root mean squares over 64 images are steady to some per cent, and their simulation costs little beside the proof.
+SIMULATED_IMAGES = 64
 _BATCH = 32
 _KINDS = {
     Precision.FP32: "fp32",
@@ -38,8 +43,25 @@ def tolerance_of(recipe: VerifyRecipe, precision: Precision) -> Tolerance:
 
 
 def within(parity: Parity, tolerance: Tolerance) -> bool:
-    """False also where a figure is no number."""
-    return parity.agreement >= tolerance.agreement and parity.cosine_centred >= tolerance.cosine
+    """Whether an artifact counts as the same model. False also where a figure is no number.
+
+    Figures that earlier versions did not take are not asked for.
+    """
+    agreement = parity.agreement
+    if isinstance(tolerance, ExactTolerance) and parity.clear_agreement is not None:
+        agreement = parity.clear_agreement
+    return close(parity, tolerance) and agreement >= tolerance.agreement
+
+
+def close(parity: Parity, tolerance: Tolerance) -> bool:
+    """`within`, for outputs that name nothing on which to agree, such as those of a part of the model."""
+    near = parity.cosine_centred >= tolerance.cosine
+    if isinstance(tolerance, ExactTolerance) and parity.relative_error is not None:
+        near = near and parity.relative_error <= tolerance.error
+    if isinstance(tolerance, SimulatedTolerance) and parity.simulated_error is not None:
+        allowed = tolerance.factor * parity.simulated_error + EXACT
+        near = near and parity.spread_error is not None and parity.spread_error <= allowed
+    return near
 
 
 @dataclass(frozen=True)
@@ -74,9 +96,12 @@ class Reference:
             yield part if pixels else normalise(part, self.preprocessing)
 
 
-def prove(artifact: Artifact, reference: Reference, tolerance: Tolerance, pixels: bool) -> ArtifactFigures:
+def prove(
+    artifact: Artifact, reference: Reference, tolerance: Tolerance, pixels: bool, simulated: float | None = None
+) -> ArtifactFigures:
     """Runs the artifact through its own runtime on the reference's images.
 
+    simulated: from `simulated_error`.
     Raises InputError when the file is not sound, SetupError when the runtime crashes.
     """
     title = f"compare {artifact.path.name} with the model"
@@ -84,6 +109,7 @@ def prove(artifact: Artifact, reference: Reference, tolerance: Tolerance, pixels
     got = run_artifact(artifact.target, artifact.path, reference.inputs(pixels), count, title, processes=1)
     task: Task = get_task(reference.task)
     parity = compare(f"shrunk = exported ({artifact.precision.value})", reference.outputs, got, task.agreement)
+    parity = replace(parity, simulated_error=simulated)
     return ArtifactFigures(
         path=artifact.path,
         target=artifact.target,
@@ -96,9 +122,25 @@ def prove(artifact: Artifact, reference: Reference, tolerance: Tolerance, pixels
     )
 
 
-def first_broken(model: Any, reference: Reference, cosine: float, run_prefix: Callable[[int], Tensor]) -> str:
-    """The first part of the model whose exported output is further from the model's than `cosine` allows.
+@torch.no_grad()
+def simulated_error(model: Any, scheme: Scheme, images: Tensor, calibration: Tensor) -> float:
+    """How far the scheme alone takes the model's outputs, as `spread_error` tells it.
 
+    At most SIMULATED_IMAGES of the images are read. images, calibration: [n, 3, H, W] normalised float32.
+    """
+    from wdp_edge.calibration.simulation import simulate
+
+    some = images[spread(len(images), SIMULATED_IMAGES)]
+    got = simulate(model, scheme, some, calibration[:SIMULATED_IMAGES])
+    return spread_error(vit.logits(model, some), got)
+
+
+def first_broken(
+    model: Any, reference: Reference, sound: Callable[[Parity], bool], run_prefix: Callable[[int], Tensor]
+) -> str:
+    """The first part of the model whose exported output is further from the model's than it should.
+
+    sound: whether a part's parity is that of a good file.
     run_prefix: exports and runs the first k sub-layers on BISECT_IMAGES of the images: [n, N, D]. Sub-layers are
     bisected, for errors grow along the residual stream. Outputs are compared without their mean over channels, which
     lowering is free to change, and without their mean over the images, which hides errors.
@@ -107,7 +149,7 @@ def first_broken(model: Any, reference: Reference, cosine: float, run_prefix: Ca
 
     def broken(sublayers: int) -> bool:
         expected, got = (flat(x) for x in (stream(model, images, sublayers), run_prefix(sublayers)))
-        return not compare("prefix", expected, got).cosine_centred >= cosine
+        return not sound(compare("prefix", expected, got))
 
     blocks = len(vit.blocks_of(model))
     low, high = 0, 2 * blocks + 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from wdp_edge.about import Origin, metadata
+from wdp_edge.calibration.fake_quant import Scheme
+from wdp_edge.calibration.simulation import scheme_of
 from wdp_edge.data.preprocess import normalise
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.errors import InputError
@@ -19,13 +22,22 @@ from wdp_edge.models import vit
 from wdp_edge.models.files import load, read_spec, save
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.export_job import Exporter, ExportJob
-from wdp_edge.pipeline.proof import BISECT_IMAGES, Reference, first_broken, prove, spread, tolerance_of
+from wdp_edge.pipeline.proof import (
+    BISECT_IMAGES,
+    Reference,
+    close,
+    first_broken,
+    prove,
+    simulated_error,
+    spread,
+    tolerance_of,
+)
 from wdp_edge.pipeline.sidecar import write_sidecar
 from wdp_edge.pipeline.timing import STATIC_CALIBRATION
 from wdp_edge.plain import read_as
 from wdp_edge.recipe import Recipe
 from wdp_edge.recipe_file import load_recipe
-from wdp_edge.results import ArtifactFigures, PruneResult
+from wdp_edge.results import ArtifactFigures, Parity, PruneResult
 from wdp_edge.run import Run, now, recipe_digest
 from wdp_edge.stages import MANIFEST, RECIPE, RESULT
 from wdp_edge.target import Artifact, Precision, get_target
@@ -33,11 +45,13 @@ from wdp_edge.target import Artifact, Precision, get_target
 
 @dataclass(frozen=True)
 class Source:
-    """A run with a finished model. context: its recipe's data and dense model."""
+    """A run with a finished model. context: its recipe's data and dense model. simulations: made once for all files."""
 
     run: Path
     recipe: Recipe
     context: Context
+    simulations: dict[Scheme, float] = field(default_factory=dict, compare=False)
+    simulating: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     @classmethod
     def of(cls, run: Path) -> Source:
@@ -87,7 +101,7 @@ class Source:
         """Calibration images on disk, for the processes that export."""
         path = self.run / "scratch" / "calibration.safetensors"
         if not path.exists():
-            write_bytes(path, serialised({"images": self.context.calibration[:STATIC_CALIBRATION].contiguous()}))
+            write_bytes(path, serialised({"images": self.static_calibration.contiguous()}))
         return path
 
     def job(self, path: Path, precision: Precision, pixels: bool = False) -> ExportJob:
@@ -110,7 +124,25 @@ class Source:
     def judge(self, artifact: Artifact, pixels: bool) -> ArtifactFigures:
         """The artifact against the model."""
         tolerance = tolerance_of(self.recipe.verify, artifact.precision)
-        return prove(artifact, self.reference, tolerance, pixels)
+        simulated = self.simulated(artifact.target, artifact.precision)
+        return prove(artifact, self.reference, tolerance, pixels, simulated)
+
+    def simulated(self, target: str, precision: Precision) -> float | None:
+        """`simulated_error` of the target's scheme for this precision; None where there is none to simulate."""
+        scheme = scheme_of(get_target(target), precision)
+        if scheme is None:
+            return None
+        with self.simulating:
+            if scheme not in self.simulations:
+                preprocessing = self.context.preprocessing
+                images, calibration = (normalise(x, preprocessing) for x in (self.images[0], self.static_calibration))
+                self.simulations[scheme] = simulated_error(self.model, scheme, images, calibration)
+            return self.simulations[scheme]
+
+    @property
+    def static_calibration(self) -> Tensor:
+        """Training images that files with calibrated ranges see: [n, 3, H, W] uint8."""
+        return self.context.calibration[:STATIC_CALIBRATION]
 
     def where_it_broke(self, exporter: Exporter, target: str, job: ExportJob) -> str:
         """The first part of the model that this target and precision get wrong."""
@@ -122,7 +154,12 @@ class Source:
             return run_artifact(part.target, path, inputs, BISECT_IMAGES, "look for the broken layer", processes=1)
 
         tolerance = tolerance_of(self.recipe.verify, job.precision)
-        return first_broken(self.model, self.reference, tolerance.cosine, run_prefix)
+        simulated = self.simulated(target, job.precision)
+
+        def sound(parity: Parity) -> bool:
+            return close(replace(parity, simulated_error=simulated), tolerance)
+
+        return first_broken(self.model, self.reference, sound, run_prefix)
 
 
 def dense_run(recipe: Recipe) -> Path:

@@ -37,8 +37,8 @@ class Classify:
         drawn = multinomial(logits.detach().softmax(-1), 1, generator=generator)[:, 0]
         return F.cross_entropy(logits, drawn, reduction="sum")
 
-    def agreement(self, reference: Tensor, outputs: Tensor) -> float:
-        return same_class(reference, outputs)
+    def agreement(self, reference: Tensor, outputs: Tensor, unsure: float = 0.0) -> float:
+        return same_class(reference, outputs, unsure)
 
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
         return {self.facts.metric: accuracy(outputs, labels)}

@@ -39,8 +39,8 @@ class Features:
         direction = torch.randn(outputs.shape, generator=generator)
         return (outputs * direction).sum() / variance(outputs.detach()).sqrt()
 
-    def agreement(self, reference: Tensor, outputs: Tensor) -> float:
-        return same_neighbour(reference, outputs)
+    def agreement(self, reference: Tensor, outputs: Tensor, unsure: float = 0.0) -> float:
+        return same_neighbour(reference, outputs, unsure)
 
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
         assert dense is not None, "the metric of this task compares with the dense model"

@@ -50,13 +50,14 @@ class MultiLabel:
         drawn = torch.bernoulli(logits.detach().sigmoid(), generator=generator)
         return F.binary_cross_entropy_with_logits(logits, drawn, reduction="sum")
 
-    def agreement(self, reference: Tensor, outputs: Tensor) -> float:
+    def agreement(self, reference: Tensor, outputs: Tensor, unsure: float = 0.0) -> float:
         """Classes that both find as a share of those that either finds, mean over images; 1 where neither finds any.
 
         Not the share of images with the very same classes: with many classes hardly an image is free of one near one
         half. Nor the share of single answers alike: most of these are a certain no.
         """
-        before, after = reference > 0, outputs > 0
+        after = outputs > 0
+        before = torch.where(reference.abs() <= unsure, after, reference > 0) if unsure > 0 else reference > 0
         common, either = (before & after).sum(-1), (before | after).sum(-1)
         return float(torch.where(either > 0, common / either.clamp_min(1), 1.0).mean())
 

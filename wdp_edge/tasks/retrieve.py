@@ -40,8 +40,8 @@ class Retrieve:
         """A random direction times the embedding: the diagonal of JᵀJ, as 1 - cosine is half a squared distance."""
         return (outputs * torch.randn(outputs.shape, generator=generator)).sum()
 
-    def agreement(self, reference: Tensor, outputs: Tensor) -> float:
-        return same_neighbour(reference, outputs)
+    def agreement(self, reference: Tensor, outputs: Tensor, unsure: float = 0.0) -> float:
+        return same_neighbour(reference, outputs, unsure)
 
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
         return retrieval(outputs, labels)

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from wdp_edge.data.worker import IGNORED
 from wdp_edge.drops import Drops
 from wdp_edge.parallel import mean
+from wdp_edge.parity import same_class
 from wdp_edge.task import TASKS
 from wdp_edge.tasks.by_class import Floats, resampled_drops
 from wdp_edge.tasks.classify import PROBE_TEMPERATURE, distillation
@@ -52,9 +53,9 @@ class Segment:
         count = outputs.shape[2] * outputs.shape[3]
         return F.cross_entropy(logits, drawn, reduction="sum") / count**0.5
 
-    def agreement(self, reference: Tensor, outputs: Tensor) -> float:
+    def agreement(self, reference: Tensor, outputs: Tensor, unsure: float = 0.0) -> float:
         """Share of patches with the same class on top."""
-        return float((reference.argmax(1) == outputs.argmax(1)).float().mean())
+        return same_class(reference, outputs, unsure)
 
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
         """mIoU over the classes that occur in the masks, from the pixels of all images together, and pixel accuracy."""

@@ -36,10 +36,11 @@ def nearest(embeddings: Tensor, count: int) -> Tensor:
     return torch.cat([s.topk(count, -1).indices for s in similarities(embeddings)])
 
 
-def same_neighbour(reference: Tensor, outputs: Tensor) -> float:
+def same_neighbour(reference: Tensor, outputs: Tensor, unsure: float = 0.0) -> float:
     """Share of images whose nearest other one by `outputs` is among the NEAREST nearest by `reference`: in [0, 1].
 
-    Not the very nearest: images that are almost equally near change places with any rounding.
+    Not the very nearest: images that are almost equally near change places with any rounding. So no answer of the
+    reference is unsure, and `unsure` is not read.
     """
     if len(reference) < 2:
         return 1.0

@@ -1,0 +1,139 @@
+"""What an int8 scheme costs a model by itself: simulated on timm's own module, never on the lowered one.
+
+Files are judged by it, so a fault of lowering must not show in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from wdp_edge.calibration.fake_quant import DYNAMIC, STATIC, WEIGHT_ONLY, Scheme, round_activations, round_weights
+from wdp_edge.calibration.ranges import Range, Seen, ranges_seen
+from wdp_edge.target import Precision, Target
+
+SCHEMES = {
+    Precision.INT8_DYNAMIC: DYNAMIC,
+    Precision.INT8_STATIC: STATIC,
+    Precision.INT8_WEIGHT: WEIGHT_ONLY,
+}
+_BATCH = 16
+# Layers that read nothing of the image: a file holds what they compute as a constant.
+_CONSTANT = "cpb_mlp"
+_OPERATORS = (F.linear, F.conv2d)
+
+
+def scheme_of(target: Target, precision: Precision) -> Scheme | None:
+    """How the target's files of this precision round; None for a precision that is not simulated.
+
+    A target whose files round in another way than `SCHEMES` has a method `schemes` that says how.
+    """
+    own: Mapping[Precision, Scheme] = target.schemes() if hasattr(target, "schemes") else {}
+    return own.get(precision, SCHEMES.get(precision))
+
+
+@torch.no_grad()
+def simulate(model: nn.Module, scheme: Scheme, images: Tensor, calibration: Tensor) -> Tensor:
+    """Outputs of a timm model whose linear layers and convolutions round as the scheme says.
+
+    model: in eval mode, not modified. images: [n, 3, H, W], normalised; calibration: the same, for static ranges.
+    Returns [n, ...] float32.
+    """
+    weights = quantized_weights(model, scheme)
+    ranges: Mapping[str, tuple[Range, Range]] = {}
+    if scheme.activations == "static":
+        ranges = ranges_seen(lambda: activations(model, weights, calibration), scheme.observer)
+    rounded = {name: round_weights(weight) for name, weight in weights.items()}
+    found = []
+    for part in images.split(_BATCH):
+        with Rounding(weights, rounded, scheme, ranges, len(part)):
+            found.append(model(part))
+    return torch.cat(found)
+
+
+def quantized_weights(model: nn.Module, scheme: Scheme) -> dict[str, Tensor]:
+    """Weights of the layers that the scheme quantizes, by the layer's name."""
+    kinds = (nn.Linear, nn.Conv2d) if scheme.convolutions else (nn.Linear,)
+    layers: list[tuple[str, Any]] = [(n, m) for n, m in model.named_modules() if isinstance(m, kinds)]
+    return {name: layer.weight for name, layer in layers if _CONSTANT not in name}
+
+
+def activations(model: nn.Module, weights: Mapping[str, Tensor], images: Tensor) -> Iterator[Seen]:
+    """Input and output of every layer for a few images after the other."""
+    for part in images.split(_BATCH):
+        seen: Seen = {}
+        with Noting(weights, seen):
+            model(part)
+        yield seen
+
+
+class Layers(TorchFunctionMode):
+    """Catches layers by their weights, however the model calls them: some families do so without the module."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.names = {id(weight): name for name, weight in weights.items()}
+
+    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        named = dict(kwargs or {})
+        if func in _OPERATORS:
+            x, weight, *rest = [*args, *(named.pop(key) for key in ("input", "weight")[len(args) :])]
+            if (name := self.names.get(id(weight))) is not None:
+                return self.layer(name, x, lambda x, weight=weight: func(x, weight, *rest, **named))
+        return func(*args, **(kwargs or {}))
+
+    def layer(self, name: str, x: Tensor, run: Any) -> Tensor:
+        """The layer's output for its input. run: takes the input and, perhaps, another weight."""
+        raise NotImplementedError
+
+
+class Noting(Layers):
+    """Keeps inputs and outputs."""
+
+    def __init__(self, weights: Mapping[str, Tensor], seen: Seen) -> None:
+        super().__init__(weights)
+        self.seen = seen
+
+    def layer(self, name: str, x: Tensor, run: Any) -> Tensor:
+        y: Tensor = run(x)
+        self.seen[name] = (x, y)
+        return y
+
+
+class Rounding(Layers):
+    """Layers have only the weights, read and perhaps write only the values that int8 has."""
+
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        rounded: Mapping[str, Tensor],
+        scheme: Scheme,
+        ranges: Mapping[str, tuple[Range, Range]],
+        images: int,
+    ) -> None:
+        """images: how many are in the batch."""
+        super().__init__(weights)
+        self.rounded, self.scheme, self.ranges, self.images = rounded, scheme, ranges, images
+
+    def layer(self, name: str, x: Tensor, run: Any) -> Tensor:
+        weight = self.rounded[name]
+        if self.scheme.activations == "static":
+            y: Tensor = run(round_activations(x, *self.ranges[name][0]), weight)
+            return round_activations(y, *self.ranges[name][1]) if self.scheme.outputs else y
+        if self.scheme.activations == "dynamic":
+            rows = self.scheme.per_token and weight.ndim == 2
+            x = round_activations(x, *((x.amin(-1, True), x.amax(-1, True)) if rows else self.image_range(x)))
+        rounded: Tensor = run(x, weight)
+        return rounded
+
+    def image_range(self, x: Tensor) -> Range:
+        """One range for all that the layer reads of an image. x: [images · k, ...] -> [images · k, 1, ...]."""
+        parts, repeats = x.reshape(self.images, -1), x.shape[0] // self.images
+        shape = (-1, *[1] * (x.ndim - 1))
+        low, high = (end.repeat_interleave(repeats).reshape(shape) for end in (parts.amin(1), parts.amax(1)))
+        return low, high
