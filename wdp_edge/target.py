@@ -223,6 +223,15 @@ class Tracing(Protocol):
         ...
 
 
+@runtime_checkable
+class Rounding(Protocol):
+    """A target whose runtime here may compute in a wider number format than its file has: float16 in float32."""
+
+    def load_rounding(self, path: Path, threads: int) -> Program:
+        """As `Target.load`, with results rounded to the file's own format: to judge a file by, not to time it."""
+        ...
+
+
 def check_options(target: Target, options: ExportOptions) -> None:
     """Raises InputError for a precision or an observer that the target does not have, naming those it has."""
     parse_precision(options.precision.value, target)

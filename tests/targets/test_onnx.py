@@ -24,6 +24,7 @@ from wdp_edge.models.pixels import fold_normalization
 from wdp_edge.models.prefix import Prefix
 from wdp_edge.models.spec import create
 from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.parity import compare
 from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, Precision, get_target
 from wdp_edge.targets.lowering import lower, quantized_layers
 from wdp_edge.targets.onnx import ONNXTarget
@@ -110,6 +111,25 @@ def test_fp32_equals_the_model(exported: dict[Precision, Exported]) -> None:
     e = exported[Precision.FP32]
     assert float((e.logits - e.reference).abs().max()) < 1e-5
     assert e.logits.dtype == torch.float32
+
+
+def test_fp16_is_judged_with_every_result_rounded(exported: dict[Precision, Exported], tmp_path: Path) -> None:
+    """This machine computes float16 in float32, where nothing overflows."""
+    images, path = some_images(8), exported[Precision.FP16].path
+    sound = torch.cat([TARGET.load_rounding(path, threads=1)(x) for x in images.split(1)])
+    # Some twenty roundings to 11 bits, one after the other: their root times half a step.
+    assert compare("rounded", exported[Precision.FP16].reference, sound).relative_error < 20**0.5 * 2**-11
+    assert not torch.equal(sound, exported[Precision.FP16].logits)
+    model = small_model()
+    with torch.no_grad():
+        model.blocks[1].mlp.fc1.weight[:8] *= 3e5
+        model.blocks[1].mlp.fc1.bias[:8] *= 3e5
+        model.blocks[1].mlp.fc2.weight[:, :8] /= 3e5
+    half = export(model, tmp_path / "half.onnx", Precision.FP16).path
+    assert torch.isfinite(run(half, images)).all()
+    assert not torch.isfinite(TARGET.load_rounding(half, threads=1)(images[:1])).all()
+    single = exported[Precision.FP32].path
+    assert torch.equal(TARGET.load_rounding(single, threads=1)(images[:1]), run(single, images[:1]))
 
 
 def test_fp16_stays_close(exported: dict[Precision, Exported]) -> None:

@@ -21,7 +21,7 @@ from wdp_edge.devices.messages import read_message, write_message
 from wdp_edge.devices.serve import serve
 from wdp_edge.errors import InputError
 from wdp_edge.files import to_plain
-from wdp_edge.target import Program, get_target
+from wdp_edge.target import Program, Rounding, get_target
 
 TIME = "time"
 RUN = "run"
@@ -137,7 +137,9 @@ def keep_the_core(threads: int) -> None:
 
 def run_batches(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> None:
     """For every batch of images that comes in, of the program's input type, its float32 logits go out."""
-    program = get_target(request["target"]).load(Path(request["artifact"]), request["threads"])
+    target = get_target(request["target"])
+    load = target.load_rounding if isinstance(target, Rounding) else target.load
+    program = load(Path(request["artifact"]), request["threads"])
     write_message(replies, {"input_shape": list(program.input_shape), "input_dtype": program.input_dtype})
     dtype = getattr(torch, program.input_dtype)
     while (message := read_message(requests)) is not None:
