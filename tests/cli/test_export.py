@@ -34,7 +34,7 @@ def dense(cli: Cli, project: Path, toy_site: Path, monkeypatch: pytest.MonkeyPat
     return project
 
 
-def test_several_targets_and_precisions_at_once(cli: Cli, dense: Path) -> None:
+def test_several_targets_and_precisions_at_once(cli: Cli, dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = cli("export", "--dense", "--target", "toy", "--target", "executorch", "--precision", "fp32", "--json")
     assert said.code == 0, said.err
     made = {a["target"]: a for a in said.json["artifacts"]}
@@ -50,6 +50,13 @@ def test_several_targets_and_precisions_at_once(cli: Cli, dense: Path) -> None:
     assert "shrunk" not in said.json, "nothing was pruned"
     table = cli("verify").out
     assert table.count("yes") == 2 and "toy" in table
+    with monkeypatch.context() as patched:
+        patched.setenv("WDP_EDGE_TOY_REFUSES", "1")
+        said = cli("verify", "--json")
+    assert said.code == 2 and not said.json["verified"]
+    assert [a["target"] for a in said.json["artifacts"]] == ["executorch"]
+    (lost,) = said.json["unjudged"]
+    assert lost["target"] == "toy" and lost["path"].endswith(".pt2") and "does not know" in lost["reason"]
 
     said = cli("inspect", made["toy"]["path"], "--json")
     assert said.code == 0, said.err

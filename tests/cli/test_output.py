@@ -23,6 +23,7 @@ from wdp_edge.results import (
     Limit,
     Parity,
     ProfileResult,
+    UnjudgedFile,
     VerifyResult,
 )
 
@@ -74,6 +75,19 @@ def test_export(cli: Cli, fake: Fake) -> None:
     assert "86.0\u00a0MB" in said.out
     data = cli("export", "r", "--json").json
     assert data["artifacts"][0]["parity"]["images"] == 64 and data["artifacts"][0]["sha256"] == "ab" * 32
+
+
+def test_a_file_that_cannot_be_judged_hides_no_other(cli: Cli, fake: Fake) -> None:
+    lost = UnjudgedFile(Path("r/m.mlpackage"), "coreml", "fp32", "It holds softplus.", "Load it on macOS.")
+    fake("export", ExportResult(Path("r"), [artifact(True)], False, unjudged=[lost]))
+    said = cli("export", "r")
+    assert said.code == 2
+    rows = [line.split()[0] for line in said.out.splitlines() if line.rstrip().endswith(("yes", "not judged"))]
+    assert rows == ["executorch", "coreml"]
+    assert "coreml fp32 is not judged: It holds softplus. Load it on macOS." in said.out and "r/m.pte" in said.out
+    assert cli("export", "r", "--json").json["unjudged"][0]["reason"] == "It holds softplus."
+    fake("verify", VerifyResult(Path("r"), 64, 0.9, 0.9, None, [artifact(False)], False, unjudged=[lost]))
+    assert cli("verify", "r").code == 1, "a wrong file weighs more"
 
 
 def test_an_artifact_too_far_off_ends_with_one(cli: Cli, fake: Fake) -> None:

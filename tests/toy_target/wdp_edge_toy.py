@@ -63,6 +63,8 @@ class ToyTarget:
     def load(self, path: Path, threads: int) -> ToyProgram:
         import torch
 
+        if os.environ.get("WDP_EDGE_TOY_REFUSES"):  # FAULT for tests: files that this machine cannot run
+            raise InputError(f"{path} uses what the toy does not know.", "Run it elsewhere.")
         torch.set_num_threads(threads)
         return ToyProgram(read(path)[0])
 

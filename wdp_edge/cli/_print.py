@@ -21,6 +21,7 @@ from wdp_edge.results import (
     ReportResult,
     SetupResult,
     TriedFigures,
+    UnjudgedFile,
     VerifyResult,
 )
 from wdp_edge.task import facts_of
@@ -56,11 +57,13 @@ def show_prune(result: PruneResult) -> None:
 
 
 def show_export(result: ExportResult) -> None:
-    _artifacts("Files, held against the model on held-back training images", result.artifacts, result.metric)
+    title = "Files, held against the model on held-back training images"
+    _artifacts(title, result.artifacts, result.metric, result.unjudged)
     if result.tried is not None:
         _tried(result.tried, result.metric)
-    for artifact in result.artifacts:
-        print_line(f"File: {near(artifact.path)}")
+    paths = [a.path for a in result.artifacts] + [u.path for u in result.unjudged if u.path]
+    for path in paths:
+        print_line(f"File: {near(path)}")
 
 
 def _tried(tried: Sequence[TriedFigures], metric: str) -> None:
@@ -92,10 +95,12 @@ def show_verify(result: VerifyResult) -> None:
             f"{share(result.shrunk.agreement)} {agreement} as the dense model."
         )
     title = "Files, held against the pruned model" if result.shrunk else "Files"
-    _artifacts(title, result.artifacts, result.metric)
+    _artifacts(title, result.artifacts, result.metric, result.unjudged)
 
 
-def _artifacts(title: str, artifacts: Sequence[ArtifactFigures], metric: str) -> None:
+def _artifacts(
+    title: str, artifacts: Sequence[ArtifactFigures], metric: str, unjudged: Sequence[UnjudgedFile] = ()
+) -> None:
     """agree: share of images (or patches) that file and model treat alike. cosine: of outputs without their mean,
     smallest over the images.
 
@@ -116,9 +121,13 @@ def _artifacts(title: str, artifacts: Sequence[ArtifactFigures], metric: str) ->
     }
     if not any(a.latency_ms for a in artifacts):
         del columns["p50"]
-    print_table(title, list(columns), list(zip(*columns.values(), strict=True)))
+    rows = list(zip(*columns.values(), strict=True))
+    rows += [(u.target, u.precision, *[NONE] * (len(columns) - 3), "not judged") for u in unjudged]
+    print_table(title, list(columns), rows)
     for line in dict.fromkeys(line for a in artifacts if a.latency_ms for line in cautions(a.latency_ms)):
         print_line(line)
+    for u in unjudged:
+        print_line(f"{u.target} {u.precision} is not judged: {u.reason} {u.hint}")
     for a in artifacts:
         if a.broke_at:
             print_line(f"{near(a.path)} goes wrong at {a.broke_at}: its output is the first that is too far off.")

@@ -53,8 +53,15 @@ def _perform(call: Callable[[], Result], show: Callable[[Result], None], as_json
         print_json(result) if as_json else show(result)
         for warning in getattr(result, "warnings", ()):
             print(f"warning: {warning}", file=sys.stderr)
+    return code_of(result)
+
+
+def code_of(result: Any) -> int:
+    """0, or 1 where a budget is missed or a file is too far from its model, or 2 where one only could not be judged."""
     budget = getattr(result, "budget", None)
     kept = (budget is None or budget.met) and getattr(result, "verified", True) and getattr(result, "met", True)
+    if getattr(result, "unjudged", None) and all(file.verified for file in result.artifacts):
+        return WRONG_INPUT
     return MET if kept else MISSED
 
 

@@ -102,7 +102,10 @@ def artifacts(source: Source, run: Run, asked: Sequence[Asked]) -> Files:
             artifact = Artifact.of(path, *key)
             found[key] = path, source.judge(artifact, read_sidecar(path).pixels).verified
     if plans:
-        for made in make(source, run, plans, pixels=False):
+        figures, unjudged = make(source, run, plans, pixels=False)
+        if unjudged:
+            raise InputError(unjudged[0].reason, unjudged[0].hint)
+        for made in figures:
             found[made.target, Precision(made.precision)] = made.path, made.verified
     return found
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from wdp_edge import progress
-from wdp_edge.errors import InputError
+from wdp_edge.errors import InputError, WdpError
 from wdp_edge.files import remove
 from wdp_edge.pipeline.auto import export_auto
 from wdp_edge.pipeline.export_job import Exporter, ExportJob
 from wdp_edge.pipeline.proof import artifact_path
 from wdp_edge.pipeline.source import Source
-from wdp_edge.results import ArtifactFigures, ExportResult
+from wdp_edge.results import ArtifactFigures, ExportResult, UnjudgedFile
 from wdp_edge.run import Run
 from wdp_edge.target import Precision, get_target, parse_precision, target_names
 
@@ -36,7 +36,10 @@ def export(
     the target recommends, or the run's own precision when no target is named. pixels: files take uint8 pixels,
     because normalisation is folded into them. accuracy_drop: for the precision "auto", which finds the fastest file of
     one target that loses at most so many points of accuracy against its fp32 file.
-    Raises InputError for an unfinished run, an unknown target or a precision that a target cannot do.
+    A file that cannot be made, or judged on this machine, does not keep the others from it: the result has it among
+    `unjudged`.
+    Raises InputError for an unfinished run, an unknown target or a precision that a target cannot do; where one file
+    was asked for, also what kept it from being made or judged.
     """
     if AUTO in precisions or accuracy_drop is not None:
         return export_auto(run, *auto_words(targets, precisions, accuracy_drop), pixels)
@@ -44,12 +47,13 @@ def export(
     plans = planned(source, targets, precisions)
     with Run(run, source.recipe) as held:
         try:
-            figures = make(source, held, plans, pixels)
+            figures, unjudged = make(source, held, plans, pixels)
             warnings = source.doubts()
         finally:
             remove(run / "scratch")
     metric = source.context.task.facts.metric
-    return ExportResult(run, figures, all(f.verified for f in figures), metric=metric, warnings=warnings)
+    verified = not unjudged and all(f.verified for f in figures)
+    return ExportResult(run, figures, verified, metric=metric, warnings=warnings, unjudged=unjudged)
 
 
 def auto_words(
@@ -77,36 +81,49 @@ def planned(source: Source, targets: Sequence[str], precisions: Sequence[str]) -
     return plans
 
 
-def make(source: Source, run: Run, plans: dict[str, list[Precision]], pixels: bool) -> list[ArtifactFigures]:
-    """Exports and proves; two targets at a time, each in processes of its own."""
+def make(
+    source: Source, run: Run, plans: dict[str, list[Precision]], pixels: bool
+) -> tuple[list[ArtifactFigures], list[UnjudgedFile]]:
+    """Exports and proves; two targets at a time, each in processes of its own.
+
+    Raises what keeps a file from being made or judged when it is the only one.
+    """
     writing = threading.Lock()
     source.reference  # noqa: B018  (made once, before the threads share it)
     source.calibration_file()
-    total = 2 * sum(len(p) for p in plans.values())
+    files = sum(len(p) for p in plans.values())
 
-    with progress.task("export and compare", total) as advance, ThreadPoolExecutor(_PROCESSES) as pool:
+    with progress.task("export and compare", 2 * files) as advance, ThreadPoolExecutor(_PROCESSES) as pool:
 
         def step() -> None:
             with writing:
                 advance(1)
 
-        def work(name: str) -> list[ArtifactFigures]:
-            suffix, figures = get_target(name).suffix, []
+        def one(exporter: Exporter, name: str, job: ExportJob) -> ArtifactFigures | UnjudgedFile:
+            try:
+                artifact = exporter.export(job)
+                step()
+                with writing:
+                    source.record(artifact, pixels)
+                    run.add_artifact(job.path)
+                return judged(source, exporter, job, source.judge(artifact, pixels))
+            except WdpError as error:
+                if files == 1:
+                    raise
+                return UnjudgedFile.of(error, job.path, name, job.precision.value)
+            finally:
+                step()
+
+        def work(name: str) -> list[ArtifactFigures | UnjudgedFile]:
+            suffix = get_target(name).suffix
+            paths = {p: artifact_path(run.path, suffix, p, pixels) for p in plans[name]}
             with Exporter(name, source.folder) as exporter:
-                for precision in plans[name]:
-                    path = artifact_path(run.path, suffix, precision, pixels)
-                    job = source.job(path, precision, pixels)
-                    artifact = exporter.export(job)
-                    step()
-                    with writing:
-                        source.record(artifact, pixels)
-                        run.add_artifact(path)
-                    figures.append(judged(source, exporter, job, source.judge(artifact, pixels)))
-                    step()
-            return figures
+                return [one(exporter, name, source.job(path, p, pixels)) for p, path in paths.items()]
 
         found = [pool.submit(work, name) for name in plans]
-        return [figures for future in found for figures in future.result()]
+        outcomes = [outcome for future in found for outcome in future.result()]
+    figures = [o for o in outcomes if isinstance(o, ArtifactFigures)]
+    return figures, [o for o in outcomes if isinstance(o, UnjudgedFile)]
 
 
 def judged(source: Source, exporter: Exporter, job: ExportJob, figures: ArtifactFigures) -> ArtifactFigures:

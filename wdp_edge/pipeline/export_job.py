@@ -9,6 +9,7 @@ from typing import Self
 
 from wdp_edge.data.preprocess import Preprocessing
 from wdp_edge.devices.process import WorkerProcess
+from wdp_edge.errors import WdpError
 from wdp_edge.files import to_plain
 from wdp_edge.plain import from_plain
 from wdp_edge.target import Artifact, Observer, Precision
@@ -45,12 +46,25 @@ class Exporter:
     """
 
     def __init__(self, target: str, model: Path) -> None:
-        request = {"target": target, "model": str(model), "what": f"exporting for {target}"}
-        self._worker = WorkerProcess(WORKER, request, silence_seconds=_SILENCE_SECONDS)
+        self._request = {"target": target, "model": str(model), "what": f"exporting for {target}"}
+        self._worker: WorkerProcess | None = None
 
     def export(self, job: ExportJob) -> Artifact:
-        self._worker.send(to_plain(job))
-        return from_plain(Artifact, self._worker.receive()[0]["artifact"])
+        """The job's artifact. After an error the next job gets a new process."""
+        if self._worker is None:
+            self._worker = WorkerProcess(WORKER, self._request, silence_seconds=_SILENCE_SECONDS)
+        try:
+            self._worker.send(to_plain(job))
+            return from_plain(Artifact, self._worker.receive()[0]["artifact"])
+        except WdpError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the process, if there is one."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
 
     def __enter__(self) -> Self:
         return self
@@ -58,4 +72,4 @@ class Exporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._worker.close()
+        self.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 from wdp_edge import progress
 from wdp_edge.device import Device, Latency, TimingPlan
 from wdp_edge.devices import get_device, runs_on
-from wdp_edge.errors import InputError
+from wdp_edge.errors import InputError, WdpError
 from wdp_edge.files import remove
 from wdp_edge.models import vit
 from wdp_edge.parity import compare
@@ -18,7 +18,7 @@ from wdp_edge.pipeline.export_job import Exporter
 from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.pipeline.sidecar import Sidecar, read_sidecar
 from wdp_edge.pipeline.source import Source
-from wdp_edge.results import ArtifactFigures, VerifyResult
+from wdp_edge.results import ArtifactFigures, UnjudgedFile, VerifyResult
 from wdp_edge.run import Run
 from wdp_edge.target import Artifact, Precision, get_target
 
@@ -26,7 +26,8 @@ from wdp_edge.target import Artifact, Precision, get_target
 def verify(run: Path) -> VerifyResult:
     """Runs every artifact of the run's model through its own runtime on held-back images, and times it where it can be.
 
-    An artifact that is not as close as the recipe's [verify] asks is exported in parts to find where it goes wrong.
+    An artifact that is not as close as the recipe's [verify] asks is exported in parts to find where it goes wrong. One
+    that cannot be judged here does not keep the others from it: see `unjudged` of the result.
     Raises InputError for an unfinished run, one without artifacts, or an artifact that is missing or damaged.
     """
     source = Source.of(run)
@@ -34,9 +35,15 @@ def verify(run: Path) -> VerifyResult:
         found = artifacts_of(source, held)
         dense = source.dense_outputs
         with progress.task("compare artifacts with the model", len(found)) as advance:
-            figures = []
+            figures, unjudged = [], []
             for artifact, sidecar in found:
-                figures.append(examined(source, artifact, sidecar))
+                try:
+                    figures.append(examined(source, artifact, sidecar))
+                except WdpError as error:
+                    if len(found) == 1:
+                        raise
+                    precision = artifact.precision.value
+                    unjudged.append(UnjudgedFile.of(error, artifact.path, artifact.target, precision))
                 advance(1)
         remove(run / "scratch")
     reference, task = source.reference, source.context.task
@@ -48,9 +55,10 @@ def verify(run: Path) -> VerifyResult:
         shrunk_accuracy=reference.metric(reference.outputs),
         shrunk=compare("dense = shrunk", dense, reference.outputs, task.agreement) if pruned else None,
         artifacts=timed(figures, get_device(source.recipe.prune.device), timing_plan(source.recipe.prune)),
-        verified=all(f.verified for f in figures),
+        verified=not unjudged and all(f.verified for f in figures),
         task=task.facts.name,
         metric=task.facts.metric,
+        unjudged=unjudged,
     )
 
 
