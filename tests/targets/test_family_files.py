@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_families import SWIN, made
+from tiny_families import FORMS, made
 
+from wdp_edge.calibration.simulation import scheme_of
 from wdp_edge.models import vit
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.parity import compare
+from wdp_edge.pipeline.proof import close, simulated_error, tolerance_of, within
+from wdp_edge.recipe import VerifyRecipe
 from wdp_edge.target import ExportOptions, Precision, get_target
 
-TOLERANCE = {Precision.FP32: 0.9999, Precision.INT8_DYNAMIC: 0.97}
+QUICK = ("dinov3", "swin")
 
 
 def cut_model(form: str) -> torch.nn.Module:
-    """With other widths in each block; the last block is gone, but for Swin, where it is the one that shifts."""
+    """With other widths in each of at least three blocks, and in all stages."""
     model = made(form)
-    blocks = vit.structure_of(model).blocks[: 3 if form in SWIN else 2]
+    blocks = vit.structure_of(model).blocks
     heads = tuple(tuple(range(number % 2, b.heads)) for number, b in enumerate(blocks, start=1))
     hidden = tuple(tuple(range(0, b.hidden, 2)) if number else tuple(range(40)) for number, b in enumerate(blocks))
     return cut(model, Kept(heads, hidden)).eval().requires_grad_(False)
@@ -31,7 +35,7 @@ def slow(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", ["executorch", "tflite", "onnx", slow("coreml")])
-@pytest.mark.parametrize("form", ["dinov3", "swin", *map(slow, ("distilled", "packed swiglu", "eva02", "swin v2"))])
+@pytest.mark.parametrize("form", [form if form in QUICK else slow(form) for form in FORMS])
 def test_files_compute_what_the_model_does(form: str, name: str, tmp_path: Path) -> None:
     target, model = get_target(name), cut_model(form)
     precisions = [p for p in (Precision.FP32, Precision.INT8_DYNAMIC) if p in target.precisions]
@@ -44,7 +48,14 @@ def test_files_compute_what_the_model_does(form: str, name: str, tmp_path: Path)
         program = target.load(path, threads=1)
         got = torch.cat([torch.as_tensor(program(image)) for image in images.split(1)])
         parity = compare(precision.value, expected, got.reshape(expected.shape))
-        assert parity.cosine_centred > TOLERANCE[precision]
+        tolerance = tolerance_of(VerifyRecipe(), precision)
+        if precision is Precision.FP32:
+            assert within(parity, tolerance)
+            continue
+        scheme = scheme_of(target, precision)
+        assert scheme is not None
+        simulated = simulated_error(model, scheme, images, images)
+        assert close(replace(parity, simulated_error=simulated), tolerance)
 
 
 @pytest.mark.parametrize("name", ["executorch", "tflite", "onnx", slow("coreml")])
