@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from faults import kills, mutations, warm
@@ -53,7 +54,7 @@ def make(store: Store, root: Path, options: argparse.Namespace, counts: dict[str
         if kind == "disk" and counts["disk"] and not kills.can_mount(root / "mount"):
             print("A full disk is a small tmpfs, and mounting one takes root: those runs are left out.", flush=True)
             continue
-        run_all(store, kind, counts[kind], lambda number, trial=trial: trial(bench, number), said)
+        run_all(store, kind, counts[kind], partial(trial, bench), said)
 
 
 def said(line: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from faults.compare import differences
@@ -69,7 +70,7 @@ def prepare(root: Path, seed: int) -> Bench:
     """The template of all projects, and the undisturbed run, which leaves its table in the cache."""
     if not (root / "template").exists():
         shutil.rmtree(root / "making", ignore_errors=True)
-        _must(Child(lambda: make_project(root / "making") or 0, root / "log"), "the project")
+        _must(Child(partial(make_project, root / "making"), root / "log"), "the project")
         (root / "making").rename(root / "template")
     if not (root / "order").exists():
         shutil.rmtree(root / "cache", ignore_errors=True)

@@ -8,7 +8,7 @@ import random
 import struct
 from typing import Any
 
-LIES = (
+LIES: tuple[Any, ...] = (
     None, True, -1, 0, 10**6, 2**31, 2**63, -(2**63), 10**40, 1e308, float("nan"), float("inf"), "", "x", "0", "-1",
     "../../outside", "/etc/passwd", "a\x00b", "line\nbreak", "\x1b[31mred\x1b[0m", "<script>alert(1)</script>",
     "\ud800", "é" * 300, [], {}, [[]], [1, "a"], {"a": {"b": []}}, [[[[[[[[]]]]]]]],

@@ -61,8 +61,8 @@ def fault_clock() -> Iterator[None]:
         yield
 
 
-def make_project(folder: Path) -> None:
-    """dense.safetensors and data/{train,val} in FOLDER."""
+def make_project(folder: Path) -> int:
+    """dense.safetensors and data/{train,val} in FOLDER; returns the exit code."""
     import numpy as np
     import timm
     import torch
@@ -81,6 +81,7 @@ def make_project(folder: Path) -> None:
                 pixels = rng.integers(0, 120, (16, 16, 3), dtype=np.uint8)
                 pixels[..., 2 - index] += 120
                 Image.fromarray(pixels).save(folder / "data" / part / name / f"{number:03}.png")
+    return 0
 
 
 def recipe_of(folder: Path, images: int = 160) -> Recipe:

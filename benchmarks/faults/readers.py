@@ -66,6 +66,7 @@ def fields(data: bytes) -> Iterator[tuple[int, Any]]:
     while at < len(data):
         key, at = _varint(data, at)
         kind = key & 7
+        value: Any
         if kind == 0:
             value, at = _varint(data, at)
         elif kind in (1, 5):

@@ -73,7 +73,8 @@ class Child:
         self, work: Callable[[], int], folder: Path, env: Mapping[str, str] | None = None, memory: int | None = None
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._began, self._ended = folder, time.monotonic(), None
+        self._folder, self._began = folder, time.monotonic()
+        self._ended: tuple[int, Any] | None = None
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
@@ -115,8 +116,8 @@ class Child:
             time.sleep(0.005)
         assert self._ended is not None
         code, usage = self._ended
-        texts = [(self._folder / name).read_text(errors="replace") for name in ("out", "err")]
-        return Ended(code, *texts, time.monotonic() - self._began, usage.ru_maxrss * 1024, timed_out)
+        out, err = ((self._folder / name).read_text(errors="replace") for name in ("out", "err"))
+        return Ended(code, out, err, time.monotonic() - self._began, usage.ru_maxrss * 1024, timed_out)
 
 
 def _child(work: Callable[[], int], folder: Path, env: Mapping[str, str], memory: int | None) -> None:
@@ -180,7 +181,8 @@ class Worker:
     """The part of `subprocess.Popen` that `WorkerProcess` uses."""
 
     def __init__(self, nursery: Nursery, module: str, options: dict[str, Any], listing: Path) -> None:
-        self._nursery, self.returncode = nursery, None
+        self._nursery = nursery
+        self.returncode: int | None = None
         their_in, our_in = os.pipe()
         our_out, their_out = os.pipe()
         files = (their_in, their_out, options["stderr"].fileno())

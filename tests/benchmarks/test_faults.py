@@ -72,6 +72,7 @@ def test_trials_are_kept_even_when_the_last_line_is_torn(tmp_path: Path) -> None
     assert again.missing("kill", 3) == [0, 2] and [t.number for t in again.of("kill", 3)] == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks of a process that has imported torch")
 def test_a_killed_run_and_some_mutations(tmp_path: Path) -> None:
     """Trial 1 kills while it learns."""
