@@ -124,7 +124,10 @@ def test_every_command_knows_the_task(task: str, runs: dict[str, PruneResult]) -
     assert verified.metric == metric and verified.shrunk is not None
     budget = BudgetRecipe(target="onnx", precision="fp32", accuracy_drop=50.0, max_class_drop=90.0)
     checked = check(result.run, [budget])
-    assert checked.budgets[0].drops == result.drops and checked.budgets[0].limits[1].met
+    again = checked.budgets[0].drops
+    assert result.drops is not None and again is not None and checked.budgets[0].limits[1].met
+    assert [(part.name, part.images) for part in again.parts] == [(p.name, p.images) for p in result.drops.parts]
+    assert again.overall.points == pytest.approx(result.drops.overall.points, abs=1e-3)
     lost = 100 * (result.dense.accuracy - result.shipped.accuracy)
     assert checked.budgets[0].limits[0].measured == pytest.approx(lost, abs=1e-3)
     page = report(result.run).path.read_text()
