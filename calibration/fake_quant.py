@@ -28,6 +28,8 @@ class Scheme:
     per_token: a dynamic range for every row instead of one for the tensor, as XNNPACK and LiteRT do it.
     outputs: static layers also write int8, as ExecuTorch's do.
     convolutions: whether the patch embedding is quantized too.
+    paired: no two neighbouring weights of the same sign add up to more than 128, as in our files for ONNX Runtime
+    (`wdp_edge.targets.onnx_weights` says why).
     """
 
     activations: Literal["dynamic", "static", "float"]
@@ -35,6 +37,7 @@ class Scheme:
     per_token: bool = False
     outputs: bool = False
     convolutions: bool = True
+    paired: bool = False
 
 
 DYNAMIC = Scheme("dynamic", per_token=True, convolutions=False)
@@ -51,7 +54,7 @@ class FakeQuantized(nn.Module):
     def __init__(self, layer: nn.Module, scheme: Scheme, ranges: tuple[Range, Range] | None) -> None:
         super().__init__()
         copied: Any = copy.deepcopy(layer)
-        copied.weight = nn.Parameter(round_weights(copied.weight), requires_grad=False)
+        copied.weight = nn.Parameter(round_weights(copied.weight, scheme.paired), requires_grad=False)
         self.layer = copied
         self.scheme, self.ranges = scheme, ranges
 
@@ -67,11 +70,28 @@ class FakeQuantized(nn.Module):
         return self.layer(x)
 
 
-def round_weights(weight: Tensor) -> Tensor:
-    """weight: [out, ...] -> the nearest values with int8 steps, one scale per output channel."""
-    largest = weight.abs().flatten(1).amax(1).clamp_min(torch.finfo(weight.dtype).tiny)
-    scale = (largest / _LARGEST_WEIGHT).reshape(-1, *[1] * (weight.ndim - 1))
+def round_weights(weight: Tensor, paired: bool = False) -> Tensor:
+    """weight: [out, ...] -> the nearest values with int8 steps, one scale per output channel. paired: see `Scheme`."""
+    largest = weight.abs().flatten(1).amax(1)
+    if paired:
+        largest = torch.maximum(largest, largest_pair(weight))
+    scale = (largest.clamp_min(torch.finfo(weight.dtype).tiny) / _LARGEST_WEIGHT).reshape(-1, *[1] * (weight.ndim - 1))
     return (weight / scale).round() * scale
+
+
+def largest_pair(weight: Tensor) -> Tensor:
+    """weight: [out, ...] -> [out], the largest sum of two of the same sign.
+
+    They are inputs 2k and 2k + 1 of a linear layer, and any two of a convolution.
+    """
+    rows = weight.flatten(1)
+    if weight.ndim > 2:
+        count = min(2, rows.shape[1])
+        sums = [side.clamp_min(0).topk(count).values.sum(1) for side in (rows, -rows)]
+    else:
+        even = nn.functional.pad(rows, (0, rows.shape[1] % 2)).unflatten(1, (-1, 2))
+        sums = [side.clamp_min(0).sum(2).amax(1) for side in (even, -even)]
+    return torch.maximum(*sums)
 
 
 def round_activations(x: Tensor, low: Tensor, high: Tensor) -> Tensor:

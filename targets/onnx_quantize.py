@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wdp_edge.errors import InputError
 from wdp_edge.targets.onnx_graph import KINDS, layer_nodes
+from wdp_edge.targets.onnx_weights import overrides, transpose_constants
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -32,14 +33,17 @@ def half(model: ModelProto) -> ModelProto:
 
 
 def dynamic(model: ModelProto, layers: Collection[str]) -> ModelProto:
-    """int8 weights per output channel in these layers; their inputs become uint8 while running.
+    """int8 weights per output channel in these layers (`onnx_weights`); their inputs become uint8 while running.
 
     A convolution stays float32: the runtime has no fast kernel for a dynamic one.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    chosen = {node.name for _, node in layer_nodes(model.graph, layers)}
+    nodes = [node for _, node in layer_nodes(model.graph, layers) if node.op_type in _PRODUCTS]
+    chosen = {node.name for node in nodes}
+    # The quantizer would turn these itself, under other names than the scales are given for.
+    transpose_constants(model.graph, nodes)
     others = [n.name for n in model.graph.node if n.op_type in _PRODUCTS and n.name not in chosen]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dynamic.onnx"
@@ -51,12 +55,15 @@ def dynamic(model: ModelProto, layers: Collection[str]) -> ModelProto:
             weight_type=QuantType.QInt8,
             # A Gemm is split before names are compared, and its product then has a longer name.
             nodes_to_exclude=[name + end for name in others for end in ("", "_MatMul")],
+            extra_options={"TensorQuantOverrides": overrides(model.graph, nodes)},
         )
         return onnx.load(path)
 
 
 def static(model: ModelProto, ranges: Mapping[str, Range]) -> ModelProto:
-    """Inputs of these layers as uint8 of a fixed range, int8 weights per output channel; outputs stay float32.
+    """Inputs of these layers as uint8 of a fixed range, int8 weights per output channel (`onnx_weights`).
+
+    Outputs stay float32.
 
     ranges: of the input of every layer to quantize.
     Raises InputError when the runtime's optimizer merged one of the layers with something else.
@@ -91,7 +98,10 @@ def static(model: ModelProto, ranges: Mapping[str, Range]) -> ModelProto:
         nodes_to_quantize=[node.name for _, node in nodes],
         nodes_to_exclude=[],
         op_types_to_quantize=list(KINDS),
-        extra_options={"OpTypesToExcludeOutputQuantization": list(KINDS)},
+        extra_options={
+            "OpTypesToExcludeOutputQuantization": list(KINDS),
+            "TensorQuantOverrides": overrides(model.graph, [node for _, node in nodes]),
+        },
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()

@@ -36,8 +36,8 @@ BLOCKS = len(KEPT.heads)
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 INT8 = (Precision.INT8_DYNAMIC, Precision.INT8_STATIC)
 SCHEMES = {
-    Precision.INT8_DYNAMIC: Scheme("dynamic", convolutions=False),
-    Precision.INT8_STATIC: Scheme("static", TARGET.observers[0]),
+    Precision.INT8_DYNAMIC: Scheme("dynamic", convolutions=False, paired=True),
+    Precision.INT8_STATIC: Scheme("static", TARGET.observers[0], paired=True),
 }
 METADATA = {"wdp_edge.classes": '["Katze", "Käse"]', "empty": ""}
 
