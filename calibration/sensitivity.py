@@ -65,7 +65,9 @@ def sensitivity(
                 model.set_submodule(name, layer)
                 got = _run(stages[place:], inputs[place])
                 model.set_submodule(name, original)
-                divergence = diverge(got.flatten(0, 1), inputs[-1].flatten(0, 1), _TEMPERATURE)
+                # In float32, a layer that moves next to nothing would get a divergence below zero.
+                outputs, reference = (logits.flatten(0, 1).double() for logits in (got, inputs[-1]))
+                divergence = diverge(outputs, reference, _TEMPERATURE)
                 total[name] += float(divergence) * len(part)
             advance(len(part))
     found = [LayerSensitivity(n, total[n] / len(images), _parameters(model.get_submodule(n))) for n in layers]

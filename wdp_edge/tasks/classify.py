@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from torch import Generator, Tensor, multinomial
+from torch import Generator, Tensor, float32, multinomial, promote_types
 
 from wdp_edge.drops import Drops
 from wdp_edge.parity import accuracy, same_class
@@ -51,10 +51,11 @@ class Classify:
 def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T² · KL(teacher ‖ logits) of softened predictions, mean over images (Hinton et al. 2015).
 
-    logits, teacher: [B, classes] float32 -> [].
+    logits, teacher: [B, classes] float32 -> []; float64 where rounding errors would hide what is told apart: of nearly
+    equal predictions they make a sum in float32 negative.
     """
     wanted = F.log_softmax(teacher / temperature, -1)
-    got = F.log_softmax(logits.float() / temperature, -1)
+    got = F.log_softmax(logits.to(promote_types(logits.dtype, float32)) / temperature, -1)
     return F.kl_div(got, wanted, log_target=True, reduction="batchmean") * temperature**2
 
 

@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Generator, Tensor, float32, promote_types
 
 from wdp_edge.drops import Drops
 from wdp_edge.task import TASKS
@@ -29,7 +29,7 @@ class MultiLabel:
 
         With a temperature T: T² times that of softened predictions, as in `classify.distillation`.
         """
-        got, wanted = outputs.float() / temperature, teacher.float() / temperature
+        got, wanted = (x.to(promote_types(x.dtype, float32)) / temperature for x in (outputs, teacher))
         yes = wanted.sigmoid()
         # log p = logsigmoid(x) and log(1 - p) = logsigmoid(-x) stay exact where p is 0 or 1 in float32.
         gain = yes * (F.logsigmoid(wanted) - F.logsigmoid(got))
