@@ -75,7 +75,7 @@ class ExecuTorchCoreMLTarget:
         if options.keep_float and options.precision is Precision.INT8_WEIGHT:
             raise InputError(
                 f"'{self.name}' cannot keep single layers in float: its delegate compresses all weights or none.",
-                "Use --target coreml, or fp16.",
+                "Use the target coreml, or fp16.",
             )
         title = f"export {options.precision.value}"
         with progress.task(title, _STEPS) as advance, toolkits_hushed(), torch.no_grad():

@@ -67,5 +67,6 @@ def check_accepted(device: str, kind: Kind, accepted: str) -> None:
     if kind is not Kind.MEASURED and kind.value != accepted:
         raise InputError(
             f"Times of device '{device}' are {kind}, not measured: they rank files, but no deadline is kept by them.",
-            f'Accept them with --accept {kind}, or accept = "{kind}" in [prune] of wdp-edge.toml.',
+            f'Accept them with accept = "{kind}" in wdp-edge.toml.',
+            {"--accept": f'Accept them with --accept {kind}, or accept = "{kind}" in [prune] of wdp-edge.toml.'},
         )

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 
 class WdpError(Exception):
     """An error the user can mend.
 
     message: one sentence that says what is wrong and where.
-    hint: one sentence that says what to do.
+    hint: one sentence that says what to do, by any command or none.
+    options: for options of the command line, such as "--out", the hint that a command which has the option gives
+    instead; the first one that it has counts.
     """
 
     exit_code = 2
 
-    def __init__(self, message: str, hint: str) -> None:
+    def __init__(self, message: str, hint: str, options: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{message} {hint}")
         self.message = message
         self.hint = hint
+        self.options = dict(options or {})
+
+    def hint_for(self, available: Collection[str]) -> str:
+        """The hint of a command that has these options."""
+        return next((hint for option, hint in self.options.items() if option in available), self.hint)
 
 
 class InputError(WdpError):

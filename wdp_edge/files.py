@@ -74,10 +74,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def disk_error(error: OSError, path: Path) -> SetupError:
     """The sentence for a file that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return SetupError(f"No space left while writing {path}.", "Free space or choose another folder with --out.")
-    return SetupError(
-        f"Cannot write {path}: {error.strerror or error}.", "Check its permissions or choose another folder with --out."
-    )
+        what, hint = f"No space left while writing {path}.", "Free space"
+    else:
+        what, hint = f"Cannot write {path}: {error.strerror or error}.", "Check its permissions"
+    return SetupError(what, f"{hint}.", {"--out": f"{hint} or choose another folder with --out."})
 
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")

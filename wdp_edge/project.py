@@ -24,15 +24,17 @@ _ORDERS = (ALPHABETICAL, NATURAL)
 RECIPE_FILE = "wdp-edge.toml"
 
 _MISSING = {
-    "model.name": ("model", "--model NAME, or set name in [model]"),
-    "model.checkpoint": ("checkpoint", "--checkpoint FILE, or set checkpoint in [model]"),
-    "data.train": ("training images", "--data FOLDER or --train FOLDER, or set train in [data]"),
-    "data.val": ("validation images", "--data FOLDER or --val FOLDER, or set val in [data]"),
+    "model.name": ("model", "name in [model]", "--model NAME"),
+    "model.checkpoint": ("checkpoint", "checkpoint in [model]", "--checkpoint FILE"),
+    "data.train": ("training images", "train in [data]", "--train FOLDER or --data FOLDER"),
+    "data.val": ("validation images", "val in [data]", "--val FOLDER or --data FOLDER"),
     "prune.latency_budget": (
         "latency budget",
-        "--latency-budget 20ms (or 50% of the dense model), or set latency_budget in [prune]",
+        "latency_budget in [prune]",
+        "--latency-budget 20ms (or 50% of the dense model)",
     ),
 }
+_NEITHER = ", and no --model and --data that say what to prune"
 
 
 @dataclass(frozen=True)
@@ -147,12 +149,13 @@ def project_recipe(
     missing = [key for key in needs if not _setting(recipe, key)]
     if missing and not path.exists() and {"model.name", "data.train"} & set(missing):
         raise InputError(
-            f"There is no {RECIPE_FILE} in this folder, and no --model and --data that say what to prune.",
+            f"There is no {RECIPE_FILE} in this folder{_NEITHER if 'model.name' in names else ''}.",
             "`wdp-edge init` writes one for your model and images; `wdp-edge demo` shows the whole loop.",
         )
     if missing:
-        what, how = _MISSING[missing[0]]
-        raise InputError(f"There is no {what}.", f"Give {how} of {RECIPE_FILE}.")
+        what, setting, option = _MISSING[missing[0]]
+        hints = {option.partition(" ")[0]: f"Give {option}, or set {setting} of {RECIPE_FILE}."}
+        raise InputError(f"There is no {what}.", f"Set {setting} of {RECIPE_FILE}.", hints)
     return recipe
 
 

@@ -54,7 +54,9 @@ class Run:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise SetupError(
-                f"Another process works on {self.path}.", "Wait for it or choose another folder with --out."
+                f"Another process works on {self.path}.",
+                "Wait for it.",
+                {"--out": "Wait for it or choose another folder with --out."},
             ) from error
         except OSError as error:
             raise disk_error(error, self.path) from error
@@ -85,12 +87,17 @@ class Run:
             if not self.path.is_dir() or any(
                 p.name not in leftovers and p.suffix != ".tmp" for p in self.path.iterdir()
             ):
-                raise InputError(f"{self.path} exists and is not a run folder.", "Choose another folder with --out.")
+                raise InputError(
+                    f"{self.path} exists and is not a run folder.",
+                    "Choose another folder: out in [prune].",
+                    {"--out": "Choose another folder with --out."},
+                )
             return
         if read_json(manifest_path).get("recipe_digest") != recipe_digest(self.recipe):
             raise InputError(
                 f"{self.path} is the run of another recipe (its own is in {self.path / RECIPE}).",
-                "Choose another folder with --out, or give the same settings again.",
+                "Choose another folder, or give the same settings again.",
+                {"--out": "Choose another folder with --out, or give the same settings again."},
             )
 
     def manifest(self) -> dict[str, Any]:

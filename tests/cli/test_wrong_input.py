@@ -292,5 +292,5 @@ def test_a_mac_is_needed_for_apples_devices(cli: Cli, project: Path) -> None:
         said = cli(*command, "--json")
         assert said.code == 2
         assert said.json["error"]["message"].startswith("The device 'apple:cpu+ne' needs a Mac")
-        assert "another --device" in said.json["error"]["hint"]
+        assert "another device" in said.json["error"]["hint"]
     assert not (project / "runs").exists()

@@ -237,7 +237,7 @@ def test_class_counts_must_fit_the_model(tmp_path: Path) -> None:
     train = scan(write_classes(tmp_path / "train", {"a": 1, "b": 1}))
     val = scan(write_classes(tmp_path / "val", {"a": 1, "b": 1}))
     check_classes(train, val, 2)
-    with pytest.raises(InputError, match=r"holds 2 classes, the model has 10\. .*--num-classes"):
+    with pytest.raises(InputError, match=r"holds 2 classes, the model has 10\. .*num_classes"):
         check_classes(train, val, 10)
 
 

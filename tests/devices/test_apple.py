@@ -149,7 +149,7 @@ def test_it_is_named_among_the_devices() -> None:
 def test_this_is_no_mac(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
     for name in ("apple", "apple:cpu+ne", f"apple:{UDID}"):
-        with pytest.raises(SetupError, match=rf"'{name.replace('+', '.')}' needs a Mac.*another --device"):
+        with pytest.raises(SetupError, match=rf"'{name.replace('+', '.')}' needs a Mac.*another device"):
             get_device(name)
 
 
@@ -271,7 +271,7 @@ def test_a_device_is_probed(mac: Path) -> None:
 
 
 def test_pictures_are_not_handed_to_a_device(packages: dict[str, Path], mac: Path) -> None:
-    with pytest.raises(InputError, match=r"takes images.*without --fold-normalization"):
+    with pytest.raises(InputError, match=r"takes images.*without normalization"):
         AppleDevice(f"apple:{UDID}").time("coreml", [packages["pixels"]], PLAN)
 
 

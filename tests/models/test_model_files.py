@@ -73,7 +73,7 @@ def test_corrupt_checkpoints(content: bytes, name: str, tmp_path: Path) -> None:
 def test_wrong_checkpoints_say_what_differs(tiny_model: Any, tiny_spec: ModelSpec, tmp_path: Path) -> None:
     path = tmp_path / "dense.safetensors"
     save_file(tiny_model.state_dict(), path)
-    with pytest.raises(InputError, match=r"has 4 classes.*--num-classes"):
+    with pytest.raises(InputError, match=r"has 4 classes.*Set num_classes"):
         load_dense(ModelSpec(tiny_spec.name, 7, tiny_spec.args), path)
     with pytest.raises(InputError, match="tensors differ"):
         load_dense(ModelSpec("vit_tiny_patch16_224", 4), path)
@@ -91,7 +91,7 @@ def test_saved_models_of_every_family_come_back(form: str, tmp_path: Path) -> No
     with torch.no_grad():
         assert torch.equal(load(tmp_path)(images), small.eval()(images))
     name, args = FORMS[form]
-    with pytest.raises(InputError, match=r"has 5 classes.*--num-classes"):
+    with pytest.raises(InputError, match=r"has 5 classes.*Set num_classes"):
         save_file(model.state_dict(), tmp_path / "dense.safetensors")
         load_dense(ModelSpec(name, 7, args), tmp_path / "dense.safetensors")
 

@@ -27,7 +27,7 @@ from wdp_edge.cli import (
     table,
     verify,
 )
-from wdp_edge.cli._shared import INTERRUPTED, MET, WRONG_INPUT, fail
+from wdp_edge.cli._shared import INTERRUPTED, MET, WRONG_INPUT, begin, fail
 from wdp_edge.parallel import world
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -58,9 +58,12 @@ def _start(
 
         print(f"wdp-edge {wdp_edge.__version__}")
         raise typer.Exit
+    group: Any = context.command
     if context.invoked_subcommand is None:
         print(context.get_help())
-    elif context.invoked_subcommand != "prune" and world().size > 1:
+        return
+    begin(group.commands[context.invoked_subcommand])
+    if context.invoked_subcommand != "prune" and world().size > 1:
         message = f"`wdp-edge {context.invoked_subcommand}` is the work of one process."
         raise typer.Exit(fail(message, "Start it without torchrun.", "--json" in context.obj, WRONG_INPUT))
 

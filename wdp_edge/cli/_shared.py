@@ -25,6 +25,7 @@ MET, MISSED, WRONG_INPUT, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
 Result = TypeVar("Result")
+_own_options: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("own_options", default=frozenset())
 
 
 def perform(call: Callable[[], Result], show: Callable[[Result], None], as_json: bool) -> int:
@@ -44,7 +45,7 @@ def _perform(call: Callable[[], Result], show: Callable[[Result], None], as_json
         with clean_stdout() if as_json else contextlib.nullcontext():
             result = call()
     except WdpError as error:
-        return fail(error.message, error.hint, as_json)
+        return fail(error.message, error.hint_for(own_options()), as_json)
     except KeyboardInterrupt:
         return fail("Interrupted.", "The same command goes on where this one stopped.", as_json, INTERRUPTED)
     except Exception as error:
@@ -74,6 +75,16 @@ def fail(message: str, hint: str, as_json: bool, code: int = WRONG_INPUT) -> int
     return code
 
 
+def own_options() -> frozenset[str]:
+    """The options of the command that is being run; none outside of one."""
+    return _own_options.get()
+
+
+def begin(command: Any) -> None:
+    """Says which command is run, for hints that name its options."""
+    _own_options.set(frozenset(option for parameter in command.params for option in parameter.opts))
+
+
 def print_json(data: Any) -> None:
     """One object; its version, if it has one, comes first."""
     plain = to_plain(data)
@@ -85,7 +96,7 @@ def _unexpected(error: Exception, as_json: bool) -> int:
     """A full disk is the user's to mend anywhere; anything else is a defect, with its traceback."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         mendable = disk_error(error, Path(error.filename or "a file"))
-        return fail(mendable.message, mendable.hint, as_json)
+        return fail(mendable.message, mendable.hint_for(own_options()), as_json)
     if isinstance(error, BrokenPipeError):
         raise error
     traceback.print_exception(error)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from wdp_edge.cost.table import LatencyTable
 
 
+NAMES = {key: options.NAMES[key] for key in ("prune.target", "prune.precision", "prune.device", "prune.threads")}
+
+
 def table(
     target: options.Target = None,
     precision: options.Precision = None,
@@ -34,6 +37,6 @@ def table(
                 "prune.threads": threads,
             }
         )
-        return wdp_edge.table(project_recipe(Path(), overrides, options.NAMES, ("model.name",)))
+        return wdp_edge.table(project_recipe(Path(), overrides, NAMES, ("model.name",)))
 
     return perform(call, show_table, as_json)

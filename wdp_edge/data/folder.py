@@ -16,6 +16,7 @@ from wdp_edge.task import Labels
 
 LISTS = (".csv", ".parquet")  # read by data/listed.py
 VALIDATION_NAMES = ("val", "validation", "valid", "test")
+_CLASSES = ": the classes the checkpoint was trained on, with one folder for each of them in train and val."
 _BESIDE = "beside the class folders"
 _LAYOUT = "Make one subfolder of images per class, for example train/cat/1.jpg."
 
@@ -183,7 +184,7 @@ def resolve_data(data: Path, labels: Labels = Labels.ONE, otherwise: str = "") -
     Raises InputError when one of them is missing.
     """
     if not data.is_dir():
-        raise not_a_folder(data, "Data folder", f"Name one that holds train/ and val/ with --data{otherwise}.")
+        raise not_a_folder(data, "Data folder", f"Name one that holds train/ and val/{otherwise}.")
     try:
         present = os.listdir(data)
     except OSError as error:
@@ -247,8 +248,8 @@ def check_classes(train: ImageFolder, val: ImageFolder, num_classes: int) -> Non
     if len(train.classes) != num_classes:
         raise InputError(
             f"{train.root} holds {len(train.classes)} classes, the model has {num_classes}.",
-            "Set num_classes in [model] (--num-classes) to the classes the checkpoint was trained on, "
-            "and give one folder for each of them in train and val ([data], --data).",
+            f"Set num_classes in [model]{_CLASSES}",
+            {"--num-classes": f"Set num_classes in [model] or give --num-classes{_CLASSES}"},
         )
 
 

@@ -46,7 +46,7 @@ def check_pair(device: Device, target: str) -> None:
     if not runs_on(device, target):
         raise InputError(
             f"The device '{device.name}' times files of target '{AppleDevice.target}' only, not of '{target}'.",
-            f"Take --target {AppleDevice.target}, or --device {LocalDevice.name}.",
+            f"Take the target {AppleDevice.target}, or the device {LocalDevice.name}.",
         )
 
 

@@ -46,7 +46,7 @@ class AppleDevice:
         if not is_mac():
             raise SetupError(
                 f"The device '{name}' needs a Mac: Core ML runs on Apple's systems only.",
-                "Run this on a Mac, or take another --device.",
+                "Run this on a Mac, or take another device.",
             )
 
     def probe(self) -> DeviceInfo:

@@ -60,7 +60,7 @@ def input_of(package: Package, udid: str) -> dict[str, Any]:
     if dtype == "uint8" and udid:
         raise InputError(
             f"{package.path} takes images, and coremltools hands none to a connected device.",
-            "Export it without --fold-normalization to time it there.",
+            "Export it without normalization inside to time it there.",
         )
     return {str(described(package).input[0].name): to_picture(image) if dtype == "uint8" else image.numpy()}
 

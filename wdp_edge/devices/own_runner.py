@@ -81,7 +81,7 @@ class OwnRunner:
         """Raises InputError when the program does not tell, and like `time`."""
         plan = TimingPlan(rounds=1, runs=1, warmup=1, threads=threads)
         if (peak := self.time(target, [artifact], plan)[0].peak_memory) is None:
-            raise InputError(f"{self._path.name} does not tell how much memory a file takes.", "Leave --runner out.")
+            raise InputError(f"{self._path.name} does not tell how much memory a file takes.", "Leave the runner out.")
         return peak
 
     def _rounds(self, job: _Job) -> Iterator[list[Told]]:

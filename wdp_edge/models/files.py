@@ -46,7 +46,7 @@ def load_dense(spec: ModelSpec, checkpoint: Path) -> nn.Module:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a .safetensors, .pt or .pth file, without wrappers such as {"model": …} or "module."."""
     if not path.is_file():
-        raise InputError(f"Checkpoint {path} does not exist.", "Set checkpoint in [model] or give --checkpoint.")
+        raise InputError(f"Checkpoint {path} does not exist.", "Set checkpoint in [model] to a file.")
     if path.suffix != ".safetensors" and (fault := archive_fault(path)):
         raise InputError(f"Checkpoint {path} is corrupt: {fault}.", "Copy it again, or save it again with torch.save.")
     try:
@@ -97,7 +97,8 @@ def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], spec: ModelSpec,
         classes = len(weights[min(wrong)])
         raise InputError(
             f"Checkpoint {path} has {classes} classes, the recipe says {spec.num_classes}.",
-            f"Set num_classes = {classes} in [model] or give --num-classes.",
+            f"Set num_classes = {classes} in [model].",
+            {"--num-classes": f"Set num_classes = {classes} in [model] or give --num-classes."},
         )
     if bad := sorted(wrong) + sorted(missing) + sorted(extra):
         key = bad[0]

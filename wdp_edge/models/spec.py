@@ -146,7 +146,8 @@ def _check_classes(spec: ModelSpec) -> None:
     if spec.output.of_classes and spec.num_classes < 2:
         raise InputError(
             f"Model '{spec.name}' needs at least 2 classes, not {spec.num_classes}.",
-            "Set num_classes in [model] or give --num-classes.",
+            "Set num_classes in [model].",
+            {"--num-classes": "Set num_classes in [model] or give --num-classes."},
         )
     if not spec.output.of_classes and spec.num_classes:
         raise InputError(

@@ -82,7 +82,9 @@ class Context:
         if facts.output.of_classes and not recipe.model.num_classes:
             found = f" = {len(train.classes)}" if facts.named_classes else ""
             raise InputError(
-                "The number of classes is not set.", f"Set num_classes{found} in [model] or give --num-classes."
+                "The number of classes is not set.",
+                f"Set num_classes{found} in [model].",
+                {"--num-classes": f"Set num_classes{found} in [model] or give --num-classes."},
             )
         self.dense: nn.Module = load_dense(self.tools.spec, Path(recipe.model.checkpoint))
         self.source: nn.Module = self.dense  # what is cut: the dense model, or the same one in principal axes

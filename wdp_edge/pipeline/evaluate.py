@@ -38,7 +38,7 @@ def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:
     if facts.named_classes and list(folder.classes) != sidecar.classes:
         raise InputError(
             f"{val or sidecar.val} holds other classes than {path} was trained on.",
-            "Give the same classes with --val.",
+            "Name images of the same classes with --val.",
         )
     return judge_file(path, folder)
 

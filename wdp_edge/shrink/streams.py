@@ -46,8 +46,7 @@ class Streams:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise SetupError(
                     f"There is no room for {np.prod(self._room) * 4e-9:.2g} GB of scratch in {folder}.",
-                    "Free space, choose another folder with --out, or lower scratch_gb in [prune.compensate] "
-                    "and calibration_images in [data].",
+                    "Free space, or lower scratch_gb in [prune.compensate] and calibration_images in [data].",
                 ) from error
             raise disk_error(error, folder) from error
         return self
