@@ -58,6 +58,7 @@ def test_prune_prints_one_json_object(cli: Cli, fake: Fake) -> None:
         "verified": True,
         "task": "classify",
         "metric": "accuracy",
+        "warnings": [],
         "pruned": True,
     }
 
@@ -87,6 +88,14 @@ def test_prune_says_who_pays(cli: Cli, fake: Fake) -> None:
     assert said["parts"] == [{"name": "dog", "images": 0}, to_plain(worst)] and said["count"] == 1
     fake("prune", PRUNED)
     assert "What each class loses is not recorded in this run." in cli("prune", "--latency-budget", "4.1ms").out
+
+
+def test_warnings_are_in_the_result_and_on_standard_error(cli: Cli, fake: Fake) -> None:
+    fake("prune", replace(PRUNED, warnings=["no better than chance"]))
+    said = cli("prune", "--latency-budget", "4.1ms")
+    assert "warning: no better than chance\n" in said.err and "chance" not in said.out
+    said = cli("prune", "--latency-budget", "4.1ms", "--json")
+    assert said.json["warnings"] == ["no better than chance"] and "warning: no better than chance\n" in said.err
 
 
 def test_noise_of_libraries_does_not_reach_standard_output(cli: Cli, fake: Fake) -> None:

@@ -27,6 +27,7 @@ from wdp_edge.pipeline.check import check
 from wdp_edge.pipeline.evaluate import evaluate
 from wdp_edge.pipeline.export import export
 from wdp_edge.pipeline.inspect import inspect
+from wdp_edge.pipeline.plausible import Plausible
 from wdp_edge.pipeline.prune import prune
 from wdp_edge.pipeline.verify import verify
 from wdp_edge.plain import read_as
@@ -102,6 +103,9 @@ def test_the_file_is_the_model_within_its_budget(task: str, runs: dict[str, Prun
     model = wdp_edge.load(result.run / "model")
     with torch.no_grad():
         assert model(torch.randn(5, 3, 16, 16)).shape == SHAPES[task]
+    # Whatever is said of random weights is said in the result.
+    said = read_as(result.run / "stages" / "plausible.json", Plausible).warnings
+    assert result.warnings == said
     curve = read_as(result.run / "stages" / "recover.json", Recovered).curve
     assert any("holdout_accuracy" in point.values for point in curve)
 

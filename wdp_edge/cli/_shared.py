@@ -53,7 +53,7 @@ def _perform(call: Callable[[], Result], show: Callable[[Result], None], as_json
     if world().leads:
         print_json(result) if as_json else show(result)
         for warning in getattr(result, "warnings", ()):
-            print(f"warning: {warning}", file=sys.stderr)
+            print(printable(f"warning: {warning}"), file=sys.stderr)
     return code_of(result)
 
 
