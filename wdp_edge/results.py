@@ -110,12 +110,29 @@ class PruneResult:
 
 
 @dataclass(frozen=True)
+class ProcessorProof:
+    """A kind of processor on which an integer file was as close to its model as the recipe's [verify] asks, or not.
+
+    processor: its architecture and its instructions for integer products, such as "x86-64 avx2". emulator: what stood
+    for it; "" for a real one. images: the file was run on. difference: the largest between outputs there and on the
+    machine that emulated it, as a share of the largest output; None for a real one.
+    """
+
+    processor: str
+    verified: bool
+    images: int
+    emulator: str = ""
+    difference: float | None = None
+
+
+@dataclass(frozen=True)
 class ArtifactFigures:
     """One artifact, held against the model it was made from on held-back training images.
 
     accuracy: on these images. verified: as close as the recipe's [verify] asks.
     broke_at: the first part of the model whose output is not, where it was looked for. kept_float: layers that a
-    chosen precision left unquantized. latency_ms: None where the artifact was not timed.
+    chosen precision left unquantized. latency_ms: None where the artifact was not timed. proven_on: of an integer
+    file; [] for others.
     """
 
     path: Path
@@ -129,6 +146,7 @@ class ArtifactFigures:
     broke_at: str | None = None
     kept_float: list[str] | None = None
     latency_ms: Latency | None = None
+    proven_on: list[ProcessorProof] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -204,13 +222,18 @@ class VerifyResult:
 
 @dataclass(frozen=True)
 class InspectResult:
-    """`wdp_edge.inspect`: what is inside a file. about: what wdp-edge wrote into it; {} for a file of another maker."""
+    """`wdp_edge.inspect`: what is inside a file.
+
+    about: what wdp-edge wrote into it; {} for a file of another maker. proven_on: of an integer file, as the .json
+    beside it says.
+    """
 
     path: Path
     target: str
     bytes: int
     contents: Contents
     about: dict[str, Any]
+    proven_on: list[ProcessorProof] = field(default_factory=list)
     version: int = RESULT_VERSION
 
 

@@ -37,6 +37,10 @@ class Precision(StrEnum):
     W8A8 = "w8a8"
 
 
+# Their layers multiply integers, by kernels that differ between processors.
+INTEGER = (Precision.INT8_DYNAMIC, Precision.INT8_STATIC, Precision.W8A8)
+
+
 class Observer(StrEnum):
     """How the range of an activation is chosen from calibration images; a target lists those its toolkit has."""
 

@@ -22,6 +22,7 @@ from wdp_edge.results import (
     ExportResult,
     Limit,
     Parity,
+    ProcessorProof,
     ProfileResult,
     UnjudgedFile,
     VerifyResult,
@@ -153,6 +154,21 @@ def test_a_device_that_slowed_down_is_said_wherever_its_figures_are(cli: Cli, fa
     budget = CheckedBudget("onnx", "fp32", "local", 1, Path("m.onnx"), [limit], verified=True, met=True)
     fake("check", CheckResult(Path("r"), [budget], True))
     assert "m.onnx, local: the device slowed down" in cli("check", "r").out
+
+
+def test_verify_says_what_int8_files_are_proven_on(cli: Cli, fake: Fake) -> None:
+    proofs = [
+        ProcessorProof("aarch64 dotprod", True, 64),
+        ProcessorProof("x86-64 avx2", False, 32, "qemu-x86_64 -cpu Haswell", 0.031),
+    ]
+    proven = replace(artifact(True), proven_on=proofs, verified=False)
+    calls = fake("verify", VerifyResult(Path("r"), 64, 0.9, 0.9, None, [proven], False))
+    said = cli("verify", "r", "--processor", "haswell")
+    assert calls == [(Path("r"), ["haswell"])] and said.code == 1
+    words = " ".join(said.out.split())
+    assert "r/m.pte is proven on aarch64 dotprod: 64 images" in words
+    assert "is NOT close enough to its model on x86-64 avx2 (qemu-x86_64 -cpu Haswell): 32 images, outputs" in words
+    assert "by at most 3.1e-02 of the largest" in words
 
 
 def test_check(cli: Cli, fake: Fake, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from wdp_edge.results import (
     ExportResult,
     InspectResult,
     OperatorProfiles,
+    ProcessorProof,
     ProfileResult,
     PruneResult,
     ReportResult,
@@ -129,8 +130,20 @@ def _artifacts(
     for u in unjudged:
         print_line(f"{u.target} {u.precision} is not judged: {u.reason} {u.hint}")
     for a in artifacts:
+        _proven(a.path, a.proven_on)
         if a.broke_at:
             print_line(f"{near(a.path)} goes wrong at {a.broke_at}: its output is the first that is too far off.")
+
+
+def _proven(path: Path, proofs: Sequence[ProcessorProof]) -> None:
+    """One line for each kind of processor."""
+    for proof in proofs:
+        by = f" ({proof.emulator})" if proof.emulator else ""
+        words = "is proven on" if proof.verified else "is NOT close enough to its model on"
+        apart = ""
+        if proof.difference is not None:
+            apart = f", outputs differ from those here by at most {proof.difference:.1e} of the largest"
+        print_line(f"{near(path)} {words} {proof.processor}{by}: {proof.images} images{apart}")
 
 
 def show_inspect(result: InspectResult) -> None:
@@ -146,6 +159,7 @@ def show_inspect(result: InspectResult) -> None:
     print_table("", ("operator", "count", "in a delegate"), rows)
     weights = [(w.dtype, str(w.tensors), quantity(w.bytes, "B")) for w in contents.weights]
     print_table("", ("weights", "tensors", "size"), weights)
+    _proven(result.path, result.proven_on)
     if about := result.about:
         print_line(f"model: {about['model']}, structure {about['structure']['digest']}, recipe {about['recipe']}")
         output = f"classes: {len(about['classes'])}" if about["classes"] else f"output: {about['output']}"

@@ -13,6 +13,7 @@ from torch import nn
 from wdp_edge.calibration.simulation import scheme_of
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
+from wdp_edge.devices.processor import this_processor
 from wdp_edge.drops import Drops
 from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.recovery import RecoveryPlan, recover
@@ -23,12 +24,14 @@ from wdp_edge.parallel import world
 from wdp_edge.parity import compare
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.dense_outputs import dense_outputs
-from wdp_edge.pipeline.proof import SIMULATED_IMAGES, simulated_error, spread
+from wdp_edge.pipeline.proof import SIMULATED_IMAGES, simulated_error, spread, tolerance_of, within
+from wdp_edge.pipeline.sidecar import note_proofs
 from wdp_edge.pipeline.streams import train_stream
+from wdp_edge.results import ProcessorProof
 from wdp_edge.run import Run
 from wdp_edge.shrink.compensation import compensate
 from wdp_edge.stages import Recovered, Verified
-from wdp_edge.target import Artifact
+from wdp_edge.target import INTEGER, Artifact
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,9 @@ def verify_stage(context: Context, run: Run, kept: Kept, folder: Path, artifact:
             calibration = context.prepare(context.calibration[:SIMULATED_IMAGES])
             simulated = simulated_error(model, scheme, context.prepare(images), calibration)
             shipped = replace(shipped, simulated_error=simulated)
+        if precision in INTEGER:
+            close = within(shipped, tolerance_of(context.recipe.verify, precision))
+            note_proofs(artifact.path, [ProcessorProof(this_processor(), close, len(images))])
         return Verified([compare("masked = shrunk", masked, shrunk, agreement), shipped])
 
     return run.stage("verify", Verified, compute)

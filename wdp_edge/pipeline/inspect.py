@@ -7,6 +7,7 @@ from pathlib import Path
 from wdp_edge.about import read_about
 from wdp_edge.errors import InputError
 from wdp_edge.files import size_of
+from wdp_edge.pipeline.sidecar import read_sidecar, sidecar_path
 from wdp_edge.results import InspectResult
 from wdp_edge.target import get_target, target_class, target_names
 
@@ -21,7 +22,8 @@ def inspect(path: Path, target: str | None = None) -> InspectResult:
         raise InputError(f"{path} does not exist.", "Name an artifact, such as runs/…/artifacts/model.pte.")
     adapter = get_target(target or target_by_name(path))
     contents = adapter.inspect(path)
-    return InspectResult(path, adapter.name, size_of(path), contents, read_about(contents.metadata))
+    proven = read_sidecar(path).proven_on if sidecar_path(path).exists() else []
+    return InspectResult(path, adapter.name, size_of(path), contents, read_about(contents.metadata), proven)
 
 
 def target_by_name(path: Path) -> str:

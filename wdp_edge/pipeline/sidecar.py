@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from wdp_edge.data.preprocess import Preprocessing, normalise
 from wdp_edge.errors import InputError
 from wdp_edge.files import write_json
 from wdp_edge.plain import read_as
+from wdp_edge.results import ProcessorProof
 from wdp_edge.structure import Structure
 from wdp_edge.target import Artifact
 
@@ -26,7 +28,8 @@ class Sidecar:
     """Everything needed to run and judge an artifact without its run.
 
     classes: names in the order of the logits; none where the file puts out embeddings.
-    pixels: the file takes uint8 pixels, because normalisation is folded into it.
+    pixels: the file takes uint8 pixels, because normalisation is folded into it. proven_on: kinds of processor on which
+    an integer file was held against its model, one entry each; [] for other precisions.
     """
 
     target: str
@@ -38,6 +41,7 @@ class Sidecar:
     val: Path
     pixels: bool = False
     task: str = "classify"
+    proven_on: list[ProcessorProof] = field(default_factory=list)
     version: int = SIDECAR_VERSION
 
     def input_of(self, images: Tensor) -> Tensor:
@@ -65,6 +69,18 @@ def write_sidecar(context: Context, artifact: Artifact, structure: Structure, pi
             task=context.task.facts.name,
         ),
     )
+
+
+def note_proofs(path: Path, proofs: Sequence[ProcessorProof]) -> list[ProcessorProof]:
+    """Writes where an artifact was proven beside it, in place of what was known of these processors before: all of it.
+
+    Raises InputError as `read_sidecar` does.
+    """
+    sidecar = read_sidecar(path)
+    known = {(p.processor, p.emulator): p for p in (*sidecar.proven_on, *proofs)}
+    if list(known.values()) != sidecar.proven_on:
+        write_json(sidecar_path(path), replace(sidecar, proven_on=list(known.values())))
+    return list(known.values())
 
 
 def read_sidecar(path: Path) -> Sidecar:

@@ -16,6 +16,7 @@ from wdp_edge.calibration.fake_quant import Scheme
 from wdp_edge.calibration.simulation import scheme_of
 from wdp_edge.data.preprocess import normalise
 from wdp_edge.devices.evaluate import run_artifact
+from wdp_edge.devices.processor import this_processor
 from wdp_edge.errors import InputError
 from wdp_edge.files import write_bytes
 from wdp_edge.models import vit
@@ -32,15 +33,15 @@ from wdp_edge.pipeline.proof import (
     spread,
     tolerance_of,
 )
-from wdp_edge.pipeline.sidecar import write_sidecar
+from wdp_edge.pipeline.sidecar import note_proofs, write_sidecar
 from wdp_edge.pipeline.timing import STATIC_CALIBRATION
 from wdp_edge.plain import read_as
 from wdp_edge.recipe import Recipe
 from wdp_edge.recipe_file import load_recipe
-from wdp_edge.results import ArtifactFigures, Parity, PruneResult
+from wdp_edge.results import ArtifactFigures, Parity, ProcessorProof, PruneResult
 from wdp_edge.run import Run, now, recipe_digest
 from wdp_edge.stages import MANIFEST, RECIPE, RESULT
-from wdp_edge.target import Artifact, Precision, get_target
+from wdp_edge.target import INTEGER, Artifact, Precision, get_target
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,14 @@ class Source:
         write_sidecar(self.context, artifact, read_spec(self.folder)[1], pixels)
 
     def judge(self, artifact: Artifact, pixels: bool) -> ArtifactFigures:
-        """The artifact against the model."""
+        """The artifact against the model. Of an integer file, the processor that did it is noted beside the file."""
         tolerance = tolerance_of(self.recipe.verify, artifact.precision)
         simulated = self.simulated(artifact.target, artifact.precision)
-        return prove(artifact, self.reference, tolerance, pixels, simulated)
+        figures = prove(artifact, self.reference, tolerance, pixels, simulated)
+        if artifact.precision not in INTEGER:
+            return figures
+        proof = ProcessorProof(this_processor(), figures.verified, figures.parity.images)
+        return replace(figures, proven_on=note_proofs(artifact.path, [proof]))
 
     def simulated(self, target: str, precision: Precision) -> float | None:
         """`simulated_error` of the target's scheme for this precision; None where there is none to simulate."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from wdp_edge import progress
 from wdp_edge.device import Device, Latency, TimingPlan
 from wdp_edge.devices import get_device, runs_on
+from wdp_edge.devices.emulated import get_processor
 from wdp_edge.errors import InputError, WdpError
 from wdp_edge.files import remove
 from wdp_edge.models import vit
@@ -16,6 +17,7 @@ from wdp_edge.parity import compare
 from wdp_edge.pipeline.export import judged
 from wdp_edge.pipeline.export_job import Exporter
 from wdp_edge.pipeline.plan import timing_plan
+from wdp_edge.pipeline.processors import can_be_emulated, elsewhere
 from wdp_edge.pipeline.sidecar import Sidecar, read_sidecar
 from wdp_edge.pipeline.source import Source
 from wdp_edge.results import ArtifactFigures, UnjudgedFile, VerifyResult
@@ -23,22 +25,29 @@ from wdp_edge.run import Run
 from wdp_edge.target import Artifact, Precision, get_target
 
 
-def verify(run: Path) -> VerifyResult:
+def verify(run: Path, processors: Sequence[str] = ()) -> VerifyResult:
     """Runs every artifact of the run's model through its own runtime on held-back images, and times it where it can be.
 
     An artifact that is not as close as the recipe's [verify] asks is exported in parts to find where it goes wrong. One
     that cannot be judged here does not keep the others from it: see `unjudged` of the result.
+    processors: emulated ones (`wdp_edge.devices.emulated.PROCESSORS`) that int8 ONNX files are held against it on too.
     Raises InputError for an unfinished run, one without artifacts, or an artifact that is missing or damaged.
     """
+    emulated = [get_processor(name) for name in dict.fromkeys(processors)]
     source = Source.of(run)
     with Run(run, source.recipe) as held:
         found = artifacts_of(source, held)
+        if emulated and not any(can_be_emulated(artifact) for artifact, _ in found):
+            raise InputError(f"{run} has no int8 ONNX file to emulate.", "Leave --processor out, or export one first.")
         dense = source.dense_outputs
         with progress.task("compare artifacts with the model", len(found)) as advance:
             figures, unjudged = [], []
             for artifact, sidecar in found:
                 try:
-                    figures.append(examined(source, artifact, sidecar))
+                    seen = examined(source, artifact, sidecar)
+                    if can_be_emulated(artifact):
+                        seen = elsewhere(source, artifact, sidecar, seen, emulated)
+                    figures.append(seen)
                 except WdpError as error:
                     if len(found) == 1:
                         raise
