@@ -127,9 +127,9 @@ class ProcessorProof:
 
 @dataclass(frozen=True)
 class ArtifactFigures:
-    """One artifact, held against the model it was made from on held-back training images.
+    """One artifact, held against its model on training images, held-back ones where there are enough.
 
-    accuracy: on these images. verified: as close as the recipe's [verify] asks.
+    accuracy: on these images; None where the metric counts none of them. verified: as close as [verify] asks.
     broke_at: the first part of the model whose output is not, where it was looked for. kept_float: layers that a
     chosen precision left unquantized. latency_ms: None where the artifact was not timed. proven_on: of an integer
     file; [] for others.
@@ -141,7 +141,7 @@ class ArtifactFigures:
     bytes: int
     sha256: str
     parity: Parity
-    accuracy: float
+    accuracy: float | None
     verified: bool
     broke_at: str | None = None
     kept_float: list[str] | None = None
@@ -187,6 +187,7 @@ class ExportResult:
 
     tried: what a chosen precision was chosen from; None where the precision was given. warnings: as in `PruneResult`.
     verified: all of them were judged, and are as close to the model as the recipe's [verify] asks.
+    held_back: whether the images were never trained on; where too few are held back, all training images serve.
     """
 
     run: Path
@@ -196,6 +197,7 @@ class ExportResult:
     metric: str = "accuracy"
     warnings: list[str] = field(default_factory=list)
     unjudged: list[UnjudgedFile] = field(default_factory=list)
+    held_back: bool = True
     version: int = RESULT_VERSION
 
 
@@ -204,19 +206,21 @@ class VerifyResult:
     """`wdp_edge.verify`: the chain dense → shrunk → artifact on real images.
 
     dense_accuracy, shrunk_accuracy: on the same images, in PyTorch and float32. shrunk: how far the
-    shrunk model went from the dense one; None for a model that was not pruned. verified: as in `ExportResult`.
+    shrunk model went from the dense one; None for a model that was not pruned. verified, held_back: as in
+    `ExportResult`.
     """
 
     run: Path
     images: int
-    dense_accuracy: float
-    shrunk_accuracy: float
+    dense_accuracy: float | None
+    shrunk_accuracy: float | None
     shrunk: Parity | None
     artifacts: list[ArtifactFigures]
     verified: bool
     task: str = "classify"
     metric: str = "accuracy"
     unjudged: list[UnjudgedFile] = field(default_factory=list)
+    held_back: bool = True
     version: int = RESULT_VERSION
 
 

@@ -6,6 +6,7 @@ A task's facts are here and need no torch; its arithmetic is in `wdp_edge/tasks/
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
@@ -68,6 +69,11 @@ class Facts:
     home: str
 
     @property
+    def of_pairs(self) -> bool:
+        """Whether the metric compares images of a class with each other."""
+        return self.output is Output.UNIT
+
+    @property
     def named_classes(self) -> bool:
         """Whether the outputs are of classes that the labels name."""
         return self.output.of_classes and self.labels in (Labels.ONE, Labels.MANY)
@@ -115,7 +121,7 @@ class Task(Protocol):
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
         """Figures by name, each in [0, 1], more is better; the first is the task's metric.
 
-        dense may be None where the task is not relative.
+        NaN where no image counts: a figure over nothing is none. dense may be None where the task is not relative.
         """
 
     def drops(self, dense: Tensor, shipped: Tensor, labels: Tensor, names: Sequence[str]) -> Drops:
@@ -125,6 +131,18 @@ class Task(Protocol):
         """
 
 
+def defined(value: float, metric: str, where: str) -> float:
+    """`value`. Raises InputError for NaN: no image of `where` counts for this metric."""
+    if math.isnan(value):
+        raise InputError(f"{metric} is not defined on {where}: {_NOTHING}.", _WHAT_COUNTS)
+    return value
+
+
+_NOTHING = "none of the images counts"
+_WHAT_COUNTS = (
+    "For Recall@1 an image needs another of its class, for mAP some image must have a label, for mIoU masks need "
+    "pixels of a class: add images."
+)
 _LOGITS, _FREE, _UNIT = Output.LOGITS, Output.EMBEDDING, Output.UNIT
 _NONE, _ONE, _MANY, _MASK = Labels.NONE, Labels.ONE, Labels.MANY, Labels.MASK
 TASKS = {

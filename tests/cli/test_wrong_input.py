@@ -294,3 +294,22 @@ def test_a_mac_is_needed_for_apples_devices(cli: Cli, project: Path) -> None:
         assert said.json["error"]["message"].startswith("The device 'apple:cpu+ne' needs a Mac")
         assert "another device" in said.json["error"]["hint"]
     assert not (project / "runs").exists()
+
+
+def test_too_few_images_to_hold_any_back_are_found_first(cli: Cli, tiny: Path) -> None:
+    for image in (tiny / "data/train").glob("*/*"):
+        if image.stem != "000":
+            image.unlink()
+    said = refused(cli, tiny)
+    assert "None of the 3 images in data/train can be held back" in said.json["error"]["message"]
+    assert not (tiny / "runs").exists()
+
+
+def test_a_metric_that_counts_nothing_is_found_first(cli: Cli, tiny: Path) -> None:
+    recipe = tiny / "wdp-edge.toml"
+    recipe.write_text(recipe.read_text().replace("num_classes = 3", 'task = "retrieve"'))
+    for image in (tiny / "data/val").glob("*/*"):
+        if image.stem != "000":
+            image.unlink()
+    message = refused(cli, tiny).json["error"]["message"]
+    assert "Recall@1 is not defined on the 3 images of" in message

@@ -180,5 +180,5 @@ def test_images_are_kept_as_files_that_can_be_read() -> None:
     for mode in ("CMYK", "I;16", "YCbCr", "RGBA"):
         content, suffix = encoded(Image.new(mode, (4, 4)))
         assert suffix == ".png" and Image.open(io.BytesIO(content)).size == (4, 4)
-    with pytest.raises(InputError, match="cannot be kept: its pixels .* of unknown range"):
+    with pytest.raises(InputError, match=r"cannot be kept: its pixels .* of unknown range"):
         encoded(Image.new("F", (4, 4)))

@@ -17,6 +17,7 @@ from PIL import Image, TiffImagePlugin
 from wdp_edge.data.folder import ImageFolder, scan
 from wdp_edge.data.loading import check_headers, load_images
 from wdp_edge.data.preprocess import Preprocessing
+from wdp_edge.data.walk import SUFFIXES
 from wdp_edge.errors import InputError
 from wdp_edge.task import Labels
 
@@ -130,31 +131,10 @@ def test_the_first_of_several_pictures_is_taken(tmp_path: Path) -> None:
         assert (pixels(tmp_path / name) == grey(RAMP)).all()
 
 
-@pytest.mark.parametrize(
-    "suffix",
-    [
-        "avif",
-        "bmp",
-        "gif",
-        "jfif",
-        "jp2",
-        "jpe",
-        "JPEG",
-        "jpg",
-        "pbm",
-        "pgm",
-        "png",
-        "PNM",
-        "ppm",
-        "tga",
-        "tif",
-        "tiff",
-        "webp",
-    ],
-)
+@pytest.mark.parametrize("suffix", [*sorted(s[1:] for s in SUFFIXES), "JPEG", "PNM"])
 def test_every_suffix_that_is_taken_is_read(tmp_path: Path, suffix: str) -> None:
     source = write_image(tmp_path / "source.png", mode="1" if suffix == "pbm" else "RGB")
-    kinds = {"jfif": "JPEG", "jpe": "JPEG", "pgm": "PPM", "PNM": "PPM"}
+    kinds = {"jfif": "JPEG", "jpe": "JPEG", "pgm": "PPM", "pnm": "PPM", "PNM": "PPM"}
     with Image.open(source) as opened:
         image = opened.convert("L") if suffix == "pgm" else opened
         for name in "ab":
@@ -187,7 +167,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: py
 
 
 def test_nothing_is_heard_of_odd_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large image makes Pillow warn, and a view of one pixel is laid out in memory as it came: torch warned of that."""
+    """A large image makes Pillow warn, and a view of one pixel is laid out as it came: torch warned of that."""
     path = write_image(tmp_path / "x.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
     one = Preprocessing((1, 1), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "nearest", 1.0)

@@ -66,3 +66,11 @@ def test_images_without_classes_are_held_back_too() -> None:
     trained, held = hold_out(folder, 10, seed=3)
     assert len(held) == 10 and sorted(trained + held) == list(range(100))
     assert hold_out(folder, 90, seed=3)[1] != held and len(hold_out(folder, 90, seed=3)[1]) == 20
+
+
+def test_pairs_are_held_back_where_a_metric_needs_them() -> None:
+    folder = folder_of([1, 2, 3, 4, 6, 30])
+    _, held = hold_out(folder, 1, 0, least=2)
+    assert [len(group) for group in folder.by_class(held)] == [0, 1, 1, 2, 2, 6]
+    _, single = hold_out(folder, 1, 0)
+    assert [len(group) for group in folder.by_class(single)] == [0, 1, 1, 1, 1, 2]

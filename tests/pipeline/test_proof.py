@@ -22,6 +22,7 @@ from wdp_edge.pipeline.proof import (
     first_broken,
     part_name,
     spread,
+    spread_pairs,
     tolerance_of,
     within,
 )
@@ -129,3 +130,27 @@ def test_places_are_spread_and_differ(count: int, wanted: int) -> None:
     places = spread(count, wanted).tolist()
     assert len(places) == min(count, wanted) == len(set(places))
     assert places == sorted(places) and 0 <= places[0] <= places[-1] < count
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted"), [([10] * 30, 16), ([3, 1, 5, 2], 4), ([2, 1], 2), ([4, 4], 100), ([3], 1)]
+)
+def test_images_of_a_class_come_in_twos_where_they_are_compared(sizes: list[int], wanted: int) -> None:
+    labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    places = spread_pairs(labels, wanted)
+    assert len(set(places.tolist())) == len(places)
+    assert len(places) == min(wanted + wanted % 2, sum(sizes))
+    if wanted < sum(sizes):
+        assert (labels[places].unique(return_counts=True)[1] % 2 == 0).all()
+
+
+def test_without_any_two_the_places_are_spread() -> None:
+    assert spread_pairs(torch.arange(9), 3).tolist() == [0, 4, 8]
+
+
+def test_a_metric_that_counts_nothing_is_none() -> None:
+    images = torch.zeros(3, 3, 16, 16, dtype=torch.uint8)
+    outputs = torch.eye(3)
+    reference = Reference(images, torch.arange(3), outputs, PREPROCESSING, "retrieve")
+    assert reference.metric(outputs) is None
+    assert replace(reference, labels=torch.tensor([0, 0, 1])).metric(outputs) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -22,7 +24,7 @@ def test_images_of_equal_value_count_together() -> None:
 def test_classes_that_no_image_shows_do_not_count() -> None:
     outputs, labels = torch.tensor([[2.0, 1.0, -1.0], [-2.0, 3.0, -1.0]]), torch.tensor([[1.0, 0, 0], [0, 0, 0]])
     assert TASK.metrics(outputs, labels, None) == {"mAP": 1.0, "F1": pytest.approx((2 / 3 + 0) / 2)}
-    assert TASK.metrics(outputs, torch.zeros(2, 3), None)["mAP"] == 0.0
+    assert math.isnan(TASK.metrics(outputs, torch.zeros(2, 3), None)["mAP"])
 
 
 def test_images_without_any_class_are_right_when_none_is_found() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from wdp_edge.errors import InputError
+from wdp_edge.task import defined, facts_of, get_task
 from wdp_edge.tasks import similarity
 from wdp_edge.tasks.similarity import contrastive, mean_cosine, nearest, neighbour_divergence, retrieval, same_neighbour
 
@@ -32,7 +36,7 @@ def slow_retrieval(x: Tensor, labels: list[int]) -> dict[str, float]:
         recalls["Recall@5"].append(float(any(hits[:5])))
         precisions = [sum(hits[: n + 1]) / (n + 1) for n, hit in enumerate(hits) if hit]
         recalls["mAP"].append(sum(precisions) / len(precisions))
-    return {name: sum(v) / len(v) if v else 0.0 for name, v in recalls.items()}
+    return {name: sum(v) / len(v) if v else math.nan for name, v in recalls.items()}
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=24), st.integers(0, 1000))
@@ -40,7 +44,7 @@ def slow_retrieval(x: Tensor, labels: list[int]) -> dict[str, float]:
 def test_retrieval_is_what_it_says(labels: list[int], seed: int) -> None:
     x = embeddings(len(labels), seed=seed)
     found = retrieval(x, torch.tensor(labels))
-    assert found == pytest.approx(slow_retrieval(x, labels), abs=1e-6)
+    assert found == pytest.approx(slow_retrieval(x, labels), abs=1e-6, nan_ok=True)
 
 
 def test_retrieval_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,3 +106,18 @@ def test_contrastive_pulls_a_label_together() -> None:
         after = contrastive(x - 0.01 * x.grad, labels, 0.1)
     assert float(after) < float(before)
     assert float(contrastive(x, torch.arange(5), 0.1)) == 0.0  # nobody has a partner
+
+
+def test_a_figure_over_nothing_is_none() -> None:
+    """No image has another of its class; no image has a label; no mask has a pixel of a class."""
+    for name, outputs, labels in (
+        ("retrieve", torch.eye(4), torch.arange(4)),
+        ("multilabel", torch.eye(4), torch.zeros(4, 4)),
+        ("segment", torch.zeros(2, 3, 4, 4), torch.full((2, 8, 8), 255, dtype=torch.uint8)),
+    ):
+        metric = facts_of(name).metric
+        value = get_task(name).metrics(outputs, labels, None)[metric]
+        assert math.isnan(value)
+        with pytest.raises(InputError, match=f"{metric} is not defined on these"):
+            defined(value, metric, "these")
+    assert defined(0.5, "mAP", "these") == 0.5

@@ -58,8 +58,8 @@ def show_prune(result: PruneResult) -> None:
 
 
 def show_export(result: ExportResult) -> None:
-    title = "Files, held against the model on held-back training images"
-    _artifacts(title, result.artifacts, result.metric, result.unjudged)
+    images = "held-back training images" if result.held_back else "training images"
+    _artifacts(f"Files, held against the model on {images}", result.artifacts, result.metric, result.unjudged)
     if result.tried is not None:
         _tried(result.tried, result.metric)
     paths = [a.path for a in result.artifacts] + [u.path for u in result.unjudged if u.path]
@@ -89,7 +89,8 @@ def show_verify(result: VerifyResult) -> None:
     from wdp_edge.report.units import share
 
     metric, agreement = result.metric, facts_of(result.task).agreement
-    print_line(f"{result.images} held-back training images; dense model: {share(result.dense_accuracy)} {metric}.")
+    images = f"{result.images} {'held-back ' * result.held_back}training images"
+    print_line(f"{images}; dense model: {share(result.dense_accuracy)} {metric}.")
     if result.shrunk is not None:
         print_line(
             f"Pruned model: {share(result.shrunk_accuracy)} {metric}, "

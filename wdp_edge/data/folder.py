@@ -12,7 +12,7 @@ from pathlib import Path
 from wdp_edge.data.walk import KINDS, Found, counted, find_images, is_image, is_passed_over, suffix_of
 from wdp_edge.errors import InputError
 from wdp_edge.files import not_a_folder
-from wdp_edge.task import Labels
+from wdp_edge.task import Facts, Labels
 
 LISTS = (".csv", ".parquet")  # read by data/listed.py
 VALIDATION_NAMES = ("val", "validation", "valid", "test")
@@ -186,7 +186,7 @@ def resolve_data(data: Path, labels: Labels = Labels.ONE, otherwise: str = "") -
     if not data.is_dir():
         raise not_a_folder(data, "Data folder", f"Name one that holds train/ and val/{otherwise}.")
     try:
-        present = os.listdir(data)
+        present = [entry.name for entry in data.iterdir()]
     except OSError as error:
         raise _no_access(data, error) from error
     training, validation = (_found(data, present, names, labels) for names in (("train",), VALIDATION_NAMES))
@@ -262,6 +262,21 @@ def _beyond(folder: ImageFolder, num_classes: int) -> InputError:
         f"{num_classes - 1}.",
         "Its numbers start at 1: subtract 1 from each label."
         if from_one
-        else "Set num_classes in [model] (--num-classes) to the classes the checkpoint was trained on, or correct the "
+        else "Set num_classes in [model] to the classes the checkpoint was trained on, or correct the "
         "labels: whole numbers are class numbers, from 0.",
     )
+
+
+def check_counted(folder: ImageFolder, facts: Facts, what: str = "images") -> None:
+    """Raises InputError when the task's metric counts none of the images, as far as labels tell; see `task.defined`."""
+    if facts.of_pairs and len(set(folder.labels)) == len(folder):
+        raise InputError(
+            f"{facts.metric} is not defined on the {len(folder)} {what} of {folder.root}: none has another of "
+            "its class.",
+            "Give classes more images there.",
+        )
+    if facts.labels is Labels.MANY and not any(folder.several):
+        raise InputError(
+            f"{facts.metric} is not defined on the {len(folder)} {what} of {folder.root}: none has a label.",
+            "Label some images.",
+        )

@@ -35,13 +35,14 @@ def balanced_choice(groups: Sequence[Sequence[int]], counts: Sequence[int], seed
     return sorted(chosen)
 
 
-def hold_out(folder: ImageFolder, count: int, seed: int) -> tuple[list[int], list[int]]:
+def hold_out(folder: ImageFolder, count: int, seed: int, least: int = 1) -> tuple[list[int], list[int]]:
     """Indices of the images to train on and of `count` held back, class-balanced, both ascending.
 
-    At most a fifth of a class is held back, but one at least; the only image of a class is trained on.
+    At most a fifth of a class is held back, but `least` at least where that is no more than half of it, and one where
+    it has two; the only image of a class is trained on. least: 2 for metrics that compare images of a class.
     """
     groups = folder.by_class()
-    sizes = [max(len(g) // HELD_SHARE, min(1, len(g) - 1)) for g in groups]
-    counts = balanced_counts(sizes, max(count, len(groups)) if count > 0 else 0)
+    sizes = [max(len(g) // HELD_SHARE, min(least, len(g) // 2)) for g in groups]
+    counts = balanced_counts(sizes, max(count, least * len(groups)) if count > 0 else 0)
     held = balanced_choice(groups, counts, seed)
     return sorted(set(range(len(folder))) - set(held)), held

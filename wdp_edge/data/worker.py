@@ -87,8 +87,8 @@ def pixels(view: View, path: str, seed: int, mask: str = "") -> bytes:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[Image.Image]:
-    """The file's first picture. Whatever a damaged file makes Pillow raise is one of UNREADABLE; its remarks on odd files
-    are not heard."""
+    """The file's first picture. Whatever a damaged file makes Pillow raise is one of UNREADABLE; its remarks on odd
+    files are not heard."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

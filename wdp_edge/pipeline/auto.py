@@ -42,6 +42,7 @@ def export_auto(run: Path, target: str | None, accuracy_drop: float, pixels: boo
     Raises InputError when the target's files cannot be timed on this machine.
     """
     source = Source.of(run)
+    source.context.check_choosable()
     adapter = get_target(target or source.recipe.prune.target)
     check_timed(adapter)
     check_pair(get_device(source.recipe.prune.device), adapter.name)
@@ -52,7 +53,8 @@ def export_auto(run: Path, target: str | None, accuracy_drop: float, pixels: boo
         choice = choose(candidates(families, search.shares), search.measure, accuracy_drop)
         figures = search.keep(held, choice)
     tried = [tried_figures(t) for t in choice.tried]
-    return ExportResult(run, [figures], figures.verified, tried, source.context.task.facts.metric, source.doubts())
+    metric, held_back = source.context.task.facts.metric, source.context.proves_on_held_back
+    return ExportResult(run, [figures], figures.verified, tried, metric, source.doubts(), held_back)
 
 
 def tried_figures(tried: Tried) -> TriedFigures:

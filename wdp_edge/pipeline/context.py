@@ -15,7 +15,7 @@ from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget, check_accepted, parse_budget
 from wdp_edge.calibration.sample import Sample, balanced_sample
 from wdp_edge.data.classes import absent, settled
-from wdp_edge.data.folder import ImageFolder, fingerprint
+from wdp_edge.data.folder import ImageFolder, check_counted, fingerprint
 from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import Views, eval_batches, load_images, load_labelled
 from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
@@ -34,11 +34,14 @@ from wdp_edge.models.spec import ModelSpec
 from wdp_edge.parallel import world
 from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.pipeline.plausible import Seen, doubts
+from wdp_edge.pipeline.proof import spread, spread_pairs
 from wdp_edge.recipe import Recipe
 from wdp_edge.shrink.streams import images_within
 from wdp_edge.structure import Geometry, Structure
 from wdp_edge.target import Precision, Target, check_timed, get_target, parse_precision
-from wdp_edge.task import Labels, Task, get_task
+from wdp_edge.task import Labels, Task, defined, get_task
+
+_FEWEST_HELD, _FEWEST_PROVING = 2, 10
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,12 @@ class Context:
         self.val: ImageFolder = readable(val, self.preprocessing, limit, workers)
         self.structure: Structure = vit.structure_of(self.dense)
         self.geometry: Geometry = vit.geometry_of(self.dense)
-        self.train_indices, self.holdout_indices = hold_out(self.train, recipe.data.holdout_images, recipe.prune.seed)
+        count, seed = recipe.data.holdout_images, recipe.prune.seed
+        self.train_indices, self.holdout_indices = hold_out(self.train, count, seed, 2 if facts.of_pairs else 1)
 
     def check_prunable(self) -> None:
         """Raises InputError when the model can only be exported, its files not timed, the budget not kept, the
-        batches not divided among the processes, or a GPU not had."""
+        batches not divided among the processes, a GPU not had, or the images too few."""
         vit.check_supported(self.dense, self.tools.spec.name)
         check_timed(self.tools.target)
         check_accepted(self.tools.device.name, self.tools.device.kind, self.recipe.prune.accept)
@@ -112,6 +116,18 @@ class Context:
             world().share(batch_size)
         device_of(self.recipe.prune.compute.device)
         self.budget  # noqa: B018  (parses it)
+        self.check_choosable()
+        check_counted(self.val, self.task.facts)
+
+    def check_choosable(self) -> None:
+        """Raises InputError when too few training images can be held back to choose by."""
+        if (held := len(self.holdout_indices)) < _FEWEST_HELD:
+            raise InputError(
+                f"{'Only one' if held else 'None'} of the {len(self.train)} images in {self.train.root} can be held "
+                "back, which is too few to choose by.",
+                "Give every class two images at least, better ten.",
+            )
+        check_counted(self.train.subset(self.holdout_indices), self.task.facts, "held-back images")
 
     @cached_property
     def budget(self) -> LatencyBudget:
@@ -174,6 +190,35 @@ class Context:
         workers = self.recipe.data.workers
         return load_labelled(self.train, self.holdout_indices, self.preprocessing, workers, "read held-back images")
 
+    @property
+    def proves_on_held_back(self) -> bool:
+        """Whether files are compared with their model on held-back images alone."""
+        return len(self.holdout_indices) >= _FEWEST_PROVING
+
+    @cached_property
+    def proof_images(self) -> tuple[Tensor, Tensor]:
+        """What files are compared with their model on: [n, 3, H, W] uint8 and labels, of all classes.
+
+        Held-back images, or all training images where fewer than ten are held back: the more alike a few images are,
+        the more of what sets them apart is rounding. Raises InputError for a single image.
+        """
+        images, labels = self.holdout if self.proves_on_held_back else self._all_training_images()
+        wanted = self.recipe.verify.images
+        places = spread_pairs(labels, wanted) if self.task.facts.of_pairs else spread(len(images), wanted)
+        if len(places) < 2:
+            raise InputError(
+                "One image is too few to compare a file with its model on.",
+                "Set images in [verify] to two at least, better 256, and give as many training images.",
+            )
+        return images[places], labels[places]
+
+    def _all_training_images(self) -> tuple[Tensor, Tensor]:
+        held, every = len(self.holdout_indices), range(len(self.train))
+        few = f"{held} images are" if held > 1 else f"{'One' if held else 'No'} image is"
+        progress.say(f"{few} held back, too few: files are compared on all {len(every)} training images.")
+        workers = self.recipe.data.workers
+        return load_labelled(self.train, every, self.preprocessing, workers, "read training images")
+
     @cached_property
     def holdout_teacher(self) -> Tensor:
         """The dense model's outputs for the held-back images: [n, K] float32."""
@@ -192,12 +237,14 @@ class Context:
 
     def example(self) -> Tensor:
         """[1, 3, H, W] float32."""
-        return self.prepare(self.holdout[0][:1])
+        return self.prepare(self.proof_images[0][:1])
 
     def holdout_metric(self, outputs: Tensor) -> float:
-        """The task's metric of a model or a file, from its outputs for the held-back images."""
+        """The task's metric of a model or a file, from its outputs for the held-back images. Raises InputError where it
+        counts none of them."""
         dense = self.holdout_teacher if self.task.facts.relative else None
-        return next(iter(self.task.metrics(outputs, self.holdout[1], dense).values()))
+        value = next(iter(self.task.metrics(outputs, self.holdout[1], dense).values()))
+        return defined(value, self.task.facts.metric, "the held-back images")
 
     @torch.no_grad()
     def validation_outputs(self, model: nn.Module, title: str) -> tuple[Tensor, Tensor]:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from wdp_edge.data.folder import ImageFolder
+from wdp_edge.data.folder import ImageFolder, check_counted
 from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.errors import InputError
 from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.results import EvaluateResult
-from wdp_edge.task import Task, facts_of, get_task
+from wdp_edge.task import Task, defined, facts_of, get_task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:
     """The metric of an artifact's task on images or a list of them; `val`: those of its run unless given.
 
-    Raises InputError when the file is no sound artifact, the folders hold other classes, or the metric compares with
-    the dense model, which a file alone does not bring along.
+    Raises InputError when the file is no sound artifact, the folders hold other classes, the metric counts none of the
+    images, or it compares with the dense model, which a file alone does not bring along.
     """
     sidecar = read_sidecar(path)
     facts = facts_of(sidecar.task)
@@ -40,6 +40,7 @@ def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:
             f"{val or sidecar.val} holds other classes than {path} was trained on.",
             "Name images of the same classes with --val.",
         )
+    check_counted(folder, facts)
     return judge_file(path, folder)
 
 
@@ -49,7 +50,7 @@ def judge_file(path: Path, folder: ImageFolder, dense: Tensor | None = None) -> 
     sidecar = read_sidecar(path)
     task: Task = get_task(sidecar.task)
     metrics = task.metrics(outputs, labels, dense)
-    value = metrics.pop(task.facts.metric)
+    value = defined(metrics.pop(task.facts.metric), task.facts.metric, str(folder.root))
     return EvaluateResult(path, sidecar.target, len(folder), value, task.facts.metric, metrics or None)
 
 

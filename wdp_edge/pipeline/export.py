@@ -51,9 +51,11 @@ def export(
             warnings = source.doubts()
         finally:
             remove(run / "scratch")
-    metric = source.context.task.facts.metric
+    metric, held_back = source.context.task.facts.metric, source.context.proves_on_held_back
     verified = not unjudged and all(f.verified for f in figures)
-    return ExportResult(run, figures, verified, metric=metric, warnings=warnings, unjudged=unjudged)
+    return ExportResult(
+        run, figures, verified, metric=metric, warnings=warnings, unjudged=unjudged, held_back=held_back
+    )
 
 
 def auto_words(

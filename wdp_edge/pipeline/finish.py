@@ -24,7 +24,7 @@ from wdp_edge.parallel import world
 from wdp_edge.parity import compare
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.dense_outputs import dense_outputs
-from wdp_edge.pipeline.proof import SIMULATED_IMAGES, simulated_error, spread, tolerance_of, within
+from wdp_edge.pipeline.proof import SIMULATED_IMAGES, simulated_error, tolerance_of, within
 from wdp_edge.pipeline.sidecar import note_proofs
 from wdp_edge.pipeline.streams import train_stream
 from wdp_edge.results import ProcessorProof
@@ -32,6 +32,7 @@ from wdp_edge.run import Run
 from wdp_edge.shrink.compensation import compensate
 from wdp_edge.stages import Recovered, Verified
 from wdp_edge.target import INTEGER, Artifact
+from wdp_edge.task import defined
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,7 @@ def verify_stage(context: Context, run: Run, kept: Kept, folder: Path, artifact:
     """masked = shrunk, and shrunk = exported, on held-back images."""
 
     def compute() -> Verified:
-        every, agreement = context.holdout[0], context.task.agreement
-        images = every[spread(len(every), context.recipe.verify.images)]
+        images, agreement = context.proof_images[0], context.task.agreement
         masked, shrunk = masked_and_cut(context, kept, images)
         model = load(folder)
         reference = vit.logits(model, context.prepare(images))
@@ -168,6 +168,7 @@ def final_stage(context: Context, run: Run, artifact: Artifact) -> Final:
         )
         before, before_also = split_metric(context.task.metrics(dense, labels, dense))
         after, after_also = split_metric(context.task.metrics(shipped, labels, dense))
+        defined(after, context.task.facts.metric, str(context.val.root))
         agreement = context.task.agreement(dense, shipped)
         drops = context.task.drops(dense, shipped, labels, context.names_of_parts)
         return Final(before, after, agreement, len(labels), before_also, after_also, drops)

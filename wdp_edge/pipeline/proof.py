@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,9 +87,10 @@ class Reference:
         """The model's own word on these images."""
         return cls(images, labels, vit.logits(model, normalise(images, preprocessing)), preprocessing, task)
 
-    def metric(self, outputs: Tensor) -> float:
-        """The task's metric of outputs for the images: [n, K]."""
-        return next(iter(get_task(self.task).metrics(outputs, self.labels, self.dense).values()))
+    def metric(self, outputs: Tensor) -> float | None:
+        """The task's metric of outputs for the images, [n, K]; None where none of these counts."""
+        value = next(iter(get_task(self.task).metrics(outputs, self.labels, self.dense).values()))
+        return None if math.isnan(value) else value
 
     def inputs(self, pixels: bool, count: int | None = None) -> Iterator[Tensor]:
         """Batches as a file takes them: uint8 pixels, or normalised float32."""
@@ -182,6 +184,21 @@ def stream(model: Any, images: Tensor, sublayers: int) -> Tensor:
 def spread(count: int, wanted: int) -> Tensor:
     """`wanted` places spread evenly over `count`: images in the order of their classes come from all of them."""
     return torch.linspace(0, count - 1, min(wanted, count)).round().long()
+
+
+def spread_pairs(labels: Tensor, wanted: int) -> Tensor:
+    """The same for ascending labels, [n], in twos of one label: a metric that compares images of a class needs them."""
+    if wanted >= len(labels):
+        return torch.arange(len(labels))
+    firsts, place = [], 0
+    while place < len(labels) - 1:
+        alike = bool(labels[place] == labels[place + 1])
+        firsts += [place] * alike
+        place += 1 + alike
+    if not firsts:
+        return spread(len(labels), wanted)
+    chosen = torch.tensor(firsts)[spread(len(firsts), max(1, wanted // 2))]
+    return torch.stack([chosen, chosen + 1], 1).flatten()
 
 
 def artifact_path(run: Path, target_suffix: str, precision: Precision, pixels: bool) -> Path:

@@ -30,7 +30,6 @@ from wdp_edge.pipeline.proof import (
     first_broken,
     prove,
     simulated_error,
-    spread,
     tolerance_of,
 )
 from wdp_edge.pipeline.sidecar import note_proofs, write_sidecar
@@ -73,12 +72,10 @@ class Source:
     def model(self) -> nn.Module:
         return load(self.folder)
 
-    @cached_property
+    @property
     def images(self) -> tuple[Tensor, Tensor]:
-        """Held-back training images of all classes, [n, 3, H, W] uint8, and their labels."""
-        images, labels = self.context.holdout
-        places = spread(len(images), self.recipe.verify.images)
-        return images[places], labels[places]
+        """What the model's files are proven on; see `Context.proof_images`."""
+        return self.context.proof_images
 
     @cached_property
     def reference(self) -> Reference:
@@ -156,7 +153,8 @@ class Source:
         def run_prefix(sublayers: int) -> Tensor:
             part = exporter.export(replace(job, path=path, sublayers=sublayers))
             inputs = self.reference.inputs(job.pixels, BISECT_IMAGES)
-            return run_artifact(part.target, path, inputs, BISECT_IMAGES, "look for the broken layer", processes=1)
+            count = min(BISECT_IMAGES, len(self.reference.images))
+            return run_artifact(part.target, path, inputs, count, "look for the broken layer", processes=1)
 
         tolerance = tolerance_of(self.recipe.verify, job.precision)
         simulated = self.simulated(target, job.precision)

@@ -68,6 +68,7 @@ def verify(run: Path, processors: Sequence[str] = ()) -> VerifyResult:
         task=task.facts.name,
         metric=task.facts.metric,
         unjudged=unjudged,
+        held_back=source.context.proves_on_held_back,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -62,7 +63,9 @@ class MultiLabel:
         return float(torch.where(either > 0, common / either.clamp_min(1), 1.0).mean())
 
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
-        """mAP: mean average precision over the classes that some image shows. F1: of each image's classes, mean.
+        """mAP: mean average precision over the classes that some image shows, NaN where none shows any.
+
+        F1: of each image's classes, mean.
 
         F1 is 1 for an image that shows nothing and in which nothing is found. By scikit-learn, where images of equal
         score, of which 8-bit outputs have many, count together and not in their order.
@@ -73,7 +76,7 @@ class MultiLabel:
         columns = [k for k in range(shown.shape[1]) if shown[:, k].any()]
         precisions = [average_precision_score(shown[:, k], scores[:, k]) for k in columns]
         f1 = f1_score(shown, scores > 0, average="samples", zero_division=1.0)
-        return {self.facts.metric: fmean(precisions) if precisions else 0.0, "F1": float(f1)}
+        return {self.facts.metric: fmean(precisions) if precisions else math.nan, "F1": float(f1)}
 
     def drops(self, dense: Tensor, shipped: Tensor, labels: Tensor, names: Sequence[str]) -> Drops:
         shown = labels.bool().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,12 +59,15 @@ class Segment:
         return same_class(reference, outputs, unsure)
 
     def metrics(self, outputs: Tensor, labels: Tensor, dense: Tensor | None) -> dict[str, float]:
-        """mIoU over the classes that occur in the masks, from the pixels of all images together, and pixel accuracy."""
+        """mIoU over the classes that occur in the masks, from the pixels of all images together, and pixel accuracy.
+
+        NaN where the masks hold no pixel of a class.
+        """
         counts = confusion(outputs, labels).double()
         right, wanted, found = counts.diagonal(), counts.sum(1), counts.sum(0)
         shown = wanted > 0
         if not shown.any():
-            return {self.facts.metric: 0.0, "pixel accuracy": 0.0}
+            return {self.facts.metric: math.nan, "pixel accuracy": math.nan}
         overlap = (right / (wanted + found - right).clamp_min(1))[shown].mean()
         return {self.facts.metric: float(overlap), "pixel accuracy": float(right.sum() / wanted.sum())}
 

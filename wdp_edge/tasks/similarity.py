@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -78,7 +79,8 @@ def retrieval(embeddings: Tensor, labels: Tensor) -> dict[str, float]:
     """Recall@1, Recall@5 and mAP, each image in turn against all others: leave one out.
 
     embeddings: [n, D]; labels: [n]. Recall@k: share of images with one of their label among the k nearest. mAP: mean
-    over images of the average precision of the whole ranking. Images that are the only one of their label do not count.
+    over images of the average precision of the whole ranking. Images that are the only one of their label do not count;
+    NaN where all are.
     """
     recalls: dict[int, list[Tensor]] = {1: [], 5: []}
     precisions: list[Tensor] = []
@@ -122,4 +124,4 @@ def _others(embeddings: Tensor) -> Iterator[Tensor]:
 
 def _mean(parts: list[Tensor]) -> float:
     values = torch.cat(parts)
-    return float(values.mean()) if len(values) else 0.0
+    return float(values.mean()) if len(values) else math.nan
