@@ -29,6 +29,7 @@ from wdp_edge.results import CheckedBudget, CheckResult, Limit, ModelFigures, Pr
 from wdp_edge.run import Run
 from wdp_edge.stages import RESULT
 from wdp_edge.target import Artifact, Precision, get_target, parse_precision
+from wdp_edge.task import defined
 
 CHECK = "check.json"
 _ANY_DROP = 100.0
@@ -212,7 +213,8 @@ def lost(source: Source, budget: BudgetRecipe, path: Path) -> tuple[list[Limit],
         before = context.task.metrics(dense, labels, dense)[name]
     outputs, labels = outputs_of(path, context.val)
     if budget.accuracy_drop < _ANY_DROP:
-        drop = 100 * (before - context.task.metrics(outputs, labels, dense)[name])
+        after = defined(context.task.metrics(outputs, labels, dense)[name], name, str(context.val.root))
+        drop = 100 * (before - after)
         limits.append(Limit("accuracy_drop", budget.accuracy_drop, drop, "points", drop <= budget.accuracy_drop))
     if dense is None or not by_class:
         return limits, None
