@@ -23,12 +23,13 @@ GIVEN_BY = {
     "wdp_edge/pipeline/choose.py": {"prune"},
     "wdp_edge/pipeline/evaluate.py": {"evaluate"},
     "wdp_edge/pipeline/export.py": {"export"},
+    "wdp_edge/pipeline/inside.py": {"prune"},
     "wdp_edge/pipeline/operators.py": {"profile"},
     "wdp_edge/pipeline/prune.py": {"prune"},
     "wdp_edge/pipeline/selection.py": {"prune"},
     "wdp_edge/cli/_options.py": {"prune"},
-    "wdp_edge/cli/_print.py": {"models"},
 }
+ON_SCREEN = {"--json": "models", "--force": "prune"}  # lines of results
 # `wdp_edge.init` and what only `prune` reaches of project.py; of other programs.
 OF_PROJECT = {"--force": "init", "--checkpoint": "init", "--num-classes": "init"}
 OTHERS = {"--help", "--nproc-per-node", "--find", "--cask"}
@@ -62,12 +63,14 @@ def test_every_option_in_a_text_is_one_of_the_commands_that_give_it() -> None:
         looked += 1
         named = set(OPTION.findall(text)) - OTHERS
         assert named <= everywhere, f"{file}: no command has {named - everywhere}: {text!r}"
-        if command := re.search(r"wdp-edge (\w+)", text):
-            commands = {command[1]}
+        if command := re.search(r"wdp-edge (\w+)|--[a-z-]+ of (init|prune)\b", text):
+            commands = {command[1] or command[2]}
         elif file.startswith("wdp_edge/cli/") and Path(file).stem.rstrip("_") in has:
             commands = {Path(file).stem.rstrip("_")}
         elif by_option:
             continue  # a hint for a command that has the option: `WdpError.options`
+        elif file == "wdp_edge/cli/_print.py":
+            commands = {ON_SCREEN[option] for option in named}
         elif file == "wdp_edge/project.py":
             commands = {OF_PROJECT.get(option, "prune") for option in named}
         else:
