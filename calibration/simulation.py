@@ -48,7 +48,7 @@ def simulate(model: nn.Module, scheme: Scheme, images: Tensor, calibration: Tens
     ranges: Mapping[str, tuple[Range, Range]] = {}
     if scheme.activations == "static":
         ranges = ranges_seen(lambda: activations(model, weights, calibration), scheme.observer)
-    rounded = {name: round_weights(weight) for name, weight in weights.items()}
+    rounded = {name: round_weights(weight, scheme.paired) for name, weight in weights.items()}
     found = []
     for part in images.split(_BATCH):
         with Rounding(weights, rounded, scheme, ranges, len(part)):

@@ -49,8 +49,8 @@ class ONNXTarget:
         from wdp_edge.calibration.fake_quant import Scheme
 
         return {
-            Precision.INT8_DYNAMIC: Scheme("dynamic", convolutions=False),
-            Precision.INT8_STATIC: Scheme("static", self.observers[0]),
+            Precision.INT8_DYNAMIC: Scheme("dynamic", convolutions=False, paired=True),
+            Precision.INT8_STATIC: Scheme("static", self.observers[0], paired=True),
         }
 
     def timed_here(self) -> bool:
