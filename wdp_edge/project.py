@@ -18,6 +18,8 @@ from wdp_edge.results import RESULT_VERSION
 from wdp_edge.task import ALPHABETICAL, NATURAL, Labels, Output, facts_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from wdp_edge.data.folder import ImageFolder
 
 _ORDERS = (ALPHABETICAL, NATURAL)
@@ -45,6 +47,7 @@ class InitResult:
     left_out: files below the two folders that are no images or of no class, by part ("train", "val") and suffix.
     class_order: as in [data]. order_metric: the task's metric with each of the two orders of class names, on
     order_images training images; None where both are the same. warnings: what speaks against the model and its images.
+    weights: which of several sets of weights in the checkpoint was taken, and the others; "" where there was one.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class InitResult:
     order_images: int | None = None
     warnings: list[str] = field(default_factory=list)
     task: str = "classify"
+    weights: str = ""
     version: int = RESULT_VERSION
 
 
@@ -82,13 +86,13 @@ def init(
     from wdp_edge.data.classes import settled
     from wdp_edge.data.folder import resolve_data
     from wdp_edge.data.listed import images_at
+    from wdp_edge.models.weight_files import kind_of
 
     path = folder / RECIPE_FILE
     merge(Recipe(), {"model.args": dict(model.args)})  # before they are given to timm
     if path.exists() and not force:
         raise InputError(f"{path} exists.", "Edit it, or write it anew with --force.")
-    if not Path(model.checkpoint).is_file():
-        raise InputError(f"Checkpoint {model.checkpoint} does not exist.", "Name a weights file with --checkpoint.")
+    kind_of(Path(model.checkpoint))
     facts = facts_of(model.task)
     places = resolve_data(data, facts.labels)
     train, val = (images_at(place, facts.labels) for place in places)
@@ -98,7 +102,7 @@ def init(
     elif facts.output.of_classes and not model.num_classes:
         raise InputError("The number of classes is not set.", "Give --num-classes: masks do not tell it.")
     given = parse_settings(preprocess or {})
-    model, dense = _checked(model)
+    model, dense, choice = _checked(model)
     first = _FirstLook(class_order or ALPHABETICAL)
     if not facts.relative:
         first = _first_look(model, dense, (train, val), class_order, given)
@@ -113,6 +117,7 @@ def init(
             "model.num_classes": model.num_classes,
             "model.head_channels": model.head_channels,
             "model.head_blocks": model.head_blocks,
+            "model.checkpoint_key": model.checkpoint_key,
             "model.checkpoint": _from(folder, Path(model.checkpoint)),
             "data.train": _from(folder, places[0]),
             "data.val": _from(folder, places[1]),
@@ -133,6 +138,7 @@ def init(
         order_images=first.images,
         warnings=first.warnings,
         task=model.task,
+        weights=choice,
     )
 
 
@@ -240,29 +246,39 @@ def _count(train: ImageFolder, class_order: str) -> int:
     return len(in_order(train, class_order, len(train.classes)).classes)
 
 
-def _checked(model: ModelRecipe) -> tuple[ModelRecipe, Any]:
-    """With the head that the checkpoint has, and the dense model.
+def _checked(model: ModelRecipe) -> tuple[ModelRecipe, Any, str]:
+    """With the head and the weights that were found; the dense model; what was chosen among several sets of weights.
 
     Raises InputError unless the checkpoint fits the model.
     A checkpoint says how many blocks its head reads, but not which: the last ones are taken.
     """
     with task("Reading the checkpoint", 2) as advance:
-        from wdp_edge.models.files import head_channels, head_inputs, load_dense, read_weights
-        from wdp_edge.models.spec import ModelSpec, create
-        from wdp_edge.models.vit import structure_of
+        from wdp_edge.models.checkpoints import read_checkpoint
+        from wdp_edge.models.files import load_dense
+        from wdp_edge.models.spec import ModelSpec
 
         advance(1)
+        found = read_checkpoint(Path(model.checkpoint), model.checkpoint_key)
+        model = replace(model, checkpoint_key=found.taken if found.others else model.checkpoint_key)
         if facts_of(model.task).output is Output.MAP:
-            weights = read_weights(Path(model.checkpoint))
-            model = replace(model, head_channels=head_channels(weights))
-            dense = structure_of(create(ModelSpec.of(model)))
-            read = min(dense.depth, head_inputs(weights) // dense.embed_dim)
-            if read > 1 and not model.head_blocks:
-                blocks = range(dense.depth - read + 1, dense.depth + 1)
-                model = replace(model, head_blocks=",".join(map(str, blocks)))
-        loaded = load_dense(ModelSpec.of(model), Path(model.checkpoint))
+            model = _with_map_head(model, found.tensors)
+        loaded = load_dense(ModelSpec.of(model), Path(model.checkpoint), model.checkpoint_key)
         advance(1)
-    return model, loaded
+    return model, loaded, found.choice
+
+
+def _with_map_head(model: ModelRecipe, weights: Mapping[str, Tensor]) -> ModelRecipe:
+    from wdp_edge.models.files import head_channels, head_inputs
+    from wdp_edge.models.spec import ModelSpec, create
+    from wdp_edge.models.vit import structure_of
+
+    model = replace(model, head_channels=head_channels(weights))
+    dense = structure_of(create(ModelSpec.of(model)))
+    read = min(dense.depth, head_inputs(weights) // dense.embed_dim)
+    if read > 1 and not model.head_blocks:
+        blocks = range(dense.depth - read + 1, dense.depth + 1)
+        model = replace(model, head_blocks=",".join(map(str, blocks)))
+    return model
 
 
 def _from(folder: Path, path: Path) -> str:

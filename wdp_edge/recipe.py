@@ -27,6 +27,10 @@ class ModelRecipe:
     )
     head_channels: int = setting("channels of a convolutional head for segment; 0: its head is linear", 0)
     head_blocks: str = setting("blocks that the head of segment reads, such as 9,10,11,12; empty: the last one", "")
+    checkpoint_key: str = setting(
+        "entry of the checkpoint with the weights, such as model or model_ema; empty: averaged ones if any",
+        "",
+    )
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def recipe_digest(recipe: Recipe) -> str:
         plain["data"].pop("class_order")
     if not recipe.data.preprocess:
         plain["data"].pop("preprocess")
-    for name in ("head_channels", "head_blocks"):
+    for name in ("head_channels", "head_blocks", "checkpoint_key"):
         if not plain["model"][name]:
             plain["model"].pop(name)
     if not plain["prune"]["force"]:
@@ -191,7 +191,11 @@ def latest_run(root: Path) -> Path:
     folder = root / "runs" if (root / "runs").is_dir() else root
     found = [p.parent for p in folder.glob(f"*/{MANIFEST}")]
     if not found:
-        raise InputError(f"There is no run in {folder}.", "Make one with: wdp-edge prune --latency-budget 50%")
+        where = "this folder" if folder == Path() else str(folder)
+        raise InputError(
+            f"There is no run in {where}.",
+            "Make one with: wdp-edge prune --latency-budget 50%, or with: wdp-edge export --dense",
+        )
     return max(found, key=lambda p: (p / MANIFEST).stat().st_mtime)
 
 

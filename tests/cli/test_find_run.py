@@ -35,3 +35,9 @@ def test_the_run_that_the_recipe_names(tmp_path: Path) -> None:
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no run"):
         find_run(tmp_path, None)
+
+
+def test_no_run_here_is_said_without_dots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"There is no run in this folder\. .*--dense"):
+        find_run(Path(), None)

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from tiny_families import FORMS, made, spec_of
 
 from wdp_edge.errors import InputError
-from wdp_edge.models.files import load, load_dense, read_weights, save
+from wdp_edge.models.checkpoints import read_weights
+from wdp_edge.models.files import load, load_dense, save
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.models.vit import structure_of
@@ -57,17 +58,9 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "owned",))
 
     torch.save({"model": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(InputError, match="corrupt"):
+    with pytest.raises(InputError, match="could run code"):
         read_weights(tmp_path / "evil.pt")
     assert not (tmp_path / "owned").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage" * 100])
-@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
-def test_corrupt_checkpoints(content: bytes, name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match="corrupt"):
-        read_weights(tmp_path / name)
 
 
 def test_wrong_checkpoints_say_what_differs(tiny_model: Any, tiny_spec: ModelSpec, tmp_path: Path) -> None:

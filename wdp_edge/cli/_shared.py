@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import contextvars
 import errno
@@ -141,6 +142,9 @@ def _literal(text: str) -> Any:
     """A number, a truth value or a list as JSON or Python writes it; anything else stays a text."""
     if text in ("True", "False"):
         return text == "True"
+    if text.startswith("("):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return list(ast.literal_eval(text))
     try:
         value = json.loads(text, parse_constant=lambda name: name)
     except ValueError:

@@ -40,6 +40,10 @@ def init(
         list[str] | None,
         typer.Option("--preprocess", metavar="KEY=VALUE", help="mean, std, interpolation or crop_pct; repeatable."),
     ] = None,
+    checkpoint_key: Annotated[
+        str,
+        typer.Option("--checkpoint-key", metavar="NAME", help="Entry of the checkpoint to take, such as model_ema."),
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite wdp-edge.toml.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -50,7 +54,7 @@ def init(
         from wdp_edge.recipe import ModelRecipe
 
         arguments = parse_arguments(model_arg or ())
-        recipe = ModelRecipe(model, arguments, num_classes, str(checkpoint), task)
+        recipe = ModelRecipe(model, arguments, num_classes, str(checkpoint), task, checkpoint_key=checkpoint_key)
         settings = parse_arguments(preprocess or (), "--preprocess", "mean=0.5")
         return wdp_edge.init(recipe, data, force=force, class_order=class_order, preprocess=settings)
 
@@ -76,6 +80,8 @@ def _show(result: InitResult) -> None:
             f"Class names have another order alphabetically than naturally: {metric} of the model is {figures}, on "
             f"{result.order_images} training images. class_order is {result.class_order}."
         )
+    if result.weights:
+        print_line(f"From the checkpoint it {result.weights}. Choose with checkpoint_key in [model].")
     if result.head_blocks:
         print_line(f"The head is taken to read blocks {result.head_blocks}: set head_blocks if it reads others.")
     print_line("Next: wdp-edge prune --latency-budget 50%")

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
+from wdp_edge import progress
 from wdp_edge.errors import InputError
 from wdp_edge.files import read_json, write_bytes, write_json
-from wdp_edge.models.archive import archive_fault, is_plain
+from wdp_edge.models.checkpoints import read_checkpoint, read_weights
+from wdp_edge.models.forms import check_forward
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import build
 from wdp_edge.models.vit import structure_of
@@ -26,46 +27,57 @@ MODEL_VERSION = 1
 _HEADS = {f"{head}.{part}" for head in ("head", "head_dist", "head.fc") for part in ("weight", "bias")}
 _DEEPEST = 1000
 _PRUNED_AWAY, _SMALL = 64, 1 << 24  # the largest share that a cut leaves behind, and a model that any machine makes
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 
-def load_dense(spec: ModelSpec, checkpoint: Path) -> nn.Module:
+def load_dense(spec: ModelSpec, checkpoint: Path, key: str = "") -> nn.Module:
     """The trained model, in eval mode, float32; one that puts out embeddings without the checkpoint's head, if any.
 
-    Raises InputError for a missing or corrupt checkpoint, one of another architecture or of another class count.
+    key: as in `read_checkpoint`. Raises InputError for a missing or corrupt checkpoint, one of another architecture or
+    of another class count, and for values that cannot be weights.
     """
     model = create(spec)
-    weights = read_weights(checkpoint)
+    read = read_checkpoint(checkpoint, key)
+    if read.choice:
+        progress.say(f"Checkpoint {checkpoint}: {read.choice}. Set checkpoint_key in [model] to choose.")
+    weights = read.tensors
     if not spec.output.of_classes:
         weights = {k: v for k, v in weights.items() if k not in _HEADS}
     _check_fit(model, weights, spec, checkpoint)
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
-    return model.eval()
+    model.load_state_dict(_as_floats(model, weights, checkpoint))
+    check_forward(model.eval(), spec.name, spec.args, spec.output, spec.num_classes)
+    return model
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors, .pt or .pth file, without wrappers such as {"model": …} or "module."."""
-    if not path.is_file():
-        raise InputError(f"Checkpoint {path} does not exist.", "Set checkpoint in [model] to a file.")
-    if path.suffix != ".safetensors" and (fault := archive_fault(path)):
-        raise InputError(f"Checkpoint {path} is corrupt: {fault}.", "Copy it again, or save it again with torch.save.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        data: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the unpickler makes of foreign bytes: it declares no errors of its own
-        raise _unreadable(path) from error
-    for name in _WRAPPERS:
-        if isinstance(data, Mapping) and isinstance(data.get(name), Mapping):
-            data = data[name]
-            break
-    if not isinstance(data, Mapping) or not all(isinstance(v, Tensor) for v in data.values()):
-        raise InputError(f"Checkpoint {path} holds no state dict.", "Save it with torch.save(model.state_dict(), …).")
-    if odd := sorted(str(name) for name, tensor in data.items() if not is_plain(tensor)):
-        raise InputError(
-            f"Checkpoint {path} holds no plain numbers in {odd[0]}.", "Save its weights as dense float32 tensors."
-        )
-    return {str(k).removeprefix("module."): v for k, v in data.items()}
+def _as_floats(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Weights in the types of a float32 model. Raises InputError for the first that cannot be one."""
+    found = {}
+    for name, own in model.state_dict().items():
+        given = weights[name]
+        if own.is_floating_point() and not given.is_floating_point():
+            raise InputError(
+                f"Checkpoint {path} holds {_type_name(given)} in {name}, not floating-point weights.",
+                "Give the weights from before they were quantized.",
+            )
+        value = given.float() if given.is_floating_point() else given
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise _not_finite(path, name, given, value)
+        found[name] = value
+    return found
+
+
+def _not_finite(path: Path, name: str, given: Tensor, value: Tensor) -> InputError:
+    wrong = int((~torch.isfinite(value)).sum())
+    what = "NaN" if bool(torch.isnan(value).any()) else "infinite"
+    hint = "Give the weights of an earlier epoch: training diverged before these were saved."
+    if what == "infinite" and given.dtype is torch.float16:
+        hint = "Values beyond 65504 became infinite in float16: save the weights in float32."
+    elif bool(torch.isfinite(given).all()):
+        hint = "Its values are beyond the range of float32, in which models are computed."
+    return InputError(f"Checkpoint {path} holds {what} values in {name} ({wrong} of {value.numel()}).", hint)
+
+
+def _type_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def head_channels(weights: Mapping[str, Tensor]) -> int:
@@ -78,13 +90,6 @@ def head_inputs(weights: Mapping[str, Tensor]) -> int:
     """Channels that the head of a map among these weights reads, of all its blocks together; 0 where there is none."""
     first = weights.get("head.0.weight", weights.get("head.weight"))
     return first.shape[1] if first is not None and first.ndim > 1 else 0
-
-
-def _unreadable(path: Path) -> InputError:
-    return InputError(
-        f"Checkpoint {path} is corrupt or not a weights file.",
-        "Use a complete .safetensors, or a .pt/.pth that torch.load(weights_only=True) reads.",
-    )
 
 
 def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from wdp_edge.errors import InputError
 from wdp_edge.models import vit
+from wdp_edge.models.forms import argument_hint, check_arguments, check_form
 from wdp_edge.models.map_head import ConvMapHead, MapHead
 from wdp_edge.models.taps import Tap
 from wdp_edge.models.unit import UnitLength
@@ -77,15 +78,16 @@ def create(spec: ModelSpec) -> nn.Module:
             f"Did you mean {' or '.join(near)}?" if near else "See timm.list_models('vit_*').",
         )
     _check_classes(spec)
+    check_arguments(spec.name, spec.args)
     # Without pooling timm's own head reads every token.
     args = {**spec.args, "global_pool": ""} if spec.output is Output.MAP else spec.args
     try:
         model = timm.create_model(spec.name, pretrained=False, num_classes=spec.num_classes, **args)
     except (TypeError, ValueError, AssertionError, RuntimeError, AttributeError, LookupError, ArithmeticError) as error:
         raise InputError(
-            f"timm cannot make '{spec.name}' with {dict(spec.args)}: {error}.", "Check [model] args."
+            f"timm cannot make '{spec.name}' with {dict(spec.args)}: {error}.", argument_hint(spec.args)
         ) from error
-    vit.check_supported(model, spec.name)
+    check_form(model, spec.name, spec.output is Output.MAP)
     if not spec.output.of_classes and vit.head_count(model) > 1:
         raise InputError(
             f"'{spec.name}' cannot put out embeddings: its two heads read tokens of their own.",

@@ -89,7 +89,7 @@ class Context:
                 f"Set num_classes{found} in [model].",
                 {"--num-classes": f"Set num_classes{found} in [model] or give --num-classes."},
             )
-        self.dense: nn.Module = load_dense(self.tools.spec, Path(recipe.model.checkpoint))
+        self.dense: nn.Module = load_dense(self.tools.spec, Path(recipe.model.checkpoint), recipe.model.checkpoint_key)
         self.source: nn.Module = self.dense  # what is cut: the dense model, or the same one in principal axes
         if facts.labels is Labels.MASK:
             train, val = (part.with_classes(numbered(recipe.model.num_classes)) for part in (train, val))

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 
+from wdp_edge import progress
+from wdp_edge.errors import InputError, SetupError
+from wdp_edge.files import cache_root, read_json, write_json
 from wdp_edge.models import vit
-from wdp_edge.models.families import FAMILIES, family_of
+from wdp_edge.models.families import FAMILIES, Family, family_of
+from wdp_edge.models.forms import check_forward
 from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.plain import from_plain
 from wdp_edge.structure import Structure, count
+from wdp_edge.task import Output
 
 RESULT_VERSION = 1
 CLASSES = 1000
@@ -20,7 +29,7 @@ CLASSES = 1000
 
 @dataclass(frozen=True)
 class FamilyFigures:
-    """A family, and timm's names of its architecture; `describe_model` says whether a form of it can be pruned."""
+    """A family, and timm's names of its models that can be pruned."""
 
     name: str
     models: str
@@ -66,15 +75,46 @@ class ModelDescription:
     version: int = RESULT_VERSION
 
 
-def known_models() -> KnownModels:
-    """Every family that can be pruned, with the names that timm has of it."""
-    figures = []
+def known_models(cache: Path | None = None) -> KnownModels:
+    """Every family that can be pruned, with the names of timm's models that can.
+
+    Each of them is made once, without weights, to see; cache: folder for what was seen, `cache_root()` when None.
+    """
+    figures, found = [], _names(cache or cache_root())
     for family in FAMILIES:
         dimensions = ["heads", "hidden units", "blocks"]
         dimensions += ["channels of heads"] * family.narrows_heads + ["whole sub-layers"] * family.drops
-        names = [name for module in family.modules for name in timm.list_models(module=module)]
-        figures.append(FamilyFigures(family.name, family.models, dimensions, sorted(names)))
+        figures.append(FamilyFigures(family.name, family.models, dimensions, found[family.name]))
     return KnownModels(figures, timm.__version__)
+
+
+def _names(cache: Path) -> dict[str, list[str]]:
+    """By family; kept for as long as timm and wdp-edge stay the same."""
+    path = cache / f"models-{timm.__version__}-{version('wdp-edge')}.json"
+    if path.is_file():
+        with contextlib.suppress(InputError):  # damaged: made again
+            kept: dict[str, list[str]] = from_plain(dict[str, list[str]], read_json(path))
+            return kept
+    listed = [(f, name) for f in FAMILIES for module in f.modules for name in timm.list_models(module=module)]
+    found: dict[str, list[str]] = {family.name: [] for family in FAMILIES}
+    with progress.task("look at timm's models", len(listed)) as advance:
+        for family, name in listed:
+            found[family.name] += [name] if _works(name, family) else []
+            advance(1)
+    found = {family: sorted(names) for family, names in found.items()}
+    with contextlib.suppress(SetupError):  # a folder that cannot be written costs a minute, not the answer
+        write_json(path, found)
+    return found
+
+
+def _works(name: str, family: Family) -> bool:
+    """Whether the model can be pruned: made without weights and of the least depth, since all its blocks are alike."""
+    with torch.device("meta"):
+        try:
+            model = create(ModelSpec(name, CLASSES, family.shallow))
+        except InputError:
+            return False
+    return isinstance(model, family.types)
 
 
 def describe_model(name: str, args: Mapping[str, Any] | None = None, num_classes: int = CLASSES) -> ModelDescription:
@@ -86,6 +126,7 @@ def describe_model(name: str, args: Mapping[str, Any] | None = None, num_classes
         model: Any = create(ModelSpec(name, num_classes, dict(args or {})))
         structure = vit.structure_of(model)
         counts = count(structure, vit.geometry_of(model))
+        check_forward(model, name, dict(args or {}), Output.LOGITS, num_classes)
     family, size = family_of(model), model.patch_embed.img_size
     return ModelDescription(
         model=name,

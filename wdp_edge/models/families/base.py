@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from wdp_edge.models import attentions, mlps
@@ -30,7 +31,7 @@ class Family(ABC):
     name: timm's class. models: timm's names of its models, as a user would look for them; modules: where timm has them.
     types: its classes. attentions: classes of attention whose heads can be cut. narrows_heads, narrows_stream, drops:
     whether heads and the residual stream can be narrowed, and whole sub-layers dropped. maps: whether its last tokens
-    are the patches of the image, each of which a head can read.
+    are the patches of the image, each of which a head can read. shallow: arguments for the least depth.
     """
 
     name: ClassVar[str]
@@ -42,9 +43,14 @@ class Family(ABC):
     narrows_stream: ClassVar[bool] = True
     drops: ClassVar[bool] = True
     maps: ClassVar[bool] = False
+    shallow: ClassVar[Mapping[str, Any]] = {"depth": 1}
 
     def unsupported(self, model: Any) -> str | None:
         """Why the model cannot be pruned, or None."""
+        if type(model.patch_embed) is not PatchEmbed:
+            return f"its patches come out of a {type(model.patch_embed).__name__}, not of one convolution"
+        if not isinstance(getattr(model, "patch_drop", None), nn.Identity | None):
+            return "it drops patches; leave patch_drop_rate out, which holds no weights"
         for block in self.blocks(model):
             reason = attentions.unsupported(block.attn, self.attentions) or mlps.unsupported(block.mlp)
             if reason:

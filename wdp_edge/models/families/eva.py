@@ -62,8 +62,6 @@ class EvaFamily(Family):
             return "it pools by attention"
         if model.rope_mixed:
             return "its rotary embedding is learned for every head"
-        if model.patch_drop is not None:
-            return "it drops patches"
         for block in model.blocks:
             if type(block) not in (EvaBlock, PartialEvaBlock):
                 return f"its blocks are {type(block).__name__}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import accumulate
 from math import ceil
@@ -31,6 +31,7 @@ class Swin(Family):
     block_types: ClassVar[tuple[type, ...]] = (swin_transformer.SwinTransformerBlock,)
     narrows_stream = False
     drops = False
+    shallow: ClassVar[Mapping[str, Any]] = {"depths": (1, 1, 1, 1)}
 
     def unsupported(self, model: Any) -> str | None:
         if not isinstance(model.embed_dim, int):

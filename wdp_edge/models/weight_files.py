@@ -1,0 +1,212 @@
+"""What a file given as a checkpoint is, told from its first bytes: a kind that can be read, or what to do instead.
+
+Reads no more than a few kilobytes and imports nothing heavy: nothing in the file is run or trusted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pickletools
+import zipfile
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+
+from wdp_edge.errors import InputError
+
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+_FORMATS = "Use a .safetensors, or a .pt/.pth that torch.load(weights_only=True) reads."
+_SAVE = "Where you trust the file, save its weights alone: torch.save(model.state_dict(), 'weights.pth')."
+_HEAD = 4096
+_MAX_NAMED = 3
+_MODEL_MODULES = ("timm.models.", "timm.layers.", "torch.nn.modules.")
+
+
+class Kind(Enum):
+    """Of the files that can be read."""
+
+    SAFETENSORS = "safetensors"
+    TORCH = "torch.save"
+
+
+# Beginning of the file: what it is, and what to do.
+_MAGIC: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the weights themselves", "Fetch them with: git lfs pull"),
+    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file (Keras or TensorFlow)", _FORMATS),
+    (b"\x93NUMPY", "is a NumPy array", _FORMATS),
+    (b"GGUF", "is a GGUF file", _FORMATS),
+    (b"\x1f\x8b", "is a gzip archive", "Unpack it and name the weights file in it."),
+    (b"BZh", "is a bzip2 archive", "Unpack it and name the weights file in it."),
+    (b"\xfd7zXZ", "is an xz archive", "Unpack it and name the weights file in it."),
+    (b"\x28\xb5\x2f\xfd", "is a zstd archive", "Unpack it and name the weights file in it."),
+    (b"7z\xbc\xaf", "is a 7z archive", "Unpack it and name the weights file in it."),
+    (b"Rar!", "is a rar archive", "Unpack it and name the weights file in it."),
+)
+_EXPORTED = "Give the weights that it was exported from: " + _FORMATS[4:]
+
+
+def check_file(path: Path) -> None:
+    """Raises InputError unless `path` is a file that can be opened: what is there instead is said."""
+    if path.is_dir():
+        raise _folder(path)
+    if not path.exists():
+        raise _absent(path)
+    if not path.is_file():
+        raise InputError(f"Checkpoint {path} is not a regular file.", _FORMATS)
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"Checkpoint {path} cannot be read: {error.strerror}.", "Check its permissions.") from error
+
+
+def kind_of(path: Path) -> Kind:
+    """How to read the file, whatever it is called.
+
+    Raises InputError for one that is no weights file, or none that can be read without running what is in it.
+    """
+    check_file(path)
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head:
+        raise InputError(f"Checkpoint {path} is empty.", "Copy or download it again.")
+    for magic, what, hint in _MAGIC:
+        if head.startswith(magic):
+            raise InputError(f"Checkpoint {path} {what}.", hint)
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_kind(path)
+    if head[4:8] == b"TFL3" or (head[4:6] == b"ET" and head[6:8].isdigit()) or path.suffix.lower() == ".onnx":
+        raise InputError(f"Checkpoint {path} is an exported file, not a trained model.", _EXPORTED)
+    if head[6:9] == b"\0\0{":  # the length of a header and its first byte
+        return Kind.SAFETENSORS
+    if head[:1] == b"\x80" or head[257:262] == b"ustar":
+        return _pickle_kind(path)
+    raise _text(path, head) or damaged(path)
+
+
+def damaged(path: Path, reason: str = "") -> InputError:
+    """For a file of a kind that can be read, which cannot be. reason: what the reader said."""
+    said = " ".join("".join(c if c.isprintable() else " " for c in reason).split())
+    return InputError(
+        f"Checkpoint {path} is corrupt or not a weights file{f' ({said[:160]})' if said else ''}.",
+        "Copy or download it again. " + _FORMATS,
+    )
+
+
+def _absent(path: Path) -> InputError:
+    if path.is_symlink():
+        return InputError(f"Checkpoint {path} is a link to {path.readlink()}, which does not exist.", "Mend the link.")
+    try:
+        beside = [p.name for p in path.parent.iterdir()]
+    except OSError:
+        beside = []
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    hint = f"Did you mean {path.with_name(near[0])}?" if near else "Set checkpoint in [model] or give --checkpoint."
+    return InputError(f"Checkpoint {path} does not exist.", hint)
+
+
+def _folder(path: Path) -> InputError:
+    try:
+        names = sorted(p.name for p in path.iterdir() if p.suffix.lower() in WEIGHT_SUFFIXES and p.is_file())
+    except OSError:
+        names = []
+    if not names:
+        return InputError(f"Checkpoint {path} is a folder, with no weights files in it.", _FORMATS)
+    if any("-of-" in name for name in names):
+        hint = "Its weights are in several parts: load and save them as one file."
+    else:
+        shown = " or ".join(str(path / name) for name in names[:_MAX_NAMED])
+        hint = f"Name the file in it: {shown}{' …' if len(names) > _MAX_NAMED else ''}."
+    return InputError(f"Checkpoint {path} is a folder.", hint)
+
+
+def _zip_kind(path: Path) -> Kind:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            names = [entry.filename for entry in entries]
+            pickled = next((name for name in names if name.rpartition("/")[2] == "data.pkl"), None)
+            if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
+                raise InputError(
+                    f"Checkpoint {path} is a TorchScript archive: code, not only weights.",
+                    "Save its weights: torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth').",
+                )
+            if pickled:
+                # torch.save never compresses: what claims to hold more than its file would fill the memory.
+                if sum(entry.file_size for entry in entries) > path.stat().st_size:
+                    raise damaged(path, "its parts claim to be larger than the file")
+                with archive.open(pickled) as file:
+                    _check_pickle(path, file.read())
+                return Kind.TORCH
+    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError, ValueError) as error:
+        raise damaged(path, str(error)) from error
+    if any(name.endswith(".npy") for name in names):
+        raise InputError(f"Checkpoint {path} is a NumPy archive (.npz), as JAX models come in.", _FORMATS)
+    if any(name.endswith((".h5", ".keras")) for name in names):
+        raise InputError(f"Checkpoint {path} is a Keras model.", _FORMATS)
+    inside = [name for name in names if name.lower().endswith(WEIGHT_SUFFIXES)]
+    shown = f": {', '.join(inside[:_MAX_NAMED])}" if inside else ""
+    raise InputError(
+        f"Checkpoint {path} is a zip archive, not one of torch.save.",
+        f"Unpack it and name the weights file in it{shown}.",
+    )
+
+
+def _pickle_kind(path: Path) -> Kind:
+    """torch.save of before 1.6, or somebody else's pickle."""
+    with path.open("rb") as file:
+        head = file.read(2**16)
+    if head[:1] == b"\x80" and head[1:2] > b"\x03":
+        raise InputError(
+            f"Checkpoint {path} is a plain Python pickle: reading it could run code.",
+            "Where you trust it, load it with pickle and save its tensors with safetensors.torch.save_file.",
+        )
+    return Kind.TORCH
+
+
+def _check_pickle(path: Path, data: bytes) -> None:
+    """Raises InputError for what torch's safe unpickler would refuse, by what it is. Runs nothing."""
+    if data[:1] == b"\x80" and data[1:2] > b"\x03":
+        raise InputError(
+            f"Checkpoint {path} is pickled with protocol {data[1]}, which cannot be read safely.",
+            "Save it with torch's own protocol: torch.save(…) without pickle_protocol.",
+        )
+    foreign(path, list(_globals(data)))
+
+
+def foreign(path: Path, names: list[str]) -> None:
+    """names: of the classes that a pickle wants made. Raises InputError where they make it a whole model."""
+    if found := [name for name in names if name.startswith(_MODEL_MODULES) and name.isprintable()]:
+        raise InputError(f"Checkpoint {path} is a whole pickled model ({found[0]}), not its weights.", _SAVE)
+
+
+def _globals(data: bytes) -> Iterator[str]:
+    """Names of what a pickle of protocol 2 imports, such as "torch.nn.modules.linear.Linear"."""
+    try:
+        for operation, argument, _ in pickletools.genops(data):
+            if operation.name == "GLOBAL" and isinstance(argument, str):
+                yield argument.replace(" ", ".")
+    except Exception:  # cut short or garbage: whoever reads it says so
+        return
+
+
+def _text(path: Path, head: bytes) -> InputError | None:
+    """For a file of text."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<error")):
+        return InputError(
+            f"Checkpoint {path} is a web page, not weights: the download was answered with a page.",
+            "Download it again, from the address of the file itself and logged in where that is needed.",
+        )
+    if start.startswith((b"{", b"[")):
+        return InputError(
+            f"Checkpoint {path} is a JSON file, not weights.", "Name the weights file that stands beside it."
+        )
+    if b"\0" not in head and os.linesep.encode() in head and _printable(head):
+        return InputError(f"Checkpoint {path} is a text file, not weights.", _FORMATS)
+    return None
+
+
+def _printable(head: bytes) -> bool:
+    return all(byte >= 32 or byte in b"\t\r\n" for byte in head)
