@@ -5,19 +5,18 @@ from __future__ import annotations
 import ast
 import contextlib
 import contextvars
-import errno
 import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from wdp_edge import progress
 from wdp_edge.errors import WdpError
-from wdp_edge.files import disk_error, to_plain
+from wdp_edge.failures import mendable
+from wdp_edge.files import to_plain
 from wdp_edge.native_output import stdout_to
 from wdp_edge.parallel import world
 from wdp_edge.printable import printable
@@ -94,12 +93,11 @@ def print_json(data: Any) -> None:
 
 
 def _unexpected(error: Exception, as_json: bool) -> int:
-    """A full disk is the user's to mend anywhere; anything else is a defect, with its traceback."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        mendable = disk_error(error, Path(error.filename or "a file"))
-        return fail(mendable.message, mendable.hint_for(own_options()), as_json)
+    """What the user can mend, such as a full disk, is said; anything else is a defect, with its traceback."""
     if isinstance(error, BrokenPipeError):
         raise error
+    if (known := mendable(error)) is not None:
+        return fail(known.message, known.hint_for(own_options()), as_json)
     traceback.print_exception(error)
     return fail(
         f"wdp-edge failed: {type(error).__name__}: {error}.",

@@ -8,16 +8,54 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from wdp_edge.devices.messages import read_message, write_message
 from wdp_edge.errors import InputError, SetupError
+from wdp_edge.failures import check_temporary_folder, no_room
 
 SILENCE_SECONDS = 600.0
 _TAIL = 300
+
+
+def _signal(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return f"signal {number}, {signal.Signals(number).name}"
+    return f"signal {number}"
+
+
+class Tail:
+    """The last of what a process says, kept in memory: the temporary folder may be what is full."""
+
+    def __init__(self, most: int = 1 << 16) -> None:
+        self.most, self._bytes = most, b""
+        self._thread: threading.Thread | None = None
+
+    def follow(self, pipe: IO[bytes] | None) -> None:
+        assert pipe is not None
+        self._pipe = pipe
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(ValueError, OSError):  # the pipe was closed while we waited for it
+            while part := self._pipe.read1(1 << 16):  # type: ignore[attr-defined]
+                self._bytes = (self._bytes + part)[-self.most :]
+
+    def text(self) -> str:
+        """All there is of a process that has ended."""
+        if self._thread is not None:
+            self._thread.join(timeout=5.0)
+        return self._bytes.decode(errors="replace")
+
+    def close(self) -> None:
+        """What the process started may still hold the other end: nothing waits for that."""
+        if self._thread is not None:
+            self._thread.join(timeout=1.0)
+            if not self._thread.is_alive():
+                self._pipe.close()
 
 
 class WorkerProcess:
@@ -34,17 +72,19 @@ class WorkerProcess:
         self.silence_seconds = silence_seconds
         # A thread that spins while it waits would take the core from the one that is timed.
         limits = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close)
+        check_temporary_folder()
+        self._said = Tail()
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=subprocess.PIPE,
             env={**os.environ, **limits},
             start_new_session=True,
         )
         self._replies: queue.Queue[tuple[dict[str, Any], bytes] | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
+        self._said.follow(self._process.stderr)
         self.send(request)
 
     def _listen(self) -> None:
@@ -82,12 +122,18 @@ class WorkerProcess:
 
     def _crash(self) -> SetupError:
         code = self._process.wait()
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        last = f", last words: {lines[-1][-_TAIL:]}" if lines else ""
-        reason = f"signal {-code}" if code < 0 else f"exit code {code}"
+        lines = self._said.text().strip().splitlines()
+        last = "".join(c for c in lines[-1][-_TAIL:] if c.isprintable()) if lines else ""
+        if code >= 0 and (full := no_room()) is not None:
+            return SetupError(f"Worker process ended without an answer: {self.what}. {full.message}", full.hint)
+        if code >= 0:
+            return SetupError(
+                f"Worker process ended without an answer: {self.what} (exit code {code}{f': {last}' if last else ''}).",
+                "`wdp-edge doctor` shows whether all packages are sound.",
+            )
+        said = f", last words: {last}" if last else ""
         return SetupError(
-            f"Worker process crashed: {self.what} ({reason}{last}).",
+            f"Worker process crashed: {self.what} ({_signal(-code)}{said}).",
             "The file may be damaged or need more memory than there is: export it again, or free memory.",
         )
 

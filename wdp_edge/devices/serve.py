@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import IO, Any
 
 from wdp_edge.devices.messages import read_message, write_message
 from wdp_edge.errors import WdpError
+from wdp_edge.failures import failed
 
 Handler = Callable[[dict[str, Any], IO[bytes], IO[bytes]], None]
 
@@ -16,7 +18,8 @@ Handler = Callable[[dict[str, Any], IO[bytes], IO[bytes]], None]
 def serve(handler: Handler) -> None:
     """Reads the request from stdin and runs `handler(request, requests, replies)`.
 
-    A WdpError goes back as a message; any other exception ends the process with its traceback on stderr.
+    An exception goes back as a message of the one error family, and its traceback to stderr: only a process that is
+    killed says nothing.
     """
     requests, replies = sys.stdin.buffer, private_stdout()
     message = read_message(requests)
@@ -24,8 +27,11 @@ def serve(handler: Handler) -> None:
         return
     try:
         handler(message[0], requests, replies)
-    except WdpError as error:
-        said = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+    except Exception as error:
+        if not isinstance(error, WdpError):
+            traceback.print_exception(error)
+        told = failed(str(message[0].get("what", "the work")), error)
+        said = {"kind": type(told).__name__, "message": told.message, "hint": told.hint}
         write_message(replies, {"error": said})
 
 

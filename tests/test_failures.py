@@ -1,0 +1,59 @@
+"""failures.py: what a worker's exception is told as."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from wdp_edge.errors import InputError, SetupError
+from wdp_edge.failures import check_temporary_folder, failed, mendable
+
+
+def caused(outer: Exception, inner: Exception) -> Exception:
+    outer.__cause__ = inner
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/data/model.pte"), "No space left while writing /data"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "the temporary folder is"),
+        (caused(RuntimeError("export failed"), OSError(errno.ENOSPC, "x", "/data/a")), "No space left"),
+        (OSError(errno.EROFS, "Read-only file system", "/ro/a"), "Cannot write /ro/a: Read-only file system"),
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory"),
+        (ModuleNotFoundError("No module named 'litert.x'", name="litert.x"), "The package litert is missing"),
+        (ImportError("libfoo.so: cannot open shared object file"), "cannot be imported: libfoo.so"),
+        (AttributeError("'X' object has no attribute 'norm'"), r"failed: AttributeError: 'X' object has no attribute"),
+    ],
+)
+def test_an_exception_is_told_as_what_it_is(error: Exception, said: str) -> None:
+    told = failed("exporting for onnx", error)
+    assert isinstance(told, SetupError) and told.message.startswith("Exporting for onnx failed: ")
+    assert said in told.message and "damaged" not in told.hint
+
+
+def test_an_error_of_the_family_stays_as_it_is() -> None:
+    own = InputError("a", "b")
+    assert failed("work", own) is own and failed("work", caused(RuntimeError("x"), own)) is own
+    assert mendable(ValueError("x")) is None
+
+
+def test_control_characters_do_not_pass() -> None:
+    assert "\x1b" not in failed("work", ValueError("\x1b[31mred\nline")).message
+
+
+def test_a_temporary_folder_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    with pytest.raises(SetupError, match=r"temporary folder .*gone \(\$TMPDIR\) does not exist"):
+        check_temporary_folder()
+
+
+def test_a_full_file_in_the_temporary_folder_names_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    told = mendable(OSError(errno.ENOSPC, "x", str(tmp_path / "a/b")))
+    assert told is not None and f"the temporary folder {tmp_path}" in told.message and "TMPDIR" in told.hint
