@@ -8,7 +8,7 @@ import pytest
 
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.recipe import ModelRecipe, PruneRecipe, Recipe
-from wdp_edge.run import Run, finished_run, latest_run, recipe_digest, run_path
+from wdp_edge.run import Run, check_checkpoint, checkpoint_facts, finished_run, latest_run, recipe_digest, run_path
 
 RECIPE = Recipe(model=ModelRecipe(name="vit_tiny_patch16_224"), prune=PruneRecipe(latency_budget="50%"))
 
@@ -114,3 +114,16 @@ def test_latest_and_finished_runs(tmp_path: Path) -> None:
         finished_run(tmp_path / "runs" / "a")
     with pytest.raises(InputError, match="not a run folder"):
         finished_run(tmp_path)
+
+
+def test_another_checkpoint_at_the_same_path_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "best.pth"
+    path.write_bytes(b"old weights")
+    recipe = replace(RECIPE, model=replace(RECIPE.model, checkpoint=str(path)))
+    with Run(tmp_path / "run", recipe) as run:
+        check_checkpoint(recipe, run)  # a run of before says nothing of it
+        run.update_manifest(**checkpoint_facts(recipe))
+        check_checkpoint(recipe, run)
+        path.write_bytes(b"new weights")
+        with pytest.raises(InputError, match=r"best\.pth has changed since .*run began"):
+            check_checkpoint(recipe, run)

@@ -138,6 +138,24 @@ class Run:
         return bool(tell((self.path / file).exists()))
 
 
+def checkpoint_facts(recipe: Recipe) -> dict[str, Any]:
+    """What a manifest says of the checkpoint: the SHA-256 of its bytes."""
+    return {"checkpoint": {"sha256": sha256(Path(recipe.model.checkpoint))}}
+
+
+def check_checkpoint(recipe: Recipe, run: Run) -> None:
+    """Raises InputError when the checkpoint is not the one that the run began with: trainers write to one path.
+
+    Runs that began before it was recorded are taken as they are.
+    """
+    known = run.manifest().get("checkpoint")
+    if known is not None and known["sha256"] != checkpoint_facts(recipe)["checkpoint"]["sha256"]:
+        raise InputError(
+            f"The checkpoint {recipe.model.checkpoint} has changed since {run.path} began.",
+            "Restore it, or move that folder away and start anew (prune also takes another folder with --out).",
+        )
+
+
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 

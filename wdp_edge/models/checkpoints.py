@@ -53,10 +53,7 @@ def read_checkpoint(path: Path, key: str = "") -> Weights:
     Raises InputError for a file that is no weights file, one that only running code could read, or an unknown key.
     """
     data = _read(path)
-    if key:
-        taken, data, others = key, _entry(path, data, key), ()
-    else:
-        taken, data, others = _first_set(data)
+    taken, data, others = (key, _entry(path, data, key), ()) if key else _first_set(data)
     if not isinstance(data, Mapping) or not data or not all(isinstance(v, Tensor) for v in data.values()):
         raise _no_weights(path, data, taken)
     if odd := sorted(str(name) for name, tensor in data.items() if not is_plain(tensor)):

@@ -27,7 +27,7 @@ from wdp_edge.pipeline.timing import dense_artifact, latency_table, used_share
 from wdp_edge.plain import read_as
 from wdp_edge.recipe import Recipe
 from wdp_edge.results import BudgetFigures, ModelFigures, PruneResult
-from wdp_edge.run import Run, now, run_path
+from wdp_edge.run import Run, check_checkpoint, checkpoint_facts, now, run_path
 from wdp_edge.stages import RESULT, Measured, Verified
 from wdp_edge.structure import Structure, count
 from wdp_edge.target import Artifact
@@ -69,7 +69,9 @@ def prune(recipe: Recipe, command: Sequence[str] = ()) -> PruneResult:
 
 
 def record_provenance(context: Context, run: Run) -> None:
-    """Versions, device and data into the manifest. Raises InputError when the images are not those it began with."""
+    """Versions, device, checkpoint and data into the manifest. Raises InputError when the checkpoint or the images are
+    not those it began with."""
+    check_checkpoint(context.recipe, run)
     known = run.manifest().get("data")
     if known is not None:
         for name, facts in context.fingerprints.items():
@@ -81,6 +83,7 @@ def record_provenance(context: Context, run: Run) -> None:
         return
     for folder in (context.train, context.val):
         check_headers(folder)
+    run.update_manifest(**checkpoint_facts(context.recipe))
     run.update_manifest(versions=versions(), device=context.tools.device.probe(), data=context.fingerprints)
     write_json(run.path / "stages" / "calibration.json", context.sample)
 

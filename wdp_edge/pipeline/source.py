@@ -38,7 +38,7 @@ from wdp_edge.plain import read_as
 from wdp_edge.recipe import Recipe
 from wdp_edge.recipe_file import load_recipe
 from wdp_edge.results import ArtifactFigures, Parity, ProcessorProof, PruneResult
-from wdp_edge.run import Run, now, recipe_digest
+from wdp_edge.run import Run, check_checkpoint, checkpoint_facts, now, recipe_digest
 from wdp_edge.stages import MANIFEST, RECIPE, RESULT
 from wdp_edge.target import INTEGER, Artifact, Precision, get_target
 
@@ -52,6 +52,7 @@ class Source:
     context: Context
     simulations: dict[Scheme, float] = field(default_factory=dict, compare=False)
     simulating: threading.Lock = field(default_factory=threading.Lock, compare=False)
+    _written: list[Path] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(cls, run: Path) -> Source:
@@ -60,6 +61,7 @@ class Source:
             raise InputError(f"{run} is not a run folder.", "Name a folder that `wdp-edge prune` or `export` made.")
         recipe = load_recipe(run / RECIPE)
         source = cls(run, recipe, Context(recipe))
+        check_checkpoint(recipe, Run(run, recipe))
         if "finished" not in Run(run, recipe).manifest():
             raise InputError(f"The run in {run} is not finished.", "Give its `wdp-edge prune` command again.")
         return source
@@ -96,10 +98,11 @@ class Source:
         return [] if self.context.task.facts.relative else self.context.doubts(self.reference.outputs, self.images[1])
 
     def calibration_file(self) -> Path:
-        """Calibration images on disk, for the processes that export."""
+        """Calibration images on disk, for the processes that export; not those that a killed command left."""
         path = self.run / "scratch" / "calibration.safetensors"
-        if not path.exists():
+        if not (self._written and path.exists()):
             write_bytes(path, serialised({"images": self.static_calibration.contiguous()}))
+            self._written.append(path)
         return path
 
     def job(self, path: Path, precision: Precision, pixels: bool = False) -> ExportJob:
@@ -172,7 +175,9 @@ def dense_run(recipe: Recipe) -> Path:
     path = Path(recipe.prune.out) if recipe.prune.out else Path("runs") / re.sub(r"[^\w.-]+", "_", name)
     context = Context(plain)
     with Run(path, plain) as run:
+        check_checkpoint(plain, run)
         if "finished" not in run.manifest():
             save(context.dense, context.tools.spec, path / "model")
-            run.update_manifest(finished=now(), data=context.fingerprints)
+            facts = checkpoint_facts(plain)
+            run.update_manifest(finished=now(), data=context.fingerprints, **facts)
     return path
