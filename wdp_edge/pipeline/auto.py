@@ -54,7 +54,7 @@ def export_auto(run: Path, target: str | None, accuracy_drop: float, pixels: boo
         figures = search.keep(held, choice)
     tried = [tried_figures(t) for t in choice.tried]
     metric, held_back = source.context.task.facts.metric, source.context.proves_on_held_back
-    return ExportResult(run, [figures], figures.verified, tried, metric, source.doubts(), held_back)
+    return ExportResult(run, [figures], figures.verified, tried, metric, source.doubts(), held_back=held_back)
 
 
 def tried_figures(tried: Tried) -> TriedFigures:
