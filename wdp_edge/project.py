@@ -13,6 +13,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.files import write_text
 from wdp_edge.progress import task
 from wdp_edge.recipe import BudgetRecipe, ModelRecipe, Recipe
+from wdp_edge.recipe_file import RECIPE_FILE as RECIPE_FILE
 from wdp_edge.recipe_file import dump_recipe, load_recipe, merge
 from wdp_edge.results import RESULT_VERSION
 from wdp_edge.task import ALPHABETICAL, NATURAL, Labels, Output, facts_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from wdp_edge.data.folder import ImageFolder
 
 _ORDERS = (ALPHABETICAL, NATURAL)
-RECIPE_FILE = "wdp-edge.toml"
 
 _MISSING = {
     "model.name": ("model", "name in [model]", "--model NAME"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import tomllib
@@ -16,6 +17,7 @@ from wdp_edge.recipe_check import convert
 from wdp_edge.task import ALPHABETICAL, NATURAL
 from wdp_edge.toml_lines import KeyPath, key_lines
 
+RECIPE_FILE = "wdp-edge.toml"
 PATHS = ("model.checkpoint", "data.train", "data.val", "data.class_order", "prune.out", "prune.timing.runner")
 
 
@@ -37,7 +39,7 @@ def load_recipe(path: Path | str) -> Recipe:
         return f"{path}, line {line}: {'.'.join(key)}"
 
     recipe: Recipe = convert(data, Recipe, name)
-    return _with_paths(recipe, lambda value: str(path.parent / Path(value).expanduser()))
+    return change_paths(recipe, lambda key, value: str(path.parent / Path(value).expanduser()))
 
 
 def dump_recipe(recipe: Recipe, comments: bool) -> str:
@@ -69,14 +71,15 @@ def merge(recipe: Recipe, overrides: Mapping[str, Any], names: Mapping[str, str]
 
 def absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with every path absolute: for storing it in another folder than its own."""
-    return _with_paths(recipe, lambda value: str(Path(value).absolute()))
+    return change_paths(recipe, lambda key, value: str(Path(value).absolute()))
 
 
-def _with_paths(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
+def change_paths(recipe: Recipe, change: Callable[[str, str], str]) -> Recipe:
+    """The recipe with other paths. change: from a setting such as "data.train" and its path, to the new one."""
     for dotted in PATHS:
         if dotted == "data.class_order" and recipe.data.class_order in (ALPHABETICAL, NATURAL):
             continue
-        recipe = _with_path(recipe, dotted.split("."), change)
+        recipe = _with_path(recipe, dotted.split("."), functools.partial(change, dotted))
     return recipe
 
 

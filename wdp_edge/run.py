@@ -6,21 +6,31 @@ import datetime
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from filelock import FileLock, Timeout
 
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import disk_error, read_json, remove, sha256, size_of, to_plain, write_json, write_text
 from wdp_edge.parallel import tell, wait, world
+from wdp_edge.places import (
+    CONTENTS,
+    RUNS,
+    artifact_in,
+    places_of,
+    project_of,
+    seen_from,
+    stored_recipe,
+)
 from wdp_edge.plain import from_plain
 from wdp_edge.recipe import Recipe, TimingRecipe
-from wdp_edge.recipe_file import absolute_paths, dump_recipe
+from wdp_edge.recipe_file import absolute_paths, change_paths, dump_recipe
 from wdp_edge.stages import MANIFEST, RECIPE, RESULT
+from wdp_edge.target import Artifact
 from wdp_edge.task import ALPHABETICAL
 
 T = TypeVar("T")
@@ -64,8 +74,7 @@ class Run:
             # What a killed process was writing; nobody else writes while we hold the lock.
             remove(unfinished)
         if not (self.path / MANIFEST).exists():
-            text = dump_recipe(absolute_paths(self.recipe), comments=False)
-            write_text(self.path / RECIPE, text)
+            self._write_recipe()
             self.update_manifest(started=now(), command=self.command, seed=self.recipe.prune.seed)
 
     def __exit__(
@@ -93,20 +102,43 @@ class Run:
                     {"--out": "Choose another folder with --out."},
                 )
             return
-        if read_json(manifest_path).get("recipe_digest") != recipe_digest(self.recipe):
+        if not self._is_of(read_json(manifest_path)):
             raise InputError(
                 f"{self.path} is the run of another recipe (its own is in {self.path / RECIPE}).",
                 "Choose another folder, or give the same settings again.",
                 {"--out": "Choose another folder with --out, or give the same settings again."},
             )
 
+    def _is_of(self, manifest: dict[str, Any]) -> bool:
+        """Checkpoint and images may lie elsewhere: `check_checkpoint` and `check_images` know them by content."""
+        if "settings_digest" in manifest:
+            return bool(manifest["settings_digest"] == settings_digest(self.recipe, project_of(self.path)))
+        return manifest.get("recipe_digest") == _absolute_digest(self.recipe)
+
+    def note_places(self) -> None:
+        """Remembers where everything is that the recipe names, once it is known to be what the run began with."""
+        known = self.manifest()
+        if "checkpoint" in known and known.get("places") != places_of(self.recipe):
+            self._write_recipe()
+            self.update_manifest(**self._digests(), places=places_of(self.recipe))
+
+    def _digests(self) -> dict[str, str]:
+        project = project_of(self.path)
+        return {
+            "recipe_digest": recipe_digest(self.recipe, project),
+            "settings_digest": settings_digest(self.recipe, project),
+        }
+
+    def _write_recipe(self) -> None:
+        write_text(self.path / RECIPE, dump_recipe(stored_recipe(self.recipe, self.path), comments=False))
+
     def manifest(self) -> dict[str, Any]:
         path = self.path / MANIFEST
         return dict(read_json(path)) if path.exists() else {}
 
     def update_manifest(self, **values: Any) -> None:
-        head = {"version": RUN_VERSION, "recipe_digest": recipe_digest(self.recipe)}
-        write_json(self.path / MANIFEST, {**head, **self.manifest(), **to_plain(values)})
+        known = self.manifest() or {"version": RUN_VERSION, **self._digests()}
+        write_json(self.path / MANIFEST, {**known, **to_plain(values)})
 
     def add_artifact(self, path: Path) -> None:
         """Records size and SHA-256 of a file in the run folder."""
@@ -122,12 +154,19 @@ class Run:
         """
         path, leads = self.path / "stages" / f"{name}.json", world().leads
         if self.done(name):
-            return from_plain(kind, tell(read_json(path) if leads else None), str(path))
+            return self._here(from_plain(kind, tell(read_json(path) if leads else None), str(path)))
         result = compute() if leads or together else None
         if leads:
             write_json(path, result)
         told = tell(result)
-        return told if leads else from_plain(kind, told, str(path))
+        return told if leads else self._here(from_plain(kind, told, str(path)))
+
+    def _here(self, result: T) -> T:
+        """A stage's result, with its file where the run is now."""
+        found: Any = result
+        if isinstance(result, Artifact):
+            found = replace(result, path=artifact_in(self.path, result.path))
+        return cast(T, found)
 
     def done(self, name: str) -> bool:
         """The same answer in every process: the first one's."""
@@ -152,22 +191,53 @@ def check_checkpoint(recipe: Recipe, run: Run) -> None:
     if known is not None and known["sha256"] != checkpoint_facts(recipe)["checkpoint"]["sha256"]:
         raise InputError(
             f"The checkpoint {recipe.model.checkpoint} has changed since {run.path} began.",
-            "Restore it, or move that folder away and start anew (prune also takes another folder with --out).",
+            "Restore it, or move that folder away and start anew.",
+            {"--out": "Restore it, or start a new run with --out."},
         )
+
+
+def check_images(fingerprints: Mapping[str, Mapping[str, Any]], run: Run) -> None:
+    """Raises InputError when the images are not those that the run began with.
+
+    fingerprints: of "train" and "val", with their fingerprint and, which older runs lack, that of their contents.
+    """
+    known = run.manifest().get("data", {})
+    for name, facts in fingerprints.items():
+        before = known.get(name, {})
+        if any(before[kind] != facts[kind] for kind in ("fingerprint", "contents") if kind in before):
+            raise InputError(
+                f"The {name} images have changed since {run.path} began.",
+                "Restore them, or move that folder away and start anew.",
+                {"--out": "Restore them, or start a new run with --out."},
+            )
 
 
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def recipe_digest(recipe: Recipe) -> str:
-    """First 12 hex digits of the SHA-256 of all settings that decide the result.
+def recipe_digest(recipe: Recipe, project: Path = Path()) -> str:
+    """First 12 hex digits of the SHA-256 of all settings that decide the result; of paths, as the project names them.
 
-    Not the folder, the workers, or what learning runs on: a run that ran out of memory goes on with smaller pieces, and
-    one that began on a GPU on a CPU.
+    Not the run's folder, the workers, or what learning runs on: a run that ran out of memory goes on with smaller
+    pieces, and one that began on a GPU on a CPU.
     """
-    # As the run stores and reads it, so that the stored one has the same digest: absolute paths, 0 read as 0.0.
-    recipe = from_plain(Recipe, to_plain(absolute_paths(recipe)))
+    return _digest(seen_from(project, recipe))
+
+
+def settings_digest(recipe: Recipe, project: Path = Path()) -> str:
+    """The same, wherever that lies which a run knows by content."""
+    return _digest(change_paths(seen_from(project, recipe), lambda key, value: "-" if key in CONTENTS else value))
+
+
+def _absolute_digest(recipe: Recipe) -> str:
+    """What runs were known by before they could be moved."""
+    return _digest(absolute_paths(recipe))
+
+
+def _digest(recipe: Recipe) -> str:
+    # As the run stores and reads it, so that the stored one has the same digest: 0 read as 0.0.
+    recipe = from_plain(Recipe, to_plain(recipe))
     plain = to_plain(replace(recipe, prune=replace(recipe.prune, out=""), data=replace(recipe.data, workers=0)))
     for table in ("verify", "budget"):  # they decide what is said of the result, not the result
         plain.pop(table)
@@ -194,9 +264,17 @@ def run_path(recipe: Recipe) -> Path:
     """Where this recipe runs: prune.out, or runs/<model>-<budget>-<precision>-<digest>."""
     if recipe.prune.out:
         return Path(recipe.prune.out)
-    parts = [recipe.model.name, recipe.prune.latency_budget.replace("%", "pct"), recipe.prune.precision]
-    name = "-".join([*parts, recipe_digest(recipe)[:6]])
-    return Path("runs") / re.sub(r"[^\w.-]+", "_", name)
+    return default_path(recipe, recipe.prune.latency_budget.replace("%", "pct"), recipe.prune.precision)
+
+
+def default_path(recipe: Recipe, *words: str) -> Path:
+    """runs/<model>-<words>-<digest>: the recipe's run, also under the name that older versions gave it."""
+
+    def named(digest: str) -> Path:
+        return Path(RUNS) / re.sub(r"[^\w.-]+", "_", "-".join([recipe.model.name, *words, digest[:6]]))
+
+    path, older = named(recipe_digest(recipe)), named(_absolute_digest(recipe))
+    return older if (older / MANIFEST).exists() and not (path / MANIFEST).exists() else path
 
 
 def latest_run(root: Path) -> Path:

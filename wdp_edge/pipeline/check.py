@@ -23,7 +23,7 @@ from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.pipeline.proof import artifact_path
 from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.pipeline.source import Source
-from wdp_edge.plain import read_as
+from wdp_edge.places import read_result
 from wdp_edge.recipe import BudgetRecipe
 from wdp_edge.results import CheckedBudget, CheckResult, Limit, ModelFigures, PruneResult
 from wdp_edge.run import Run
@@ -115,21 +115,20 @@ def existing(source: Source, target: str, precision: Precision) -> Path | None:
     """The run's shipped file where it is of this target and precision, or one that was exported before."""
     own = pruned(source)
     if own and (own.target, own.precision) == (target, precision.value):
-        return inside(source, own.shipped)
+        return file_of(own.shipped)
     path = artifact_path(source.run, get_target(target).suffix, precision, pixels=False)
     return path if path.exists() else None
 
 
 def pruned(source: Source) -> PruneResult | None:
     """The result of the run; None for one whose model was not pruned."""
-    path = source.run / RESULT
-    return read_as(path, PruneResult) if path.exists() else None
+    return read_result(source.run) if (source.run / RESULT).exists() else None
 
 
-def inside(source: Source, figures: ModelFigures) -> Path:
-    """The figures' artifact in the run folder, which may have been moved since they were written."""
+def file_of(figures: ModelFigures) -> Path:
+    """The figures' artifact in the run folder."""
     assert figures.path is not None, "a finished run has artifacts"
-    return source.run / "artifacts" / figures.path.name
+    return figures.path
 
 
 def judge(source: Source, asked: Asked, path: Path, verified: bool) -> CheckedBudget:
@@ -189,7 +188,7 @@ def dense_file(source: Source, asked: Asked) -> Path:
     """The dense model as a file of the same target and precision; made when it is not there."""
     own = pruned(source)
     if own and (own.target, own.precision) == (asked.budget.target, asked.precision.value):
-        return inside(source, own.dense)
+        return file_of(own.dense)
     path = source.run / "artifacts" / f"dense-{asked.precision.value}{get_target(asked.budget.target).suffix}"
     if not path.exists():
         folder = source.run / "scratch" / "dense"

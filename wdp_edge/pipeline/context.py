@@ -15,7 +15,7 @@ from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget, check_accepted, parse_budget
 from wdp_edge.calibration.sample import Sample, balanced_sample
 from wdp_edge.data.classes import absent, settled
-from wdp_edge.data.folder import ImageFolder, check_counted, fingerprint
+from wdp_edge.data.folder import ImageFolder, check_counted, contents, fingerprint
 from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import Views, eval_batches, load_images, load_labelled
 from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
@@ -155,6 +155,7 @@ class Context:
                 "images": len(folder),
                 "classes": len(folder.classes),
                 "fingerprint": fingerprint(folder),
+                "contents": contents(folder),
             }
             for name, folder in (("train", self.train), ("val", self.val))
         }

@@ -13,8 +13,11 @@ from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.errors import InputError
-from wdp_edge.pipeline.sidecar import read_sidecar
+from wdp_edge.files import read_json
+from wdp_edge.pipeline.sidecar import Sidecar, read_sidecar
+from wdp_edge.places import ARTIFACTS, run_around, run_recipe
 from wdp_edge.results import EvaluateResult
+from wdp_edge.stages import MANIFEST, RECIPE
 from wdp_edge.task import Task, defined, facts_of, get_task
 
 if TYPE_CHECKING:
@@ -34,14 +37,34 @@ def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:
             f"{path} is for the task '{facts.name}': its {facts.metric} is with the dense model's outputs.",
             "`wdp-edge verify` compares them, and so does `wdp-edge check` with an accuracy_drop.",
         )
-    folder = images_at(val or sidecar.val, facts.labels).with_classes(tuple(sidecar.classes))
+    place = val or own_images(path, sidecar)
+    folder = images_at(place, facts.labels).with_classes(tuple(sidecar.classes))
     if facts.named_classes and list(folder.classes) != sidecar.classes:
         raise InputError(
-            f"{val or sidecar.val} holds other classes than {path} was trained on.",
+            f"{place} holds other classes than {path} was trained on.",
             "Name images of the same classes with --val.",
         )
     check_counted(folder, facts)
     return judge_file(path, folder)
+
+
+def own_images(path: Path, sidecar: Sidecar) -> Path:
+    """The validation images of the run that an artifact lies in, or else those where it was made.
+
+    Raises InputError when they are gone.
+    """
+    place, run = sidecar.val, run_around(path)
+    if run is not None and (run / RECIPE).exists():
+        listed = read_json(run / MANIFEST).get("artifacts", {}).get(f"{ARTIFACTS}/{path.name}", {})
+        if listed.get("sha256") == sidecar.sha256:
+            place = Path(run_recipe(run).data.val)
+    if not place.exists():
+        raise InputError(
+            f"{place} does not exist: the validation images of {path} were there.",
+            "Put them back.",
+            {"--val": "Put them back, or name them with --val."},
+        )
+    return place
 
 
 def judge_file(path: Path, folder: ImageFolder, dense: Tensor | None = None) -> EvaluateResult:

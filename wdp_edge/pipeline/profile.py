@@ -15,12 +15,11 @@ from wdp_edge.files import size_of, write_json
 from wdp_edge.pipeline.operators import profile_operators, traced_on
 from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.pipeline.sidecar import Sidecar, read_sidecar, sidecar_path
-from wdp_edge.plain import read_as
+from wdp_edge.places import ARTIFACTS, read_result, run_around, run_recipe
 from wdp_edge.recipe import PruneRecipe
-from wdp_edge.recipe_file import load_recipe
-from wdp_edge.results import BudgetFigures, ProfileResult, PruneResult
+from wdp_edge.results import BudgetFigures, ProfileResult
 from wdp_edge.run import finished_run
-from wdp_edge.stages import MANIFEST, OPERATORS, RECIPE, RESULT
+from wdp_edge.stages import OPERATORS, RESULT
 
 ROUNDS = 24
 
@@ -44,11 +43,11 @@ def profile(
     """
     budget = parse_budget(latency_budget) if latency_budget else None
     if path.is_dir() and not sidecar_path(path).exists():  # a Core ML package is a folder too
-        shipped = read_as(finished_run(path) / RESULT, PruneResult).shipped.path
-        path = path / "artifacts" / (shipped.name if shipped else "")
+        shipped = read_result(finished_run(path)).shipped.path
+        path = shipped or path / ARTIFACTS
     sidecar = read_sidecar(path)
-    run = path.parent.parent if (path.parent.parent / MANIFEST).exists() else None
-    own = load_recipe(run / RECIPE).prune if run else PruneRecipe()
+    run = run_around(path)
+    own = run_recipe(run).prune if run else PruneRecipe()
     threads = threads or own.threads
     named = str(runner) if runner else own.timing.runner if device in (None, own.device) else ""
     runs_on = get_device(device or own.device, named)
@@ -95,7 +94,7 @@ def dense_beside(path: Path, sidecar: Sidecar, run: Path | None) -> Path | None:
     """The dense artifact of the run when it is of the same target and precision as the file."""
     if run is None or not (run / RESULT).exists():
         return None
-    own = read_as(run / RESULT, PruneResult)
+    own = read_result(run)
     if (own.target, own.precision) != (sidecar.target, sidecar.precision) or own.dense.path is None:
         return None
     dense = path.with_name(own.dense.path.name)

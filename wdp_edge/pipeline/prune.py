@@ -12,7 +12,6 @@ from typing import Any
 from wdp_edge import progress
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.data.loading import check_headers
-from wdp_edge.errors import InputError
 from wdp_edge.files import write_json
 from wdp_edge.models.files import read_spec, save
 from wdp_edge.models.surgery import Kept
@@ -24,10 +23,10 @@ from wdp_edge.pipeline.plausible import Plausible
 from wdp_edge.pipeline.proof import spread, tolerance_of, within
 from wdp_edge.pipeline.tighten import close_loop
 from wdp_edge.pipeline.timing import dense_artifact, latency_table, used_share
-from wdp_edge.plain import read_as
+from wdp_edge.places import read_result
 from wdp_edge.recipe import Recipe
 from wdp_edge.results import BudgetFigures, ModelFigures, PruneResult
-from wdp_edge.run import Run, check_checkpoint, checkpoint_facts, now, run_path
+from wdp_edge.run import Run, check_checkpoint, check_images, checkpoint_facts, now, run_path
 from wdp_edge.stages import RESULT, Measured, Verified
 from wdp_edge.structure import Structure, count
 from wdp_edge.target import Artifact
@@ -59,7 +58,7 @@ def prune(recipe: Recipe, command: Sequence[str] = ()) -> PruneResult:
         if world().leads:
             record_provenance(context, run)
         if run.has(RESULT):
-            return read_as(run.path / RESULT, PruneResult)
+            return read_result(run.path)
         result = make(context, run)
         if world().leads:
             write_json(run.path / RESULT, result)
@@ -72,19 +71,15 @@ def record_provenance(context: Context, run: Run) -> None:
     """Versions, device, checkpoint and data into the manifest. Raises InputError when the checkpoint or the images are
     not those it began with."""
     check_checkpoint(context.recipe, run)
-    known = run.manifest().get("data")
-    if known is not None:
-        for name, facts in context.fingerprints.items():
-            if known[name]["fingerprint"] != facts["fingerprint"]:
-                raise InputError(
-                    f"The {name} images have changed since {run.path} began.",
-                    "Restore them, or start a new run with --out.",
-                )
+    if "data" in run.manifest():
+        check_images(context.fingerprints, run)
+        run.note_places()
         return
     for folder in (context.train, context.val):
         check_headers(folder)
     run.update_manifest(**checkpoint_facts(context.recipe))
     run.update_manifest(versions=versions(), device=context.tools.device.probe(), data=context.fingerprints)
+    run.note_places()
     write_json(run.path / "stages" / "calibration.json", context.sample)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,12 +33,11 @@ from wdp_edge.pipeline.proof import (
 )
 from wdp_edge.pipeline.sidecar import note_proofs, write_sidecar
 from wdp_edge.pipeline.timing import STATIC_CALIBRATION
-from wdp_edge.plain import read_as
+from wdp_edge.places import check_present, has_moved, project_of, read_result, run_recipe
 from wdp_edge.recipe import Recipe
-from wdp_edge.recipe_file import load_recipe
-from wdp_edge.results import ArtifactFigures, Parity, ProcessorProof, PruneResult
-from wdp_edge.run import Run, check_checkpoint, checkpoint_facts, now, recipe_digest
-from wdp_edge.stages import MANIFEST, RECIPE, RESULT
+from wdp_edge.results import ArtifactFigures, Parity, ProcessorProof
+from wdp_edge.run import Run, check_checkpoint, check_images, checkpoint_facts, default_path, now, recipe_digest
+from wdp_edge.stages import MANIFEST, RESULT
 from wdp_edge.target import INTEGER, Artifact, Precision, get_target
 
 
@@ -59,9 +57,12 @@ class Source:
         """Raises InputError when the folder holds no finished model."""
         if not (run / MANIFEST).exists():
             raise InputError(f"{run} is not a run folder.", "Name a folder that `wdp-edge prune` or `export` made.")
-        recipe = load_recipe(run / RECIPE)
+        recipe = run_recipe(run)
+        check_present(recipe, run)
         source = cls(run, recipe, Context(recipe))
         check_checkpoint(recipe, Run(run, recipe))
+        if has_moved(recipe, run):
+            check_images(source.context.fingerprints, Run(run, recipe))
         if "finished" not in Run(run, recipe).manifest():
             raise InputError(f"The run in {run} is not finished.", "Give its `wdp-edge prune` command again.")
         return source
@@ -92,9 +93,8 @@ class Source:
 
     def doubts(self) -> list[str]:
         """What speaks against the dense model: the run's own word where it has one."""
-        result = self.run / RESULT
-        if result.exists():
-            return read_as(result, PruneResult).warnings
+        if (self.run / RESULT).exists():
+            return read_result(self.run).warnings
         return [] if self.context.task.facts.relative else self.context.doubts(self.reference.outputs, self.images[1])
 
     def calibration_file(self) -> Path:
@@ -108,7 +108,7 @@ class Source:
     def job(self, path: Path, precision: Precision, pixels: bool = False) -> ExportJob:
         """The export of the model to `path`."""
         spec, structure = read_spec(self.folder)
-        origin = Origin(spec.name, structure, recipe_digest(self.recipe), self.recipe.model.task)
+        origin = Origin(spec.name, structure, recipe_digest(self.recipe, project_of(self.run)), self.recipe.model.task)
         return ExportJob(
             path=path,
             precision=precision,
@@ -171,13 +171,15 @@ class Source:
 def dense_run(recipe: Recipe) -> Path:
     """A run whose model is the recipe's trained one, not pruned: prune.out, or runs/<model>-dense-<digest>."""
     plain = replace(recipe, prune=replace(recipe.prune, latency_budget=""))
-    name = f"{recipe.model.name}-dense-{recipe_digest(plain)[:6]}"
-    path = Path(recipe.prune.out) if recipe.prune.out else Path("runs") / re.sub(r"[^\w.-]+", "_", name)
+    path = Path(recipe.prune.out) if recipe.prune.out else default_path(plain, "dense")
     context = Context(plain)
     with Run(path, plain) as run:
         check_checkpoint(plain, run)
+        if has_moved(plain, path):
+            check_images(context.fingerprints, run)
         if "finished" not in run.manifest():
             save(context.dense, context.tools.spec, path / "model")
             facts = checkpoint_facts(plain)
             run.update_manifest(finished=now(), data=context.fingerprints, **facts)
+        run.note_places()
     return path

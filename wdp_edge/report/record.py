@@ -11,9 +11,9 @@ from wdp_edge.cost.table import LatencyTable
 from wdp_edge.device import DeviceInfo
 from wdp_edge.errors import InputError
 from wdp_edge.files import read_json
+from wdp_edge.places import read_result, run_recipe
 from wdp_edge.plain import from_plain, read_as
 from wdp_edge.recipe import Recipe
-from wdp_edge.recipe_file import load_recipe
 from wdp_edge.results import OperatorProfiles, PruneResult
 from wdp_edge.stages import MANIFEST, OPERATORS, RECIPE, RESULT, Learned, Measured, Recovered, Selected, Verified
 from wdp_edge.structure import Structure
@@ -30,6 +30,7 @@ class DataFigures:
     images: int = 0
     classes: int = 0
     fingerprint: str = ""
+    contents: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,8 @@ def read_record(run: Path) -> Record:
     has_recipe = (run / RECIPE).is_file()
     return Record(
         folder=run,
-        result=read_as(run / RESULT, PruneResult),
-        recipe=load_recipe(run / RECIPE) if has_recipe else Recipe(),
+        result=read_result(run),
+        recipe=run_recipe(run) if has_recipe else Recipe(),
         recipe_text=(run / RECIPE).read_text(encoding="utf-8") if has_recipe else "",
         manifest=_part(run / MANIFEST, Manifest) or Manifest(),
         dense=_part(stages / "dense.json", Dense),
@@ -160,7 +161,7 @@ def read_record(run: Path) -> Record:
 
 def _measured_file(stages: Path, run: Path) -> Path:
     """The timing of the file that ships: a file that was cut again has a number, and a dense one its own name."""
-    result = read_as(run / RESULT, PruneResult)
+    result = read_result(run)
     if not result.pruned:
         return stages / "measure-dense.json"
     stem = result.shipped.path.stem if result.shipped.path else "model"
