@@ -84,7 +84,7 @@ def init(
     and for folders that are no sound image data.
     """
     from wdp_edge.data.classes import settled
-    from wdp_edge.data.folder import resolve_data
+    from wdp_edge.data.folder import check_apart, resolve_data
     from wdp_edge.data.listed import images_at
     from wdp_edge.models.weight_files import kind_of
 
@@ -96,6 +96,7 @@ def init(
     facts = facts_of(model.task)
     places = resolve_data(data, facts.labels)
     train, val = (images_at(place, facts.labels) for place in places)
+    check_apart(train, val)
     if facts.named_classes:
         model = replace(model, num_classes=model.num_classes or _count(train, class_order))
         train, val = settled(train, val, model.num_classes, class_order)

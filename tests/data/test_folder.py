@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from class_folders import write_classes, write_image
 
-from wdp_edge.data.folder import check_classes, fingerprint, resolve_data, scan
+from wdp_edge.data.folder import check_apart, check_classes, contents, fingerprint, resolve_data, scan
 from wdp_edge.data.listed import images_at
 from wdp_edge.data.pairs import scan_pairs
 from wdp_edge.data.walk import counted
@@ -265,3 +266,28 @@ def test_without_labels_there_must_be_images(tmp_path: Path, images: int, says: 
     write_classes(tmp_path, {"a": images})
     with pytest.raises(InputError, match=says):
         scan(tmp_path, Labels.NONE)
+
+
+def test_validation_images_are_not_training_images(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", {"cat": 2, "dog": 1})
+    write_classes(tmp_path / "val", {"cat": 1, "dog": 1})
+    train = scan(tmp_path / "train")
+    check_apart(train, scan(tmp_path / "val"))  # of the same names, and other files
+    (tmp_path / "link").symlink_to(tmp_path / "train", target_is_directory=True)
+    for same in (tmp_path / "train", tmp_path / "link"):
+        with pytest.raises(InputError, match=r"All 3 validation images .* are training images too") as said:
+            check_apart(train, scan(same))
+    assert "--val" in said.value.hint_for({"--val"}) and "--val" not in said.value.hint
+    shutil.rmtree(tmp_path / "val/cat")
+    (tmp_path / "val/cat").symlink_to(tmp_path / "train/cat", target_is_directory=True)
+    with pytest.raises(InputError, match="2 of the 3 validation images"):
+        check_apart(train, scan(tmp_path / "val"))
+
+
+def test_an_edit_that_keeps_the_size_changes_the_contents(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"cat": 2, "dog": 1})
+    (tmp_path / "dog/000.png").write_bytes(b"a" * 300_000)
+    folder = scan(tmp_path)
+    before = fingerprint(folder), contents(folder)
+    (tmp_path / "dog/000.png").write_bytes(b"a" * 299_999 + b"b")
+    assert fingerprint(folder) == before[0] and contents(folder) != before[1]

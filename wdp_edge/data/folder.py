@@ -269,6 +269,32 @@ def check_classes(train: ImageFolder, val: ImageFolder, num_classes: int) -> Non
         )
 
 
+def check_apart(train: ImageFolder, val: ImageFolder) -> None:
+    """Raises InputError when validation images are training images, also through links to a folder."""
+    shared = _whole_paths(train) & _whole_paths(val)
+    if not shared:
+        return
+    every = len(shared) == len(val)
+    raise InputError(
+        f"{'All' if every else f'{len(shared)} of the'} {len(val)} validation images in {val.root} are training images "
+        "too, so their figures would say nothing of new ones.",
+        "Name other images in val of [data].",
+        {"--val": "Name other images with --val, or in val of [data]."},
+    )
+
+
+def _whole_paths(folder: ImageFolder) -> set[str]:
+    """Of every image, with the links of its folder followed."""
+    places: dict[str, str] = {}
+    found = set()
+    for path in folder.paths:
+        parent, _, name = path.rpartition("/")
+        if parent not in places:
+            places[parent] = os.path.realpath(folder.root / parent)
+        found.add(f"{places[parent]}/{name}")
+    return found
+
+
 def _beyond(folder: ImageFolder, num_classes: int) -> InputError:
     """For labels that are numbers above the model's."""
     last = len(folder.classes) - 1

@@ -15,7 +15,7 @@ from wdp_edge import progress
 from wdp_edge.budget import LatencyBudget, check_accepted, parse_budget
 from wdp_edge.calibration.sample import Sample, balanced_sample
 from wdp_edge.data.classes import absent, settled
-from wdp_edge.data.folder import ImageFolder, check_counted, contents, fingerprint
+from wdp_edge.data.folder import ImageFolder, check_apart, check_counted, contents, fingerprint
 from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import Views, eval_batches, load_images, load_labelled
 from wdp_edge.data.preprocess import Preprocessing, normalise, preprocessing_of
@@ -82,6 +82,7 @@ class Context:
         self.task: Task = get_task(recipe.model.task)
         facts = self.task.facts
         train, val = (images_at(Path(place), facts.labels) for place in (recipe.data.train, recipe.data.val))
+        check_apart(train, val)
         if facts.output.of_classes and not recipe.model.num_classes:
             found = f" = {len(train.classes)}" if facts.named_classes else ""
             raise InputError(
