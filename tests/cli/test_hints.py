@@ -20,6 +20,7 @@ ROOT = Path(wdp_edge.__file__).parent.parent
 GIVEN_BY = {
     "targets/coreml_trace.py": {"profile"},
     "wdp_edge/data/imported.py": {"import"},
+    "wdp_edge/devices/emulated.py": {"verify"},
     "wdp_edge/pipeline/choose.py": {"prune"},
     "wdp_edge/pipeline/evaluate.py": {"evaluate"},
     "wdp_edge/pipeline/export.py": {"export"},
@@ -27,6 +28,7 @@ GIVEN_BY = {
     "wdp_edge/pipeline/operators.py": {"profile"},
     "wdp_edge/pipeline/prune.py": {"prune"},
     "wdp_edge/pipeline/selection.py": {"prune"},
+    "wdp_edge/pipeline/verify.py": {"verify"},
     "wdp_edge/cli/_options.py": {"prune"},
 }
 ON_SCREEN = {"--json": "models", "--force": "prune"}  # lines of results
