@@ -23,8 +23,12 @@ def check_arguments(name: str, args: Mapping[str, Any]) -> None:
     """Raises InputError for arguments of timm.create_model that are not the model's: weights come from a checkpoint."""
     own = set(inspect.signature(timm.create_model).parameters) - {"kwargs"} | {"num_classes"}
     if taken := sorted(own & set(args)):
-        hint = "Set num_classes in [model] or give --num-classes." if taken[0] == "num_classes" else "Leave it out."
-        raise InputError(f"{taken[0]} is no argument of '{name}' itself.", hint)
+        of_model = taken[0] == "num_classes"
+        raise InputError(
+            f"{taken[0]} is no argument of '{name}' itself.",
+            "Set num_classes in [model]." if of_model else "Leave it out.",
+            {"--num-classes": "Set num_classes in [model] or give --num-classes."} if of_model else None,
+        )
 
 
 def argument_hint(args: Mapping[str, Any]) -> str:
