@@ -107,6 +107,14 @@ def test_absent_settings_keep_their_defaults(tmp_path: Path) -> None:
     assert loaded.prune.recover == PruneRecipe().recover
 
 
+@pytest.mark.parametrize("table", ["fp16", "low_bit", "fp32", "int8"])
+def test_a_table_that_is_partly_filled_keeps_the_defaults_of_its_own(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "wdp-edge.toml"
+    path.write_text(f"[verify.{table}]\nagreement = 0.5\n")
+    expected = dataclasses.replace(getattr(Recipe().verify, table), agreement=0.5)
+    assert getattr(load_recipe(path).verify, table) == expected
+
+
 def test_relative_paths_start_at_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "project"
     folder.mkdir()

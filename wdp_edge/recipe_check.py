@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import Field, dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from wdp_edge.budget import parse_budget, parse_bytes
@@ -133,11 +133,13 @@ FORMS: dict[str, Callable[[str], object]] = {
 }
 
 
-def convert(data: Mapping[str, Any], cls: type, name: Name, path: KeyPath = ()) -> Any:
+def convert(data: Mapping[str, Any], cls: type, name: Name, path: KeyPath = (), default: Any = None) -> Any:
     """`data` as an instance of the recipe dataclass `cls`; what is absent keeps its default.
 
+    default: the instance that holds the defaults; None for the class's own. Tables of one class may differ in theirs.
     Raises InputError for the first unknown key, wrong type or value out of range.
     """
+    default = cls() if default is None else default
     known = {f.name: f for f in fields(cls)}
     types = get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -151,12 +153,12 @@ def convert(data: Mapping[str, Any], cls: type, name: Name, path: KeyPath = ()) 
                     f"{name(here)} is a table of settings, not {_shown(value)}.",
                     f"Write a line [{'.'.join(here)}] and its settings below it.",
                 )
-            values[key] = convert(value, types[key], name, here)
+            values[key] = convert(value, types[key], name, here, getattr(default, key))
         elif (kind := _item_kind(types[key])) is not None:
             values[key] = _items(value, kind, name, here)
         else:
             values[key] = _value(value, known[key], types[key], name, here)
-    return cls(**values)
+    return replace(default, **values)
 
 
 def _item_kind(kind: Any) -> type | None:
