@@ -7,7 +7,7 @@ import json
 import resource
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,4 +137,34 @@ def test_archives_with_a_wrong_checksum(tmp_path: Path) -> None:
     data[data.index(torch.arange(1000.0).numpy().tobytes()) + 100] ^= 1
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"checksum of .*data/0 is wrong"):
+        read_weights(path)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """torch.save leaves checksums out."""
+    known = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    yield
+    torch.serialization.set_crc32_options(known)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_archives_without_checksums_are_read(tmp_path: Path) -> None:
+    path, weights = tmp_path / "dense.pth", torch.arange(1000.0)
+    torch.save({"w": weights, "none": torch.zeros(0)}, path)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is not None, "zipfile takes them for damaged"
+    assert torch.equal(read_weights(path)["w"], weights)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("damage", ["cut", "moved", "model"])
+def test_archives_without_checksums_that_are_not_sound(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "dense.pth"
+    torch.save(torch.nn.Linear(3, 2) if damage == "model" else {"w": torch.arange(1000.0)}, path)
+    if damage != "model":
+        data = path.read_bytes()
+        path.write_bytes(data[:-900] if damage == "cut" else data.replace(b"PK\x03\x04", b"PK\x03\x05"))
+    with pytest.raises(InputError, match="whole pickled model" if damage == "model" else "dense.pth"):
         read_weights(path)

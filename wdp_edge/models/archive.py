@@ -7,12 +7,14 @@ from pathlib import Path
 
 from torch import Tensor, strided
 
+from wdp_edge.models.weight_files import has_checksums
+
 
 def archive_fault(path: Path) -> str:
     """What is wrong with a torch.save archive, in words: it unpacks to more than its file holds, or is damaged.
 
-    torch.save itself never compresses; torch.load does not look at the checksums. "" for a sound one, and for what is
-    no zip archive: its tensors are read from the file one by one.
+    torch.save itself never compresses; torch.load does not look at the checksums, and torch.save may be told to leave
+    them out. "" for a sound one, and for what is no zip archive: its tensors are read from the file one by one.
     """
     if not zipfile.is_zipfile(path):
         return ""
@@ -22,7 +24,7 @@ def archive_fault(path: Path) -> str:
             stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
             if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
                 return "it unpacks to more than the file holds"
-            broken = archive.testzip()
+            broken = archive.testzip() if has_checksums(archive) else None
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         return f"the archive cannot be read ({error})"
     return f"the checksum of {broken} is wrong" if broken else ""

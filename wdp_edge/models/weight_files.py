@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import pickletools
+import struct
 import zipfile
 from collections.abc import Iterator
 from enum import Enum
@@ -20,6 +21,7 @@ _FORMATS = "Use a .safetensors, or a .pt/.pth that torch.load(weights_only=True)
 _SAVE = "Where you trust the file, save its weights alone: torch.save(model.state_dict(), 'weights.pth')."
 _HEAD = 4096
 _MAX_NAMED = 3
+_LOCAL = struct.Struct("<26xHH")  # of a zip archive's own header before each part: lengths of its name and extra field
 _MODEL_MODULES = ("timm.models.", "timm.layers.", "torch.nn.modules.")
 
 
@@ -136,8 +138,7 @@ def _zip_kind(path: Path) -> Kind:
                 # torch.save never compresses: what claims to hold more than its file would fill the memory.
                 if sum(entry.file_size for entry in entries) > path.stat().st_size:
                     raise damaged(path, "its parts claim to be larger than the file")
-                with archive.open(pickled) as file:
-                    _check_pickle(path, file.read())
+                _check_pickle(path, _part(path, archive, pickled))
                 return Kind.TORCH
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError, ValueError) as error:
         raise damaged(path, str(error)) from error
@@ -151,6 +152,25 @@ def _zip_kind(path: Path) -> Kind:
         f"Checkpoint {path} is a zip archive, not one of torch.save.",
         f"Unpack it and name the weights file in it{shown}.",
     )
+
+
+def has_checksums(archive: zipfile.ZipFile) -> bool:
+    """Whether an archive records them: torch.serialization.set_crc32_options(False) writes zeros instead."""
+    return any(entry.CRC for entry in archive.infolist())
+
+
+def _part(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    """What is stored in an archive under this name. Without checksums it is read past zipfile, which asks for them."""
+    entry = archive.getinfo(name)
+    if has_checksums(archive) or entry.compress_type != zipfile.ZIP_STORED:
+        return archive.read(entry)
+    with path.open("rb") as file:
+        file.seek(entry.header_offset)
+        head = file.read(_LOCAL.size)
+        if len(head) < _LOCAL.size or head[:4] != b"PK\x03\x04":
+            raise zipfile.BadZipFile(f"{name} is not where the archive says")
+        file.seek(sum(_LOCAL.unpack(head)), os.SEEK_CUR)
+        return file.read(entry.file_size)
 
 
 def _pickle_kind(path: Path) -> Kind:
