@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from wdp_edge.errors import InputError, SetupError
@@ -148,6 +148,18 @@ def sha256(path: Path) -> str:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def inner_path(folder: Path, name: str) -> Path:
+    """The file or folder that a text of ours calls `name`, below `folder`; links that lie there are followed.
+
+    Raises InputError for a name that leads elsewhere, or holds control characters: we write none like that.
+    """
+    pure = PurePath(name)
+    controls = any(ord(c) < 32 or ord(c) == 127 for c in name)
+    if controls or not pure.parts or pure.is_absolute() or ".." in pure.parts:
+        raise InputError(f"{folder} names '{name}' as a part of it, which it is not.", "Restore the folder.")
+    return folder / pure
 
 
 def remove(path: Path) -> None:

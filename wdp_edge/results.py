@@ -163,9 +163,15 @@ class UnjudgedFile:
     hint: str
 
     @classmethod
-    def of(cls, error: WdpError, path: Path, target: str, precision: str) -> UnjudgedFile:
-        """For an error that concerns this file alone."""
-        return cls(path if path.exists() else None, target, precision, error.message, error.hint)
+    def of(cls, error: WdpError, path: Path | None, target: str, precision: str) -> UnjudgedFile:
+        """For an error that concerns this file alone. path: where it is or would be; None where that is not known."""
+        written = path is not None and path.exists()
+        return cls(path if written else None, target, precision, error.message, error.hint)
+
+    @property
+    def state(self) -> str:
+        """In words: one that is there was not judged."""
+        return "not judged" if self.path else "not made"
 
 
 @dataclass(frozen=True)

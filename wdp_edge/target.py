@@ -258,11 +258,19 @@ def target_names() -> list[str]:
 
 
 def target_class(name: str) -> type[Target]:
-    """The adapter class called `name`; its packages may be missing. Raises InputError for an unknown name."""
+    """The adapter class called `name`; its packages may be missing.
+
+    Raises InputError for an unknown name, SetupError for an adapter that itself needs a package to be imported.
+    """
     found = {e.name: e for e in entry_points(group=GROUP)}
     if name not in found:
         raise InputError(f"There is no target '{name}'.", f"Installed targets: {', '.join(sorted(found)) or 'none'}.")
-    adapter: type[Target] = found[name].load()
+    try:
+        adapter: type[Target] = found[name].load()
+    except ImportError as error:
+        own = found[name].dist
+        package = own.name if own else found[name].module
+        raise SetupError(f"Target '{name}' cannot be imported: {error}.", f"Install what {package} needs.") from error
     return adapter
 
 

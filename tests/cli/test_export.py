@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,23 @@ def test_several_targets_and_precisions_at_once(cli: Cli, dense: Path, monkeypat
     assert "aten.linear.default" in cli("inspect", made["toy"]["path"]).out
 
 
+def test_a_target_without_its_packages_does_not_hide_the_others(
+    cli: Cli, dense: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WDP_EDGE_TOY_LACKS", "1")
+    words = ("export", "--dense", "--target", "toy", "--target", "onnx", "--precision", "fp32")
+    said = cli(*words, "--json")
+    assert said.code == 2 and not said.json["verified"]
+    assert [(a["target"], a["verified"]) for a in said.json["artifacts"]] == [("onnx", True)]
+    (lost,) = said.json["unjudged"]
+    assert (lost["target"], lost["precision"]) == ("toy", "fp32") and "path" not in lost
+    assert lost["reason"] == "Target 'toy' needs toy-kit>=1." and "pip install" in lost["hint"]
+    said = cli(*words)
+    assert said.code == 2 and "toy fp32 is not made: Target 'toy' needs toy-kit>=1." in " ".join(said.out.split())
+    said = cli("export", "--dense", "--target", "toy")
+    assert said.code == 2 and "Target 'toy' needs toy-kit>=1." in said.err, "the only one"
+
+
 def test_pixels_go_in_where_normalisation_is_folded(cli: Cli, dense: Path) -> None:
     said = cli("export", "--dense", "--target", "toy", "--fold-normalization", "--json")
     assert said.code == 0, said.err
@@ -97,6 +115,40 @@ def test_wrong_words(cli: Cli, dense: Path) -> None:
     assert said.code == 2 and ".pte" in said.err and ".pt2" in said.err
     said = cli("inspect", "model.pte")
     assert said.code == 2 and "does not exist" in said.err
+
+
+def test_a_damaged_or_missing_file_does_not_hide_the_others(cli: Cli, dense: Path) -> None:
+    words = ("export", "--dense", "--target", "toy", "--target", "onnx", "--target", "executorch")
+    said = cli(*words, "--precision", "fp32", "--json")
+    assert said.code == 0, said.err
+    path = {a["target"]: dense / a["path"] for a in said.json["artifacts"]}
+    path["onnx"].write_bytes(path["onnx"].read_bytes()[:-100])
+    path["executorch"].unlink()
+    said = cli("verify", "--json")
+    assert said.code == 2 and not said.json["verified"]
+    assert [(a["target"], a["verified"]) for a in said.json["artifacts"]] == [("toy", True)]
+    lost = {u["target"]: u for u in said.json["unjudged"]}
+    assert "changed or cut short" in lost["onnx"]["reason"] and "does not exist" in lost["executorch"]["reason"]
+    assert all(u["precision"] == "fp32" for u in lost.values())
+
+    path["toy"].with_name(path["toy"].name + ".json").write_text("{")
+    said = cli("verify")
+    assert said.code == 2 and said.out.count("is not judged") == 3 and "toy fp32 is not judged" in said.out
+
+
+def test_names_in_a_manifest_stay_in_their_run(cli: Cli, dense: Path) -> None:
+    said = cli("export", "--dense", "--target", "toy", "--json")
+    (path,) = (dense / a["path"] for a in said.json["artifacts"])
+    manifest = path.parents[1] / "manifest.json"
+    known = json.loads(manifest.read_text())
+    for suffix in ("", ".json"):
+        shutil.copy(f"{path}{suffix}", f"{dense / path.name}{suffix}")
+    outside = ["../../" + path.name, str(dense / path.name), "artifacts/../../../" + path.name, "artifacts/model\n.pt2"]
+    for name in outside:
+        known["artifacts"] = {name: known["artifacts"].get(name, {})}
+        manifest.write_text(json.dumps(known))
+        said = cli("verify")
+        assert said.code == 2 and "as a part of it, which it is not" in said.err, name
 
 
 def test_damaged_and_foreign_files(cli: Cli, dense: Path) -> None:

@@ -6,10 +6,12 @@ import platform
 import shutil
 import subprocess
 import sys
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
 
+import wdp_edge.target
 from wdp_edge.files import to_plain
 from wdp_edge.pipeline import doctor as module
 from wdp_edge.pipeline.doctor import (
@@ -22,7 +24,8 @@ from wdp_edge.pipeline.doctor import (
     doctor,
     install_command,
 )
-from wdp_edge.target import target_names
+from wdp_edge.pipeline.inspect import target_by_name
+from wdp_edge.target import GROUP, target_names
 
 
 def program(folder: Path, name: str, script: str) -> None:
@@ -106,11 +109,15 @@ def test_a_toolkit_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     check = check_toolkit("onnx")
     assert (check.found, check.install, check.problem) == ("", "pip install 'wdp-edge[onnx]'", "")
 
-    def broken(name: str) -> None:
-        raise ImportError("No module named 'theirs'")
 
-    monkeypatch.setattr(module, "target_class", broken)
-    assert check_toolkit("theirs").problem == "No module named 'theirs'"
+def test_an_adapter_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = EntryPoint("theirs", "no_such_module_of_theirs:Target", GROUP)
+    known = entry_points(group=GROUP)
+    monkeypatch.setattr(wdp_edge.target, "entry_points", lambda group: [theirs, *known])
+    assert target_by_name(Path("model.onnx")) == "onnx", "it does not keep the others from being used"
+    assert check_toolkit("theirs").problem == (
+        "Target 'theirs' cannot be imported: No module named 'no_such_module_of_theirs'."
+    )
 
 
 def test_looking_imports_no_toolkit() -> None:

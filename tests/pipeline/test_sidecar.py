@@ -12,6 +12,7 @@ from wdp_edge.files import sha256, write_json
 from wdp_edge.pipeline.sidecar import Sidecar, note_proofs, read_sidecar, sidecar_path
 from wdp_edge.results import ProcessorProof
 from wdp_edge.structure import BlockWidths, Structure
+from wdp_edge.target import Precision
 
 HERE = ProcessorProof("x86-64 avx512-vnni", True, 64)
 THERE = ProcessorProof("x86-64 avx2", True, 32, "qemu-x86_64 -cpu Haswell", 2e-7)
@@ -23,7 +24,7 @@ def artifact(tmp_path: Path) -> Path:
     path.write_bytes(b"bytes of a model")
     look = Preprocessing((16, 16), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bicubic", 1.0)
     structure = Structure(32, (BlockWidths(2, 16, 64),))
-    made = Sidecar("onnx", "int8-dynamic", sha256(path), look, ["a", "b"], structure, tmp_path)
+    made = Sidecar("onnx", Precision.INT8_DYNAMIC, sha256(path), look, ["a", "b"], structure, tmp_path)
     write_json(sidecar_path(path), made)
     return path
 

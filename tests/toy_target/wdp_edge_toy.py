@@ -41,7 +41,7 @@ class ToyTarget:
         return True
 
     def missing(self) -> list[str]:
-        return []
+        return ["toy-kit>=1"] if os.environ.get("WDP_EDGE_TOY_LACKS") else []  # FAULT for tests: a missing package
 
     def versions(self) -> dict[str, str]:
         return {"torch": version("torch")}

@@ -124,12 +124,12 @@ def _artifacts(
     if not any(a.latency_ms for a in artifacts):
         del columns["p50"]
     rows = list(zip(*columns.values(), strict=True))
-    rows += [(u.target, u.precision, *[NONE] * (len(columns) - 3), "not judged") for u in unjudged]
+    rows += [(u.target, u.precision, *[NONE] * (len(columns) - 3), u.state) for u in unjudged]
     print_table(title, list(columns), rows)
     for line in dict.fromkeys(line for a in artifacts if a.latency_ms for line in cautions(a.latency_ms)):
         print_line(line)
     for u in unjudged:
-        print_line(f"{u.target} {u.precision} is not judged: {u.reason} {u.hint}")
+        print_line(f"{u.target} {u.precision} is {u.state}: {u.reason} {u.hint}")
     for a in artifacts:
         _proven(a.path, a.proven_on)
         if a.broke_at:

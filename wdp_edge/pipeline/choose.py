@@ -11,6 +11,7 @@ import torch
 
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.errors import InputError
+from wdp_edge.files import inner_path
 from wdp_edge.learn.budget_term import CostModel
 from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.search import SearchGoal, search
@@ -81,7 +82,7 @@ def axes_stage(context: Context, run: Run) -> tuple[tuple[NarrowHeads, ...], ...
         return Turned("stages/axes", narrow)
 
     turned = run.stage("axes", Turned, compute)
-    context.source = load(run.path / turned.folder)
+    context.source = load(inner_path(run.path, turned.folder))
     return turned.narrow
 
 

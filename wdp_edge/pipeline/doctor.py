@@ -125,8 +125,8 @@ def check_toolkit(name: str) -> Check:
     use = f"files of target {name}"
     try:
         target: Target = target_class(name)()
-    except ImportError as error:  # an adapter of somebody else's
-        return Check(name, use, "", "", problem=str(error))
+    except SetupError as error:  # an adapter of somebody else's
+        return Check(name, use, "", "", problem=error.message)
     if target.missing():
         return Check(name, use, "", f"pip install 'wdp-edge[{name}]'")
     return Check(name, use, _versions(target), "")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from wdp_edge import progress
-from wdp_edge.errors import InputError, WdpError
+from wdp_edge.errors import InputError, SetupError, WdpError
 from wdp_edge.files import remove
 from wdp_edge.pipeline.auto import export_auto
 from wdp_edge.pipeline.export_job import Exporter, ExportJob
@@ -36,18 +36,19 @@ def export(
     the target recommends, or the run's own precision when no target is named. pixels: files take uint8 pixels,
     because normalisation is folded into them. accuracy_drop: for the precision "auto", which finds the fastest file of
     one target that loses at most so many points of accuracy against its fp32 file.
-    A file that cannot be made, or judged on this machine, does not keep the others from it: the result has it among
-    `unjudged`.
+    A file that cannot be made, or judged on this machine, does not keep the others from it, nor does a target whose
+    packages are missing: the result has it among `unjudged`.
     Raises InputError for an unfinished run, an unknown target or a precision that a target cannot do; where one file
     was asked for, also what kept it from being made or judged.
     """
     if AUTO in precisions or accuracy_drop is not None:
         return export_auto(run, *auto_words(targets, precisions, accuracy_drop), pixels)
     source = Source.of(run)
-    plans = planned(source, targets, precisions)
+    plans, unjudged = planned(source, targets, precisions)
     with Run(run, source.recipe) as held:
         try:
-            figures, unjudged = make(source, held, plans, pixels)
+            figures, failed = make(source, held, plans, pixels, alone=not unjudged)
+            unjudged += failed
             warnings = source.doubts()
         finally:
             remove(run / "scratch")
@@ -70,25 +71,36 @@ def auto_words(
     return (targets[0] if targets else None), accuracy_drop
 
 
-def planned(source: Source, targets: Sequence[str], precisions: Sequence[str]) -> dict[str, list[Precision]]:
-    """Which precisions to make for each target; wrong names are found before anything is exported."""
+def planned(
+    source: Source, targets: Sequence[str], precisions: Sequence[str]
+) -> tuple[dict[str, list[Precision]], list[UnjudgedFile]]:
+    """Which precisions to make for each target, and what cannot be made because a target's packages are missing.
+
+    Wrong names are found before anything is exported; so is a missing package of the only target.
+    """
     own = source.recipe.prune
     if not targets:
         targets, precisions = [own.target], [own.precision if p == "default" else p for p in precisions]
     names = target_names() if ALL in targets else list(dict.fromkeys(targets))
-    plans = {}
+    plans, lost = {}, []
     for name in names:
-        target = get_target(name)
+        try:
+            target = get_target(name)
+        except SetupError as error:
+            if len(names) == 1:
+                raise
+            lost += [UnjudgedFile.of(error, None, name, p) for p in dict.fromkeys(precisions)]
+            continue
         plans[name] = list(dict.fromkeys(parse_precision(p, target) for p in precisions))
-    return plans
+    return plans, lost
 
 
 def make(
-    source: Source, run: Run, plans: dict[str, list[Precision]], pixels: bool
+    source: Source, run: Run, plans: dict[str, list[Precision]], pixels: bool, alone: bool = True
 ) -> tuple[list[ArtifactFigures], list[UnjudgedFile]]:
     """Exports and proves; two targets at a time, each in processes of its own.
 
-    Raises what keeps a file from being made or judged when it is the only one.
+    alone: these are all files that were asked for. Then what keeps the only one from being made or judged is raised.
     """
     writing = threading.Lock()
     source.reference  # noqa: B018  (made once, before the threads share it)
@@ -110,7 +122,7 @@ def make(
                     run.add_artifact(job.path)
                 return judged(source, exporter, job, source.judge(artifact, pixels))
             except WdpError as error:
-                if files == 1:
+                if alone and files == 1:
                     raise
                 return UnjudgedFile.of(error, job.path, name, job.precision.value)
             finally:

@@ -15,6 +15,7 @@ from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.devices.processor import this_processor
 from wdp_edge.drops import Drops
+from wdp_edge.files import inner_path
 from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.recovery import RecoveryPlan, recover
 from wdp_edge.models import vit
@@ -69,7 +70,7 @@ def compensate_stage(context: Context, run: Run, kept: Kept) -> nn.Module:
         save(small, context.tools.spec, run.path / "stages" / "compensated")
         return Saved("stages/compensated", time.monotonic() - start)
 
-    return load(run.path / run.stage("compensate", Saved, compute).folder)
+    return load(inner_path(run.path, run.stage("compensate", Saved, compute).folder))
 
 
 def recover_stage(context: Context, run: Run, small: nn.Module, steps: int, name: str = "recover") -> Recovered:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from wdp_edge.about import read_about
-from wdp_edge.errors import InputError
+from wdp_edge.errors import InputError, SetupError
 from wdp_edge.files import size_of
 from wdp_edge.pipeline.sidecar import read_sidecar, sidecar_path
 from wdp_edge.results import InspectResult
@@ -28,12 +29,18 @@ def inspect(path: Path, target: str | None = None) -> InspectResult:
 
 def target_by_name(path: Path) -> str:
     """The target whose suffix ends the file's name; the longest one where several do."""
-    fitting = [t for t in map(known_suffix, target_names()) if path.name.endswith(t[0])]
+    known = known_suffixes()
+    fitting = [t for t in known if path.name.endswith(t[0])]
     if not fitting:
-        suffixes = sorted({known_suffix(name)[0] for name in target_names()})
+        suffixes = sorted({suffix for suffix, _ in known})
         raise InputError(f"No target makes files like {path.name}.", f"Names end with: {', '.join(suffixes)}.")
     return max(fitting, key=lambda t: len(t[0]))[1]
 
 
-def known_suffix(name: str) -> tuple[str, str]:
-    return target_class(name).suffix, name
+def known_suffixes() -> list[tuple[str, str]]:
+    """Suffix and name of every target that can be imported; `doctor` tells of the others."""
+    known = []
+    for name in target_names():
+        with contextlib.suppress(SetupError):
+            known.append((target_class(name).suffix, name))
+    return known

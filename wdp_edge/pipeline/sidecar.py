@@ -13,7 +13,7 @@ from wdp_edge.files import write_json
 from wdp_edge.plain import read_as
 from wdp_edge.results import ProcessorProof
 from wdp_edge.structure import Structure
-from wdp_edge.target import Artifact
+from wdp_edge.target import Artifact, Precision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ class Sidecar:
     """
 
     target: str
-    precision: str
+    precision: Precision
     sha256: str
     preprocessing: Preprocessing
     classes: list[str]
@@ -59,7 +59,7 @@ def write_sidecar(context: Context, artifact: Artifact, structure: Structure, pi
         sidecar_path(artifact.path),
         Sidecar(
             target=artifact.target,
-            precision=artifact.precision.value,
+            precision=artifact.precision,
             sha256=artifact.sha256,
             preprocessing=context.preprocessing,
             classes=list(context.class_names),
@@ -83,6 +83,17 @@ def note_proofs(path: Path, proofs: Sequence[ProcessorProof]) -> list[ProcessorP
     return list(known.values())
 
 
+def read_facts(path: Path) -> Sidecar:
+    """The facts beside an artifact, which is not looked at itself. Raises InputError where there are none."""
+    beside = sidecar_path(path)
+    if not beside.exists():
+        raise InputError(
+            f"{path} has no {beside.name} beside it, so its preprocessing is unknown.",
+            "Name a file that `wdp-edge prune` or `wdp-edge export` wrote, and keep the two together.",
+        )
+    return read_as(beside, Sidecar)
+
+
 def read_sidecar(path: Path) -> Sidecar:
     """The facts beside an artifact.
 
@@ -92,16 +103,10 @@ def read_sidecar(path: Path) -> Sidecar:
 
     if not path.exists():
         raise InputError(f"{path} does not exist.", "Name an artifact, such as runs/…/artifacts/model.pte.")
-    beside = sidecar_path(path)
-    if not beside.exists():
-        raise InputError(
-            f"{path} has no {beside.name} beside it, so its preprocessing is unknown.",
-            "Name a file that `wdp-edge prune` or `wdp-edge export` wrote, and keep the two together.",
-        )
-    sidecar = read_as(beside, Sidecar)
+    sidecar = read_facts(path)
     if sha256(path) != sidecar.sha256:
         raise InputError(
-            f"{path} is not the file that {beside.name} describes: it was changed or cut short.",
+            f"{path} is not the file that {sidecar_path(path).name} describes: it was changed or cut short.",
             "Export it again with: wdp-edge export",
         )
     return sidecar

@@ -11,14 +11,15 @@ from wdp_edge.device import Device, Latency, TimingPlan
 from wdp_edge.devices import get_device, runs_on
 from wdp_edge.devices.emulated import get_processor
 from wdp_edge.errors import InputError, WdpError
-from wdp_edge.files import remove
+from wdp_edge.files import inner_path, remove
 from wdp_edge.models import vit
 from wdp_edge.parity import compare
 from wdp_edge.pipeline.export import judged
 from wdp_edge.pipeline.export_job import Exporter
+from wdp_edge.pipeline.inspect import target_by_name
 from wdp_edge.pipeline.plan import timing_plan
 from wdp_edge.pipeline.processors import can_be_emulated, elsewhere
-from wdp_edge.pipeline.sidecar import Sidecar, read_sidecar
+from wdp_edge.pipeline.sidecar import Sidecar, read_facts, read_sidecar
 from wdp_edge.pipeline.source import Source
 from wdp_edge.results import ArtifactFigures, UnjudgedFile, VerifyResult
 from wdp_edge.run import Run
@@ -29,19 +30,19 @@ def verify(run: Path, processors: Sequence[str] = ()) -> VerifyResult:
     """Runs every artifact of the run's model through its own runtime on held-back images, and times it where it can be.
 
     An artifact that is not as close as the recipe's [verify] asks is exported in parts to find where it goes wrong. One
-    that cannot be judged here does not keep the others from it: see `unjudged` of the result.
+    that is missing, damaged or cannot be judged here does not keep the others from it: see `unjudged` of the result.
     processors: emulated ones (`wdp_edge.devices.emulated.PROCESSORS`) that int8 ONNX files are held against it on too.
-    Raises InputError for an unfinished run, one without artifacts, or an artifact that is missing or damaged.
+    Raises InputError for an unfinished run, one without artifacts, or when the only one cannot be judged.
     """
     emulated = [get_processor(name) for name in dict.fromkeys(processors)]
     source = Source.of(run)
     with Run(run, source.recipe) as held:
-        found = artifacts_of(source, held)
+        found, unjudged = artifacts_of(source, held)
         if emulated and not any(can_be_emulated(artifact) for artifact, _ in found):
             raise InputError(f"{run} has no int8 ONNX file to emulate.", "Leave --processor out, or export one first.")
         dense = source.dense_outputs
         with progress.task("compare artifacts with the model", len(found)) as advance:
-            figures, unjudged = [], []
+            figures = []
             for artifact, sidecar in found:
                 try:
                     seen = examined(source, artifact, sidecar)
@@ -49,7 +50,7 @@ def verify(run: Path, processors: Sequence[str] = ()) -> VerifyResult:
                         seen = elsewhere(source, artifact, sidecar, seen, emulated)
                     figures.append(seen)
                 except WdpError as error:
-                    if len(found) == 1:
+                    if len(found) == 1 and not unjudged:
                         raise
                     precision = artifact.precision.value
                     unjudged.append(UnjudgedFile.of(error, artifact.path, artifact.target, precision))
@@ -72,22 +73,45 @@ def verify(run: Path, processors: Sequence[str] = ()) -> VerifyResult:
     )
 
 
-def artifacts_of(source: Source, run: Run) -> list[tuple[Artifact, Sidecar]]:
-    """Artifacts of the run's final model with the facts beside them, by target and precision.
+def artifacts_of(source: Source, run: Run) -> tuple[list[tuple[Artifact, Sidecar]], list[UnjudgedFile]]:
+    """Artifacts of the run's final model with the facts beside them, by target and precision; and damaged ones.
 
     Files of models that were cut further, and the dense file, have another structure and are left out.
+    Raises InputError where there are none, for names that leave the run, and what is wrong with the only one.
     """
-    structure, found = vit.structure_of(source.model), []
+    structure, found, lost, errors = vit.structure_of(source.model), [], [], []
     for name in sorted(run.manifest().get("artifacts", {})):
-        path = run.path / name
+        path = inner_path(run.path, name)
         if not path.name.startswith("model"):
             continue
-        sidecar = read_sidecar(path)
-        if sidecar.structure == structure:
-            found.append((Artifact.of(path, sidecar.target, Precision(sidecar.precision)), sidecar))
-    if not found:
+        target, precision = named(path)
+        try:
+            sidecar = read_facts(path)
+            if sidecar.structure != structure:
+                continue
+            target, precision = sidecar.target, sidecar.precision.value
+            if not path.exists():
+                raise InputError(f"{path} does not exist.", "Restore it, or export it again with: wdp-edge export")
+            read_sidecar(path)
+        except InputError as error:
+            errors.append(error)
+            lost.append(UnjudgedFile(path, target, precision, error.message, error.hint))
+        else:
+            found.append((Artifact.of(path, target, sidecar.precision), sidecar))
+    if not found and len(errors) == 1:
+        raise errors[0]
+    if not found and not lost:
         raise InputError(f"There are no artifacts in {run.path}.", "Make some with: wdp-edge export --target all")
-    return sorted(found, key=lambda f: (f[0].target, f[0].precision.value))
+    return sorted(found, key=lambda f: (f[0].target, f[0].precision.value)), lost
+
+
+def named(path: Path) -> tuple[str, str]:
+    """Target and precision of a file without facts, as far as its name tells; "?" where it does not."""
+    known = [p.value for p in Precision if path.name.startswith(f"model-{p.value}")]
+    try:
+        return target_by_name(path), max(known, key=len, default="?")
+    except WdpError:
+        return "?", max(known, key=len, default="?")
 
 
 def examined(source: Source, artifact: Artifact, sidecar: Sidecar) -> ArtifactFigures:
