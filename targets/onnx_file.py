@@ -30,13 +30,20 @@ def unsound(path: Path, reason: str) -> InputError:
 
 
 def read(path: Path) -> ModelProto:
-    """The file's contents, checked. Raises InputError when it is missing, damaged, or something else."""
+    """The file's contents, checked.
+
+    Raises InputError when it is missing, damaged, something else, or leaves its weights to other files, which no export
+    of ours does and no checksum of ours covers.
+    """
     import onnx
     from google.protobuf.message import DecodeError
+    from onnx.external_data_helper import uses_external_data
 
     check_exists(path)
     try:
         model = onnx.load(path, load_external_data=False)
+        if any(uses_external_data(tensor) for tensor in model.graph.initializer):
+            raise unsound(path, "its weights are in other files")
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise unsound(path, str(error)) from error

@@ -24,6 +24,8 @@ def caused(outer: Exception, inner: Exception) -> Exception:
         (RuntimeError("I/O error: No space left on device (os error 28)"), "the temporary folder is"),
         (caused(RuntimeError("export failed"), OSError(errno.ENOSPC, "x", "/data/a")), "No space left"),
         (OSError(errno.EROFS, "Read-only file system", "/ro/a"), "Cannot write /ro/a: Read-only file system"),
+        (OSError(errno.ENAMETOOLONG, "x", "/a/" + "b" * 999), "No file can be at '/a/bbb"),
+        (OSError(errno.ELOOP, "x", "/a/link"), "No file can be at '/a/link': Too many levels of symbolic links"),
         (MemoryError(), "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory"),
         (ModuleNotFoundError("No module named 'litert.x'", name="litert.x"), "The package litert is missing"),

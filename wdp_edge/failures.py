@@ -97,6 +97,9 @@ def _of_disk(error: BaseException) -> WdpError | None:
         return disk_error(OSError(code, os.strerror(code or 0)), Path(os.fsdecode(error.filename or "a file")))
     if code in (errno.EMFILE, errno.ENFILE):
         return SetupError("Too many files are open.", "Raise the limit with: ulimit -n 4096")
+    if isinstance(error, OSError) and code in (errno.ENAMETOOLONG, errno.ELOOP):
+        name = os.fsdecode(error.filename or "")[:_LONGEST]
+        return SetupError(f"No file can be at '{name}': {os.strerror(code)}.", "Check the path, and links in it.")
     return None
 
 

@@ -12,8 +12,12 @@ from hypothesis import strategies as s
 from wdp_edge.data.folder import check_classes, fingerprint, resolve_data, scan
 from wdp_edge.data.labels import labels_of
 from wdp_edge.data.listed import images_at, read_list
+from wdp_edge.data.preprocess import Preprocessing
+from wdp_edge.data.readable import find_unreadable
 from wdp_edge.errors import InputError
 from wdp_edge.task import Labels
+
+PREPROCESSING = Preprocessing((16, 16), (0.5,) * 3, (0.5,) * 3, "bicubic", 0.9)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +79,54 @@ def test_absolute_paths_below_the_list_are_taken(images: Path) -> None:
 def test_bad_lists_are_refused_with_the_reason(images: Path, text: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         read_list(listed(images, text))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside/1.png",
+        "cat/../../outside/1.png",
+        "away/../../outside/1.png",
+        "{root}/../outside/1.png",
+        "{outside}/1.png",
+        "//{outside}/1.png",
+        "..",
+    ],
+)
+def test_no_path_of_a_list_leaves_its_folder(tmp_path: Path, name: str) -> None:
+    root, outside = write_classes(tmp_path / "root", {"cat": 1, "dog": 1}), tmp_path / "outside"
+    outside.mkdir()
+    (outside / "1.png").write_bytes((root / "cat/000.png").read_bytes())
+    (root / "away").symlink_to(outside)
+    name = name.format(root=root, outside=outside)
+    with pytest.raises(InputError, match="which is not in"):
+        read_list(listed(root, f"path,label\n{name},cat\ndog/000.png,dog\n"))
+
+
+@pytest.mark.parametrize(
+    "name", ["cat/0\0.png", "cat/000.png\0", "\0", "cat\n/000.png", "cat/\x1b[2J.png", "a" * 5000 + ".png"]
+)
+def test_odd_paths_of_a_list_are_named(images: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"do not exist|is no image|cannot be read as CSV|is not in"):
+        read_list(listed(images, f'path,label\n"{name}",cat\ndog/000.png,dog\n'))
+
+
+def test_links_in_the_folder_are_followed(tmp_path: Path) -> None:
+    root, elsewhere = write_classes(tmp_path / "root", {"dog": 1}), write_classes(tmp_path / "elsewhere", {"cat": 1})
+    (root / "linked").symlink_to(elsewhere / "cat")
+    (root / "one.png").symlink_to(elsewhere / "cat/000.png")
+    found = read_list(listed(root, "path,label\nlinked/000.png,cat\none.png,cat\ndog/000.png,dog\n"))
+    assert found.paths == ("linked/000.png", "one.png", "dog/000.png")
+    assert find_unreadable(found, PREPROCESSING, 0) == {}
+
+
+def test_names_with_line_breaks_are_names(images: Path) -> None:
+    path = images / "cat/two\nlines.png"
+    path.write_bytes((images / "cat/000.png").read_bytes())
+    found = read_list(listed(images, 'path,label\n"cat/two\nlines.png",cat\ndog/000.png,dog\n'))
+    path_found = found.paths[0]
+    assert path_found == "cat/two\nlines.png" and find_unreadable(found, PREPROCESSING, 1) == {}
+    path.unlink()
 
 
 @given(s.text(max_size=60))

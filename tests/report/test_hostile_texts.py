@@ -5,13 +5,27 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from report_run import build_run
 from test_report import Page
 
+from wdp_edge.printable import printable
 from wdp_edge.report import report
+from wdp_edge.report.junit import write_junit
+from wdp_edge.results import CheckedBudget, CheckResult, Limit
 
 HOSTILE = "</td></table><script>alert(1)</script><img src=http://x/ onerror=x>\x1b[2J\x00\u202e\ud800"
+SHOWN = printable(HOSTILE)
+
+
+def test_a_junit_file_is_xml_whatever_texts_hold(tmp_path: Path) -> None:
+    limit = Limit("latency", 1.0, 2.0, "ms", False, note=HOSTILE)
+    budget = CheckedBudget("onnx", "fp32", f"adb:{HOSTILE}", 1, Path("model\x1b[2J.onnx"), [limit], False, False)
+    write_junit(CheckResult(tmp_path, [budget], False), tmp_path / "junit.xml")
+    verified, latency = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
+    assert latency[0].get("message", "").endswith(SHOWN) and r"model\x1b[2J.onnx" in verified[0].get("message", "")
+    assert latency.get("classname") == f"onnx.fp32.adb:{SHOWN}"
 
 
 def poisoned(value: Any) -> Any:

@@ -19,6 +19,7 @@ from wdp_edge.task import Labels
 
 COLUMNS = ("path", "label")
 SEPARATOR = ";"
+_SHOWN = 300  # characters of a name
 _MOST_CLASSES = 100_000
 _WHOLE = re.compile(r"-?[0-9]{1,18}(\.0{1,6})?")
 _OTHER_SEPARATORS = ("|", "\t", ",", "/", "&", "+", " ")
@@ -70,11 +71,16 @@ def _check_files(path: Path, names: list[str]) -> None:
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
         raise InputError(f"{path} lists '{name}' {times} times.", "Keep one of the rows.")
-    if missing := sorted(name for name in names if not (path.parent / name).is_file()):
+    if missing := sorted(name for name in names if not _is_file(path.parent / name)):
         raise InputError(
-            f"{len(missing)} images of {path} do not exist, the first is {path.parent / missing[0]}.",
+            f"{len(missing)} images of {path} do not exist, the first is {path.parent / missing[0][:_SHOWN]}.",
             "Correct the paths, which are relative to the file's folder, or remove the rows.",
         )
+
+
+def _is_file(path: Path) -> bool:
+    """False also for a name that no file can have."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises for names that are too long)
 
 
 def _csv_columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
@@ -137,7 +143,10 @@ def _check_columns(path: Path, found: Any, columns: tuple[str, ...]) -> None:
 
 
 def _inside(path: Path, name: str) -> str:
-    """The image's path relative to the list's folder, with forward slashes."""
+    """The image's path relative to the list's folder, with forward slashes.
+
+    The text of a list cannot name what is elsewhere; a link in the folder is its owner's own and may lead anywhere.
+    """
     root = os.path.abspath(path.parent)  # noqa: PTH100 (resolve() would follow links)
     inner = os.path.relpath(os.path.join(root, name), root).replace(os.sep, "/")  # noqa: PTH118 (text in, text out)
     if not name or inner.startswith("../") or inner == "..":

@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from wdp_edge.files import write_text
+from wdp_edge.printable import printable
 from wdp_edge.report.limits import words
 from wdp_edge.results import CheckedBudget, CheckResult
 
@@ -33,7 +34,8 @@ def _cases(budget: CheckedBudget) -> list[ElementTree.Element]:
 
 
 def _case(group: str, name: str, passed: bool, message: str) -> ElementTree.Element:
-    case = ElementTree.Element("testcase", classname=group, name=name)
+    case = ElementTree.Element("testcase", classname=printable(group), name=name)
     if not passed:
-        ElementTree.SubElement(case, "failure", message=message)
+        # XML has no way to write control characters.
+        ElementTree.SubElement(case, "failure", message=printable(message))
     return case
