@@ -24,6 +24,8 @@ _NEAR = 0.12
 _SURE = 0.002
 _GUARD = 0.005
 _STEPS = 8
+# A variance below any that a clock has, for one without noise.
+_LEAST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,42 @@ class Value:
 
     @property
     def used(self) -> float:
-        """Share of the budget: the median over sessions."""
-        return statistics.median(s.used for s in self.sessions)
+        """Share of the budget: the mean over sessions, weighed by `weights`."""
+        return sum(w * s.used for w, s in zip(weights(self.sessions), self.sessions, strict=True))
 
     @property
     def spread(self) -> float:
         """Relative standard error of `used`; sessions that disagree count, not only the rounds inside them."""
-        count = len(self.sessions)
-        inside = math.sqrt(sum(s.spread**2 for s in self.sessions)) / count
-        if count == 1:
+        shares, variances = weights(self.sessions), steadied(self.sessions)
+        inside = math.sqrt(sum(w**2 * v for w, v in zip(shares, variances, strict=True)))
+        agreeing = [s.used for w, s in zip(shares, self.sessions, strict=True) if w]
+        if len(agreeing) == 1:
             return inside
-        between = statistics.stdev(s.used for s in self.sessions) / self.used / math.sqrt(count)
-        return max(inside, between)
+        return max(inside, statistics.stdev(agreeing) / self.used / math.sqrt(len(agreeing)))
+
+    def within(self, low: float, high: float) -> float:
+        """The probability that what it truly takes is between two shares of the budget, if errors are normal."""
+        if not self.spread:
+            return float(low <= self.used <= high)
+        error = statistics.NormalDist(self.used, self.spread * self.used)
+        return error.cdf(high) - error.cdf(low)
+
+
+def weights(sessions: Sequence[Session]) -> list[float]:
+    """How much each session counts, together 1: by its precision; not at all where it contradicts the others.
+
+    Only of three or more is it known which one contradicts: the one far from the median.
+    """
+    middle = statistics.median_low([s.used for s in sessions])
+    alike = [len(sessions) < 3 or not disagree(s, Session(middle, s.spread)) for s in sessions]
+    precisions = [ok / (v or _LEAST) for ok, v in zip(alike, steadied(sessions), strict=True)]
+    return [p / sum(precisions) for p in precisions]
+
+
+def steadied(sessions: Sequence[Session]) -> list[float]:
+    """The variance (relative) of each session: halfway to that of all, as a few dozen rounds tell their own roughly."""
+    usual = statistics.fmean(s.spread**2 for s in sessions)
+    return [(s.spread**2 + usual) / 2 for s in sessions]
 
 
 @dataclass(frozen=True)
@@ -103,7 +129,7 @@ class Device(Protocol):
 
 
 def bracket(device: Device, first: Kept | None, goal: Goal, known: Sequence[Seen] = ()) -> list[Seen]:
-    """Times structures until one surely fits into the band, nothing is left to try, or `goal.rounds` were timed.
+    """Times structures until one is confirmed inside the band, nothing is left to try, or `goal.rounds` were timed.
 
     first: where to begin; None where `known`, structures that were timed before, tells. Returns those that were timed
     here, in order; `best` takes one.
@@ -112,16 +138,35 @@ def bracket(device: Device, first: Kept | None, goal: Goal, known: Sequence[Seen
     kept = first or following(device, seen, goal)
     while kept is not None:
         seen.append(timed(device, kept, seen, goal))
-        if settled(seen[-1], goal) or len(seen) - len(known) >= goal.rounds:
+        if confirmed(seen[-1], goal) or len(seen) - len(known) >= goal.rounds:
             break
         kept = following(device, seen, goal)
-    return seen[len(known) :]
+    here = seen[len(known) :]
+    while here and (doubted := open_choice(here, goal)) is not None:
+        here[here.index(doubted)] = again(device, doubted)
+    return here
 
 
 def best(seen: Sequence[Seen], goal: Goal) -> Seen:
-    """Of those that fit the nearest to the aim; the smallest where none does."""
+    """Of those that fit one that is confirmed, the likeliest in the band, the nearest to the aim, in this order; the
+    smallest where none fits.
+
+    The nearest to the aim alone would often be the one whose error took it there.
+    """
+
+    def rank(one: Seen) -> tuple[bool, float, float]:
+        return confirmed(one, goal), one.within(goal.low, goal.high), -distance(one, goal)
+
     inside = [s for s in seen if s.used <= goal.high]
-    return min(inside, key=lambda s: distance(s, goal)) if inside else min(seen, key=lambda s: s.used)
+    return max(inside, key=rank) if inside else min(seen, key=lambda s: s.used)
+
+
+def open_choice(seen: Sequence[Seen], goal: Goal) -> Seen | None:
+    """The one that `best` takes, where it was not timed since it was first the best and more sessions are allowed."""
+    chosen = best(seen, goal)
+    sure = confirmed(chosen, goal) or not chosen.spread or len(chosen.sessions) >= MOST_SESSIONS
+    near = goal.low - 3 * chosen.spread <= chosen.used <= goal.high + 3 * chosen.spread
+    return chosen if near and not sure and chosen.spread > _SURE else None
 
 
 def distance(seen: Seen, goal: Goal) -> float:
@@ -134,15 +179,30 @@ def settled(seen: Value, goal: Goal) -> bool:
     return goal.low + margin <= seen.used <= goal.high - margin
 
 
+def confirmed(seen: Value, goal: Goal) -> bool:
+    """Whether it was settled before its last session and is so with it: a first value may be inside by its error."""
+    before = Value(seen.sessions[:-1] or seen.sessions) if seen.spread else seen
+    return settled(seen, goal) and settled(before, goal) and (len(seen.sessions) > 1 or not seen.spread)
+
+
 def timed(device: Device, kept: Kept, seen: Sequence[Seen], goal: Goal) -> Seen:
-    """The structure, timed again where the first value is a surprise or leaves open on which side of an edge it is."""
+    """The structure, timed again where the first value is a surprise or leaves open on which side of an edge it is,
+    and once more where it would be taken."""
     structure = device.structure(kept)
     predicted = device.predict(structure)
     point = Seen((device.time(kept),), kept, structure, predicted)
     expected = expectation(predicted, seen, goal)
-    while doubtful(point, expected, goal):
-        point = replace(point, sessions=(*point.sessions, device.time(kept)))
+    while doubtful(point, expected, goal) or unconfirmed(point, goal):
+        point = again(device, point)
     return point
+
+
+def unconfirmed(point: Value, goal: Goal) -> bool:
+    return settled(point, goal) and not confirmed(point, goal) and len(point.sessions) < MOST_SESSIONS
+
+
+def again(device: Device, point: Seen) -> Seen:
+    return replace(point, sessions=(*point.sessions, device.time(point.kept)))
 
 
 def doubtful(point: Value, expected: float, goal: Goal, surprise: float = _TRUST) -> bool:
@@ -156,6 +216,11 @@ def doubtful(point: Value, expected: float, goal: Goal, surprise: float = _TRUST
     reach = 3 * point.spread
     open_ = goal.low - reach <= point.used <= goal.high + reach and not settled(point, goal)
     return open_ and point.spread > _SURE
+
+
+def contradict(one: Value, other: Value) -> bool:
+    """Whether two files differ by more than their timings may be wrong."""
+    return disagree(Session(one.used, one.spread), Session(other.used, other.spread))
 
 
 def disagree(one: Session, other: Session) -> bool:
