@@ -76,32 +76,6 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Selected:
-    """Stage `select`: the units that stay.
-
-    head_dims: per block, how many of the first channels of its heads (0 for no attention), for a model in principal
-    axes; empty where all stay.
-    """
-
-    kept_heads: list[list[int]]
-    kept_hidden: list[list[int]]
-    predicted_ms: float
-    candidates: list[Candidate]
-    rounds: list[Round]
-    seconds: float
-    head_dims: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """Stage `recover`: the fine-tuning curve (loss, lr, holdout accuracy). images = 0 when training is off."""
-
-    seconds: float
-    images: int
-    curve: list[CurvePoint]
-
-
-@dataclass(frozen=True)
 class Measured:
     """Stage `measure`: shipped and dense artifact timed in turn in one run, or in several that were put together."""
 
@@ -111,6 +85,33 @@ class Measured:
     budget_ms: float
     rounds_dense: list[float]
     rounds_shipped: list[float]
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Stage `select`: the units that stay.
+
+    head_dims: per block, how many of the first channels of its heads (0 for no attention), for a model in principal
+    axes; empty where all stay. measured: all timings of the structure; empty in records of before.
+    """
+
+    kept_heads: list[list[int]]
+    kept_hidden: list[list[int]]
+    predicted_ms: float
+    candidates: list[Candidate]
+    rounds: list[Round]
+    seconds: float
+    head_dims: list[int] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Stage `recover`: the fine-tuning curve (loss, lr, holdout accuracy). images = 0 when training is off."""
+
+    seconds: float
+    images: int
+    curve: list[CurvePoint]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How many rounds an artifact is timed for."""
+"""How many rounds an artifact is timed for, and what several timings say together."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wdp_edge.device import TimingPlan
-from wdp_edge.pipeline.timing import spread_over
+from wdp_edge.budget import LatencyBudget, parse_budget
+from wdp_edge.device import Latency, TimingPlan
+from wdp_edge.pipeline.tighten import Earlier, counted
+from wdp_edge.pipeline.timing import pooled, session_of, spread_over, used_share
+from wdp_edge.select.bracket import Value
+from wdp_edge.stages import Measured
 
 
 @pytest.mark.parametrize(
@@ -28,3 +32,30 @@ def test_never_fewer_rounds_and_never_less_time(rounds: int, runs: int, seconds:
     plan = spread_over(TimingPlan(rounds=rounds, runs=runs), seconds, all_ms)
     assert plan.rounds >= rounds
     assert plan.rounds * (plan.runs + plan.warmup) * all_ms / 1000 >= seconds * (1 - 1e-9)
+
+
+def timing(share: float, budget: LatencyBudget, noise: float = 0.01) -> Measured:
+    """Of a file that takes this share of a dense one of 10 ms."""
+    ms = 10 * share
+    rounds = [ms * (1 + noise * (i % 5 - 2)) for i in range(20)]
+    return Measured(Latency(10, 11, 9), Latency(ms, ms, ms), share, budget.resolve(10.0), [10.0] * 20, rounds)
+
+
+@pytest.mark.parametrize("text", ["50%", "5ms"])
+def test_timings_together_say_what_the_loop_decided_by(text: str) -> None:
+    budget = parse_budget(text)
+    seen = [timing(0.48, budget), timing(0.49, budget, 0.03), timing(0.47, budget)]
+    together = pooled(seen, budget)
+    assert used_share(together, budget) == pytest.approx(Value(tuple(session_of(m, budget) for m in seen)).used)
+    assert together.shipped.p50 / together.dense.p50 == pytest.approx(together.ratio)
+    assert len(together.rounds_shipped) == 60
+    assert pooled(seen[:1], budget) == seen[0]
+
+
+def test_timings_of_the_structure_count_unless_its_file_contradicts_them() -> None:
+    budget = parse_budget("50%")
+    before = Earlier(0.975, [timing(0.4875, budget), timing(0.489, budget)])
+    alike, other = [timing(0.486, budget)], [timing(0.68, budget)]
+    assert counted(budget, before, alike) == [*before.measured, *alike]
+    assert counted(budget, before, other) == other
+    assert counted(budget, Earlier(0.975, []), alike) == alike, "a record of before"

@@ -166,6 +166,7 @@ def select_stage(
             rounds=closed.rounds,
             seconds=time.monotonic() - began,
             head_dims=head_dims(kept),
+            measured=closed.measured,
         )
 
     return run.stage("select", Selected, compute)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +32,8 @@ def goal_of(context: Context, table: LatencyTable) -> Goal:
 
 
 class TimedFiles:
-    """The loop's device. A context manager: its files are in a folder of their own below `scratch` until it ends.
+    """The loop's device. A context manager: its files are in a folder of their own below `scratch` until it ends well;
+    a loop that was broken off finds them there.
 
     source: the model that is cut. propose: see `wdp_edge.select.bracket.Device`.
     """
@@ -42,7 +45,6 @@ class TimedFiles:
         self.propose = propose
         self.folder = scratch / "timed"
         self.whole: Structure = vit.structure_of(source)
-        self.files: dict[Structure, Path] = {}
         self.measured: dict[Structure, list[Measured]] = {}
 
     def __enter__(self) -> TimedFiles:
@@ -52,7 +54,8 @@ class TimedFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        remove(self.folder)
+        if kind is None:
+            remove(self.folder)
 
     def structure(self, kept: Kept) -> Structure:
         return kept.structure(self.whole)
@@ -61,13 +64,12 @@ class TimedFiles:
         return self.table.predict(structure)
 
     def time(self, kept: Kept) -> Session:
-        """Of the cut model with the weights it has: they do not matter for the time."""
+        """Of the cut model with the weights it has: they do not change its time, so a file serves its structure."""
         context, structure = self.context, self.structure(kept)
-        if structure not in self.files:
-            path = self.folder / f"{len(self.files)}{context.tools.target.suffix}"
+        path = self.folder / f"{digest(structure)}{context.tools.target.suffix}"
+        if not path.exists():
             export_model(context, cut(self.source, kept), path)
-            self.files[structure] = path
-        measured = against_dense(context, self.dense, self.files[structure], self.table.dense_ms)
+        measured = against_dense(context, self.dense, path, self.table.dense_ms)
         self.measured.setdefault(structure, []).append(measured)
         used = used_share(measured, context.budget)
         seen, predicted = used * context.budget.resolve(self.table.dense_ms), self.predict(structure)
@@ -78,7 +80,7 @@ class TimedFiles:
         """What is kept of the loop, one for each structure."""
         rounds = []
         for point in seen:
-            measured = pooled(self.measured[point.structure])
+            measured = pooled(self.measured[point.structure], self.context.budget)
             rounds.append(
                 Round(
                     predicted_ms=point.predicted_ms,
@@ -92,3 +94,8 @@ class TimedFiles:
                 )
             )
         return rounds
+
+
+def digest(structure: Structure) -> str:
+    """A name for the structure's file."""
+    return hashlib.sha256(json.dumps(structure.to_json(), sort_keys=True).encode()).hexdigest()[:16]

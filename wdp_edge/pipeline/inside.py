@@ -48,7 +48,7 @@ def time_dense(context: Context, path: Path) -> Measured:
         budget_ms = context.budget.resolve(timing.latency.p50)
         rounds = list(timing.rounds)
         seen.append(Measured(timing.latency, timing.latency, 1.0, budget_ms, rounds, rounds))
-    return pooled(seen)
+    return pooled(seen, context.budget)
 
 
 def timed(context: Context, path: Path, plan: TimingPlan) -> Timing:

@@ -21,7 +21,7 @@ from wdp_edge.pipeline.context import Context, announce
 from wdp_edge.pipeline.inside import already_inside, dense_copy
 from wdp_edge.pipeline.plausible import Plausible
 from wdp_edge.pipeline.proof import spread, tolerance_of, within
-from wdp_edge.pipeline.tighten import close_loop
+from wdp_edge.pipeline.tighten import Earlier, close_loop
 from wdp_edge.pipeline.timing import dense_artifact, latency_table, used_share
 from wdp_edge.places import read_result
 from wdp_edge.recipe import Recipe
@@ -115,7 +115,7 @@ def make(context: Context, run: Run) -> PruneResult:
     small = finish.compensate_stage(context, run, kept)
     finish.recover_stage(context, run, small, recover_steps)
     expected = selected.predicted_ms / context.budget.resolve(table.dense_ms)
-    made = close_loop(context, run, table, dense_file, expected)
+    made = close_loop(context, run, table, dense_file, Earlier(expected, selected.measured))
     verified = finish.verify_stage(context, run, kept, made.folder, made.artifact)
     final = finish.final_stage(context, run, made.artifact)
     outcome = Outcome(made.folder, made.artifact, made.measured, verified, final, dense, dense_file, plausible)

@@ -19,7 +19,7 @@ from wdp_edge.select.bracket import best as nearest
 from wdp_edge.select.bracket import bracket
 from wdp_edge.select.candidates import Allowed, Ranking, solve, solve_uniform, tilted_ranking
 from wdp_edge.shrink.compensation import compensate
-from wdp_edge.stages import Candidate, Round
+from wdp_edge.stages import Candidate, Measured, Round
 from wdp_edge.structure import Structure
 
 
@@ -148,16 +148,21 @@ class Selection:
         with TimedFiles(context, table, context.source, propose, dense, self.run.path / "scratch") as device:
             seen = bracket(device, best.kept, goal)
             chosen = nearest(seen, goal)
-            return Closed(chosen.kept, chosen.used * goal.budget_ms, device.rounds(seen, goal))
+            timed = device.measured[chosen.structure]
+            return Closed(chosen.kept, chosen.used * goal.budget_ms, device.rounds(seen, goal), timed)
 
 
 @dataclass(frozen=True)
 class Closed:
-    """What the loop on the device ends with. expected_ms: what it takes, where the dense model takes the table's."""
+    """What the loop on the device ends with. expected_ms: what it takes, where the dense model takes the table's.
+
+    measured: all timings of it.
+    """
 
     kept: Kept
     expected_ms: float
     rounds: list[Round]
+    measured: list[Measured]
 
 
 def best_of(trials: list[Trial]) -> Trial:

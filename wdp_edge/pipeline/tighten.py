@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wdp_edge import progress
+from wdp_edge.budget import LatencyBudget
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.models import vit
 from wdp_edge.models.files import load, read_spec, save
@@ -21,7 +22,7 @@ from wdp_edge.pipeline.selection import allowed
 from wdp_edge.pipeline.sidecar import write_sidecar
 from wdp_edge.pipeline.timing import against_dense, export_model, pooled, session_of
 from wdp_edge.run import Run
-from wdp_edge.select.bracket import Seen, Value, best, bracket, doubtful
+from wdp_edge.select.bracket import Seen, Value, best, bracket, contradict, doubtful
 from wdp_edge.select.candidates import saliency_ranking, solve
 from wdp_edge.shrink.compensation import compensate
 from wdp_edge.shrink.saliency import saliency
@@ -45,6 +46,14 @@ class Attempt:
     seen: Seen
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """What the structure took of the budget while choosing, and those timings: training changes no latency."""
+
+    used: float
+    measured: list[Measured]
+
+
 def export_stage(context: Context, run: Run, folder: Path, number: int) -> Artifact:
     """The model in `folder` as the run's artifact."""
     suffix = context.tools.target.suffix
@@ -60,32 +69,45 @@ def export_stage(context: Context, run: Run, folder: Path, number: int) -> Artif
 
 
 def measure_stage(
-    context: Context, run: Run, table: LatencyTable, files: tuple[Path, Path], expected: float, number: int
+    context: Context, run: Run, table: LatencyTable, files: tuple[Path, Path], earlier: Earlier, number: int
 ) -> Measured:
     """The file's time against the dense one's: twice as many rounds as while choosing, and again where in doubt.
 
-    files: dense and shipped. expected: share of the budget that the structure took while choosing.
+    files: dense and shipped. The timings of the same structure while choosing count too, unless these contradict them.
     """
     goal = goal_of(context, table)
 
     def compute() -> Measured:
-        seen: list[Measured] = []
-        while not seen or doubtful(value_of(context, seen), expected, goal, _SURPRISE):
-            seen.append(against_dense(context, *files, table.dense_ms, times=2))
-        return pooled(seen)
+        fresh: list[Measured] = []
+        while not fresh or in_doubt(fresh):
+            fresh.append(against_dense(context, *files, table.dense_ms, times=2))
+        return pooled(counted(context.budget, earlier, fresh), context.budget)
+
+    def in_doubt(fresh: list[Measured]) -> bool:
+        counting = counted(context.budget, earlier, fresh)
+        contradicted = len(counting) == len(fresh) == 1 and bool(earlier.measured)
+        return contradicted or doubtful(value_of(context.budget, counting), earlier.used, goal, _SURPRISE)
 
     return run.stage("measure" if number == 0 else f"measure-{number}", Measured, compute)
 
 
-def value_of(context: Context, measured: Sequence[Measured]) -> Value:
-    return Value(tuple(session_of(m, context.budget) for m in measured))
+def counted(budget: LatencyBudget, earlier: Earlier, fresh: list[Measured]) -> list[Measured]:
+    """All timings of the structure; those of its file alone where they contradict the earlier ones."""
+    if not earlier.measured or contradict(value_of(budget, earlier.measured), value_of(budget, fresh)):
+        return fresh
+    return [*earlier.measured, *fresh]
+
+
+def value_of(budget: LatencyBudget, measured: Sequence[Measured]) -> Value:
+    return Value(tuple(session_of(m, budget) for m in measured))
 
 
 @dataclass(frozen=True)
 class Smaller(Saved):
-    """Stage `smaller-N`. expected: share of the budget that the untrained file took."""
+    """Stage `smaller-N`. expected: share of the budget that the untrained file took; measured: its timings."""
 
     expected: float = 1.0
+    measured: list[Measured] = field(default_factory=list)
 
 
 def tighten(context: Context, run: Run, table: LatencyTable, attempts: Sequence[Attempt], number: int) -> Smaller:
@@ -104,10 +126,10 @@ def tighten(context: Context, run: Run, table: LatencyTable, attempts: Sequence[
         found = smaller_structure(context, run, table, model, attempts)
         if found is None:
             return Smaller("", time.monotonic() - start)
-        small = cut(model, found.kept)
+        small = cut(model, found.seen.kept)
         compensate(model, small, context.refit_images, context.prepare, run.path / "scratch")
         save(small, context.tools.spec, run.path / "stages" / f"smaller-{number}")
-        return Smaller(f"stages/smaller-{number}", time.monotonic() - start, found.used)
+        return Smaller(f"stages/smaller-{number}", time.monotonic() - start, found.seen.used, found.measured)
 
     smaller = run.stage(f"smaller-{number}", Smaller, compute)
     if smaller.folder and not run.done(f"tighten-{number}"):
@@ -116,9 +138,17 @@ def tighten(context: Context, run: Run, table: LatencyTable, attempts: Sequence[
     return smaller
 
 
+@dataclass(frozen=True)
+class Found:
+    """A structure to cut to, and its timings."""
+
+    seen: Seen
+    measured: list[Measured]
+
+
 def smaller_structure(
     context: Context, run: Run, table: LatencyTable, model: Any, attempts: Sequence[Attempt]
-) -> Seen | None:
+) -> Found | None:
     """The structure inside `model` that is nearest to the budget by the device; None where none was found."""
     goal, structure = goal_of(context, table), vit.structure_of(model)
     scratch, task = run.path / "scratch", context.recipe.model.task
@@ -134,14 +164,14 @@ def smaller_structure(
         found = bracket(device, None, goal, [a.seen for a in attempts])
     known = [a.seen for a in attempts]
     chosen = best([*known, *found], goal)
-    return None if chosen in known else chosen
+    return None if chosen in known else Found(chosen, device.measured[chosen.structure])
 
 
 def attempt(
-    context: Context, run: Run, table: LatencyTable, folder: Path, dense: Artifact, expected: float, number: int
+    context: Context, run: Run, table: LatencyTable, folder: Path, dense: Artifact, earlier: Earlier, number: int
 ) -> Attempt:
     artifact = export_stage(context, run, folder, number)
-    measured = measure_stage(context, run, table, (dense.path, artifact.path), expected, number)
+    measured = measure_stage(context, run, table, (dense.path, artifact.path), earlier, number)
     structure = read_spec(folder)[1]
     sessions = (session_of(measured, context.budget),)
     return Attempt(
@@ -149,15 +179,15 @@ def attempt(
     )
 
 
-def close_loop(context: Context, run: Run, table: LatencyTable, dense: Artifact, expected: float) -> Attempt:
+def close_loop(context: Context, run: Run, table: LatencyTable, dense: Artifact, earlier: Earlier) -> Attempt:
     """Exports and times the recovered model, and cuts more while the file misses the budget: three files at most.
 
-    expected: share of the budget that the structure took while choosing. The best attempt is returned, with `model/`
-    as its folder: never a file over the budget where one inside is known.
+    earlier: what the structure took while choosing. The best attempt is returned, with `model/` as its folder: never a
+    file over the budget where one inside is known.
     """
     goal, attempts, folder = goal_of(context, table), list[Attempt](), run.path / "model"
     for number in range(MOST_FILES):
-        attempts.append(attempt(context, run, table, folder, dense, expected, number))
+        attempts.append(attempt(context, run, table, folder, dense, earlier, number))
         used = attempts[-1].seen.used
         progress.say(f"the file takes {used:.1%} of the budget ({attempts[-1].measured.shipped.p50:.3g} ms)")
         missed = any(a.seen.used > 1.0 for a in attempts)
@@ -166,7 +196,8 @@ def close_loop(context: Context, run: Run, table: LatencyTable, dense: Artifact,
         smaller = tighten(context, run, table, attempts, number)
         if not smaller.folder:
             break
-        folder, expected = run.path / f"stages/tighten-{number}", smaller.expected
+        folder = run.path / f"stages/tighten-{number}"
+        earlier = Earlier(smaller.expected, smaller.measured)
     chosen = next(a for a in attempts if a.seen is best([a.seen for a in attempts], goal))
     if chosen.folder != run.path / "model" and world().leads:
         # `model/` is what ships. The stages before are done, so a killed run does not read it again.

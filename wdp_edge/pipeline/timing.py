@@ -18,7 +18,7 @@ from wdp_edge.pipeline.context import Context, Toolkit
 from wdp_edge.pipeline.sidecar import write_sidecar
 from wdp_edge.recipe import Recipe
 from wdp_edge.run import Run
-from wdp_edge.select.bracket import Session
+from wdp_edge.select.bracket import Session, weights
 from wdp_edge.stages import Measured
 from wdp_edge.structure import Structure
 from wdp_edge.target import Artifact, ExportOptions
@@ -115,25 +115,34 @@ def relative_error(values: Sequence[float]) -> float:
     return 1.2533 * deviation / middle / math.sqrt(len(values))
 
 
-def pooled(measured: Sequence[Measured]) -> Measured:
-    """Several timings of the same two files as one: medians of what each said, and the rounds of all."""
-    dense = pooled_latency([m.dense for m in measured])
+def pooled(measured: Sequence[Measured], budget: LatencyBudget) -> Measured:
+    """Several timings of the same two files as one: means weighed as `Value` weighs sessions, and the rounds of all.
+
+    Its share of the budget is therefore the value by which the loop decided.
+    """
+    shares = weights([session_of(m, budget) for m in measured])
+    dense = pooled_latency([m.dense for m in measured], shares)
     return Measured(
         dense=dense,
-        shipped=pooled_latency([m.shipped for m in measured]),
-        ratio=statistics.median(m.ratio for m in measured),
-        budget_ms=statistics.median(m.budget_ms for m in measured),
+        shipped=pooled_latency([m.shipped for m in measured], shares),
+        ratio=weighed(shares, [m.ratio for m in measured]),
+        budget_ms=budget.resolve(dense.p50),
         rounds_dense=[ms for m in measured for ms in m.rounds_dense],
         rounds_shipped=[ms for m in measured for ms in m.rounds_shipped],
     )
 
 
-def pooled_latency(latencies: Sequence[Latency]) -> Latency:
-    """Medians; the conditions of a timing in which the device slowed down, or else of the last one."""
+def pooled_latency(latencies: Sequence[Latency], shares: Sequence[float]) -> Latency:
+    """Means by these weights; the conditions of a timing in which the device slowed down, or else of the last one."""
     slowed = [x for x in latencies if x.conditions is not None and x.conditions.throttled]
     return replace(
         (slowed or list(latencies))[-1],
-        p50=statistics.median(x.p50 for x in latencies),
-        p90=statistics.median(x.p90 for x in latencies),
+        p50=weighed(shares, [x.p50 for x in latencies]),
+        p90=weighed(shares, [x.p90 for x in latencies]),
         min=min(x.min for x in latencies),
     )
+
+
+def weighed(shares: Sequence[float], values: Sequence[float]) -> float:
+    """The mean; exactly a single value."""
+    return values[0] if len(values) == 1 else sum(s * v for s, v in zip(shares, values, strict=True))
