@@ -68,7 +68,7 @@ def test_a_curve_shows_what_it_holds() -> None:
 
 def test_one_round_with_equal_times_is_drawn() -> None:
     one = Round(predicted_ms=2.0, measured_ms=2.0, dense_ms=2.0, budget_ms=2.0, correction=1.0)
-    assert "round 1" in texts(inline_svg(partial(plot_rounds, [one], 1.0), "r", "rounds"))
+    assert "structure 1" in texts(inline_svg(partial(plot_rounds, [one], 1.0), "r", "rounds"))
 
 
 def test_grid_colour_is_mapped() -> None:

@@ -66,10 +66,11 @@ def describe_curve(title: str, curve: Sequence[CurvePoint]) -> str:
 
 def describe_rounds(rounds: Sequence[Round]) -> str:
     said = (
-        f"round {i}: {milliseconds(r.predicted_ms)} predicted, {milliseconds(r.measured_ms)} measured"
+        f"structure {i}: {milliseconds(r.predicted_ms)} predicted, {milliseconds(r.measured_ms)} measured"
+        + f" in {r.sessions} sessions" * (r.sessions > 1)
         for i, r in enumerate(rounds, 1)
     )
-    return f"Predicted and measured latency. {'; '.join(said)}."
+    return f"Structures that were timed, predicted and measured latency. {'; '.join(said)}."
 
 
 def describe_timing(measured: Measured) -> str:

@@ -171,7 +171,7 @@ def _curves(curve: Sequence[CurvePoint], panels: _Panels) -> tuple[Figure, dict[
 
 
 def plot_rounds(rounds: Sequence[Round], floor: float) -> Figure:
-    """Per round of closing the loop: predicted and measured time, the budget band, the dense model.
+    """Per structure that the loop timed: predicted and measured time, the budget band, the dense model.
 
     floor: the band is [floor, 1] of the budget. The axis is that of the budget: where the dense model is far
     off, an arrow says so.
@@ -191,7 +191,7 @@ def plot_rounds(rounds: Sequence[Round], floor: float) -> Figure:
         else:
             ax.text(right, place, f"dense {one.dense_ms:.3g} →", color=MUTED, ha="right", va="center")
     ax.set_xlim(left, right)
-    ax.set_yticks(range(1, len(rounds) + 1), [f"round {i}" for i in range(1, len(rounds) + 1)])
+    ax.set_yticks(range(1, len(rounds) + 1), [f"structure {i}" for i in range(1, len(rounds) + 1)])
     ax.set_ylim(len(rounds) + 0.55, 0.45)
     ax.set_xlabel("ms")
     ax.grid(axis="x")
