@@ -19,6 +19,7 @@ ROOT = Path(wdp_edge.__file__).parent.parent
 # Commands that can give what a file says, for files whose texts name options of a command.
 GIVEN_BY = {
     "targets/coreml_trace.py": {"profile"},
+    "wdp_edge/data/folder.py": {"init", "prune"},
     "wdp_edge/data/imported.py": {"import"},
     "wdp_edge/devices/emulated.py": {"verify"},
     "wdp_edge/pipeline/choose.py": {"prune"},
@@ -65,8 +66,12 @@ def test_every_option_in_a_text_is_one_of_the_commands_that_give_it() -> None:
         looked += 1
         named = set(OPTION.findall(text)) - OTHERS
         assert named <= everywhere, f"{file}: no command has {named - everywhere}: {text!r}"
-        if command := re.search(r"wdp-edge (\w+)|--[a-z-]+ of (init|prune)\b", text):
-            commands = {command[1] or command[2]}
+        if shown := re.findall(r"wdp-edge (\w+)([^,;]*)", text):
+            for command, words in shown:
+                assert set(OPTION.findall(words)) <= has[command], f"{file}: {command} has not all of {words!r}"
+            continue
+        if command := re.search(r"--[a-z-]+ of (init|prune)\b", text):
+            commands = {command[1]}
         elif file.startswith("wdp_edge/cli/") and Path(file).stem.rstrip("_") in has:
             commands = {Path(file).stem.rstrip("_")}
         elif by_option:

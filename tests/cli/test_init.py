@@ -33,6 +33,7 @@ def test_init_writes_a_recipe_that_loads(cli: Cli, project: Path) -> None:
         "train_images": 48,
         "val_images": 12,
         "head_blocks": "",
+        "weights": "",
         "left_out": {},
         "class_order": "alphabetical",
         "task": "classify",
@@ -219,7 +220,7 @@ def test_an_existing_recipe_is_not_overwritten_without_force(cli: Cli, project: 
     ("changes", "says"),
     [
         ({"checkpoint": "missing.pt"}, ["missing.pt", "--checkpoint"]),
-        ({"checkpoint": "data"}, ["data", "--checkpoint"]),
+        ({"checkpoint": "data"}, ["data is a folder", ".safetensors"]),
         ({"data": "nowhere"}, ["nowhere", "--data"]),
         ({"data": "data/train"}, ["train/", "Rename"]),
         ({"data": "dense.safetensors"}, ["is a file, not a folder", "--data"]),

@@ -185,7 +185,7 @@ def resolve_data(data: Path, labels: Labels = Labels.ONE, otherwise: str = "") -
     Raises InputError when one of them is missing.
     """
     if not data.is_dir():
-        raise not_a_folder(data, "Data folder", f"Name one that holds train/ and val/{otherwise}.")
+        raise not_a_folder(data, "Data folder", f"Name one that holds train/ and val/ with --data{otherwise}.")
     try:
         present = [entry.name for entry in data.iterdir()]
     except OSError as error:

@@ -100,12 +100,14 @@ def _absent(path: Path) -> InputError:
     if path.is_symlink():
         return InputError(f"Checkpoint {path} is a link to {path.readlink()}, which does not exist.", "Mend the link.")
     try:
-        beside = [p.name for p in path.parent.iterdir()]
+        beside = {p.stem: p for p in path.parent.iterdir()}
     except OSError:
-        beside = []
-    near = difflib.get_close_matches(path.name, beside, n=1)
-    hint = f"Did you mean {path.with_name(near[0])}?" if near else "Set checkpoint in [model] or give --checkpoint."
-    return InputError(f"Checkpoint {path} does not exist.", hint)
+        beside = {}
+    message = f"Checkpoint {path} does not exist."
+    if near := difflib.get_close_matches(path.stem, beside, n=1):
+        return InputError(message, f"Did you mean {beside[near[0]]}?")
+    hint = "Set checkpoint in [model]"
+    return InputError(message, f"{hint}.", {"--checkpoint": f"{hint} or give --checkpoint."})
 
 
 def _folder(path: Path) -> InputError:
