@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from tiny_vit import TINY, lively
 
 from wdp_edge.models.spec import ModelSpec, create
+
+# On a machine with other work an example may take any time: what is found must not depend on it.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture

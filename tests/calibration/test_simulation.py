@@ -66,6 +66,6 @@ def test_the_model_itself_is_not_touched() -> None:
 
 def test_targets_say_how_their_files_round() -> None:
     assert scheme_of(get_target("executorch"), Precision.INT8_DYNAMIC) == DYNAMIC
-    assert scheme_of(get_target("onnx"), Precision.INT8_DYNAMIC) == Scheme("dynamic", convolutions=False)
+    assert scheme_of(get_target("onnx"), Precision.INT8_DYNAMIC) == Scheme("dynamic", convolutions=False, paired=True)
     assert scheme_of(get_target("coreml"), Precision.INT8_WEIGHT) == WEIGHT_ONLY
     assert scheme_of(get_target("coreml"), Precision.PALETTE6) is None

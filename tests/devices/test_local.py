@@ -142,7 +142,7 @@ def test_a_killed_worker_is_one_clear_error(programs: dict[int, Path]) -> None:
 def test_a_worker_that_fails_says_its_last_words() -> None:
     with (
         WorkerProcess("wdp_edge.devices.worker", {"verb": "run", "what": "nothing"}) as worker,
-        pytest.raises(SetupError, match="exit code 1, last words: KeyError"),
+        pytest.raises(SetupError, match="Nothing failed: KeyError: 'target'"),
     ):
         worker.receive()
 

@@ -32,7 +32,7 @@ def pictures(count: int, seed: int = 0) -> torch.Tensor:
     return (torch.nn.functional.interpolate(coarse, size=16, mode="bilinear") * 255).byte()
 
 
-def halved(model: Any, depth: int = 3) -> Kept:
+def halved(model: Any, depth: int | None = None) -> Kept:
     blocks = vit.structure_of(model).blocks[:depth]
     return Kept(tuple(tuple(range(0, b.heads, 2)) for b in blocks), tuple(tuple(range(0, b.hidden, 2)) for b in blocks))
 
