@@ -45,7 +45,7 @@ upgrade: $(STAMP) ## take the newest versions that pyproject.toml allows and wri
 	mv constraints.txt.new constraints.txt
 	@touch $(STAMP)
 
-demo: $(STAMP) ## the whole loop on handwritten digits, at most 8 minutes; DEMO_ARGS=--short for less
+demo: $(STAMP) ## the whole loop on handwritten digits; DEMO_ARGS=--short for less
 	$(BIN)/wdp-edge demo $(DEMO_ARGS)
 
 test: $(STAMP) ## the tests on two cores, without those marked slow; TEST_ARGS="-k recipe" for some

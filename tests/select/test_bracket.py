@@ -146,8 +146,7 @@ COMBINATIONS = [(clock, budget) for budget in BUDGETS for clock in DEVICES]
 
 
 def test_fifty_seeds_of_fifty_end_in_the_band(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the true time of what the loop chooses, for every clock and budget in turn; and it was confirmed, or the loop
-    had nothing left to try.
+    """By the true time of what the loop chooses, for every clock and budget in turn.
 
     One session of 24 rounds with 3 % noise on each file has a standard error of 1.1 %. What is confirmed was inside the
     band by three standard errors before its last session and is so with it: taken for its first value, the nearest to
