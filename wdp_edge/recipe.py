@@ -137,8 +137,8 @@ class TableRecipe:
 
     points: int = setting("MLP widths that are timed", 6)
     chain: int = setting("equal sub-layers in one timed file", 4)
-    rounds: int = setting("interleaved timing rounds", 12)
-    runs: int = setting("timed runs per round", 15)
+    rounds: int = setting("interleaved timing rounds", 20)
+    runs: int = setting("timed runs per round", 6)
 
 
 @dataclass(frozen=True)

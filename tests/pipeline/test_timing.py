@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from wdp_edge.budget import LatencyBudget, parse_budget
 from wdp_edge.device import Latency, TimingPlan
 from wdp_edge.pipeline.tighten import Earlier, counted
-from wdp_edge.pipeline.timing import pooled, session_of, spread_over, used_share
+from wdp_edge.pipeline.timing import alternating, pooled, session_of, spread_over, used_share
 from wdp_edge.select.bracket import Value
 from wdp_edge.stages import Measured
 
@@ -25,6 +27,14 @@ from wdp_edge.stages import Measured
 )
 def test_rounds_fill_the_time(plan: TimingPlan, seconds: float, all_ms: float, rounds: int) -> None:
     assert spread_over(plan, seconds, all_ms).rounds == rounds
+
+
+def test_two_files_take_turns_after_few_runs() -> None:
+    plan = TimingPlan(rounds=20, runs=15, warmup=2)
+    assert alternating(plan) == TimingPlan(rounds=20, runs=3, warmup=2, settle=0)
+    assert alternating(replace(plan, runs=1)).runs == 1
+    resting = replace(plan, cooldown_seconds=1.0)
+    assert alternating(resting) is resting, "every round costs a rest"
 
 
 @given(st.integers(1, 50), st.integers(1, 30), st.floats(0, 60), st.floats(0.01, 500))

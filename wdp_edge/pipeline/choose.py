@@ -23,6 +23,7 @@ from wdp_edge.pipeline.streams import train_stream
 from wdp_edge.run import Run
 from wdp_edge.select.candidates import (
     Narrow,
+    Ranking,
     blended_ranking,
     learned_ranking,
     narrow_ranking,
@@ -147,12 +148,7 @@ def select_stage(
 
     def compute() -> Selected:
         began = time.monotonic()
-        rankings = [saliency_ranking(start)]
-        if learned is not None:
-            rankings += [learned_ranking(start, learned, table), blended_ranking(start, learned, table)]
-        if narrow:
-            rankings.append(narrow_ranking(start, narrow))
-        selection = Selection(context, run, rankings)
+        selection = Selection(context, run, rankings_of(start, narrow, learned, table))
         limit = context.budget.resolve(table.dense_ms) * context.recipe.prune.select.margin
         trials = selection.try_candidates(table, limit)
         best = best_of(trials)
@@ -170,6 +166,16 @@ def select_stage(
         )
 
     return run.stage("select", Selected, compute)
+
+
+def rankings_of(start: Saliency, narrow: Narrow, learned: Learned | None, table: LatencyTable) -> list[Ranking]:
+    """The ways to choose that this run has, the one by saliency alone first."""
+    rankings = [saliency_ranking(start)]
+    if learned is not None:
+        rankings += [learned_ranking(start, learned, table), blended_ranking(start, learned, table)]
+    if narrow:
+        rankings.append(narrow_ranking(start, narrow))
+    return rankings
 
 
 def kept_of(selected: Selected) -> Kept:

@@ -24,6 +24,8 @@ _NEAR = 0.12
 _SURE = 0.002
 _GUARD = 0.005
 _STEPS = 8
+# A structure that is in the band with less than this probability is not timed again to find out.
+_HOPE = 0.4
 # A variance below any that a clock has, for one without noise.
 _LEAST = 1e-12
 
@@ -210,11 +212,12 @@ def doubtful(point: Value, expected: float, goal: Goal, surprise: float = _TRUST
     sessions = point.sessions
     if len(sessions) >= MOST_SESSIONS:
         return False
-    off = abs(math.log(point.used / expected)) > max(surprise, 3 * point.spread)
-    if off and (len(sessions) == 1 or (len(sessions) == 2 and disagree(*sessions))):
+    if len(sessions) == 1 and abs(math.log(point.used / expected)) > max(surprise, 3 * point.spread):
         return True
-    reach = 3 * point.spread
-    open_ = goal.low - reach <= point.used <= goal.high + reach and not settled(point, goal)
+    if len(sessions) == 2 and disagree(*sessions):
+        return True
+    # One that is rather outside is left as it is: the next structure costs more than a timing, but is nearer.
+    open_ = point.within(goal.low, goal.high) >= _HOPE and not settled(point, goal)
     return open_ and point.spread > _SURE
 
 
