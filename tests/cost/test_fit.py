@@ -59,16 +59,21 @@ def table_of(fit: Fit, probes: Probes) -> LatencyTable:
     return LatencyTable(attention, mlp, fit.fixed, 1.0, Kind.MEASURED, key, fit.context, fit.head)
 
 
-some_structures = st.lists(
-    st.builds(
-        BlockWidths,
-        st.integers(0, 6),
-        st.sampled_from([64, 48, 32]),
-        st.just(0) | st.integers(12, 96).map(lambda n: 16 * n),
-    ),
-    min_size=8,
-    max_size=12,
-).map(lambda blocks: Structure(384, tuple(blocks)))
+# As selection draws them: down to single heads of a quarter of the channels and 16 hidden units, and to budgets of 15 %.
+some_structures = (
+    st.lists(
+        st.builds(
+            BlockWidths,
+            st.integers(0, 6),
+            st.sampled_from([64, 48, 32, 16]),
+            st.just(0) | st.integers(1, 96).map(lambda n: 16 * n),
+        ),
+        min_size=8,
+        max_size=12,
+    )
+    .map(lambda blocks: Structure(384, tuple(blocks)))
+    .filter(lambda s: parts(s) >= 0.15 * parts(DENSE))
+)
 
 
 @settings(max_examples=25, deadline=None)
@@ -83,6 +88,12 @@ def test_one_percent_noise_stays_within_five(structure: Structure) -> None:
     assert table(1.2, 0.01).predict(structure) == pytest.approx(latency(structure, 1.2), rel=0.05)
 
 
+def test_what_a_sublayer_takes_however_narrow_it_is_is_seen() -> None:
+    """Narrow heads and MLPs were 9 to 30 % off while the grids began at whole heads and an eighth of the MLP."""
+    narrow = Structure(384, (BlockWidths(1, 16, 16),) * 12)
+    assert table(1.0, 0.0).predict(narrow) == pytest.approx(latency(narrow, 1.0), rel=0.01)
+
+
 def test_nothing_is_negative_and_wider_never_cheaper() -> None:
     probes = plan_probes(DENSE, OPTIONS, 16, narrow=True)
     fit = fit_table(observations(1.2, noise=0.05), grid_of(probes))
@@ -92,9 +103,9 @@ def test_nothing_is_negative_and_wider_never_cheaper() -> None:
 
 def test_probes_cover_the_widths() -> None:
     probes = plan_probes(DENSE, OPTIONS, 16, narrow=True)
-    assert probes.heads == (1, 2, 3, 4, 5, 6)
-    assert probes.hidden[0] == 192 and probes.hidden[-1] == 1536 and len(probes.hidden) == OPTIONS.points
-    assert {b.heads for s in probes.chains for b in s.blocks} == {0, *probes.heads}
+    assert probes.heads == (0.25, 1, 2, 3, 4, 5, 6)
+    assert probes.hidden[:2] == (16, 192) and probes.hidden[-1] == 1536 and len(probes.hidden) == OPTIONS.points + 1
+    assert {b.heads * b.head_dim / 64 for s in probes.chains for b in s.blocks} >= {0, *probes.heads}
     assert {b.hidden for s in probes.chains for b in s.blocks} == {0, *probes.hidden}
     assert {s.depth for s in probes.chains} == {1, OPTIONS.chain}
     assert [s.depth for s in probes.sizes] == [5, 8, 12, 12, 12, 12]

@@ -68,4 +68,6 @@ def test_timings_of_the_structure_count_unless_its_file_contradicts_them() -> No
     alike, other = [timing(0.486, budget)], [timing(0.68, budget)]
     assert counted(budget, before, alike) == [*before.measured, *alike]
     assert counted(budget, before, other) == other
+    drifted = [timing(0.468, budget)]
+    assert counted(budget, before, drifted) == [*before.measured, *drifted], "4 % are what other work does"
     assert counted(budget, Earlier(0.975, []), alike) == alike, "a record of before"

@@ -34,7 +34,7 @@ class Grid:
     scales: see `LatencyTable`.
     """
 
-    heads: Sequence[int]
+    heads: Sequence[float]
     hidden: Sequence[int]
     head_dim: int
     scales: Scales = ()
@@ -127,7 +127,7 @@ def row(structure: Structure, grid: Grid) -> Array:
     return np.concatenate([[1.0, bare], attention, mlp])
 
 
-def shares(grid: Sequence[int], width: float) -> Array:
+def shares(grid: Sequence[float], width: float) -> Array:
     """Weights of the grid's points in linear interpolation at `width`; sums to 1, or to 0 for what is not there."""
     if not width:
         return np.zeros(len(grid))

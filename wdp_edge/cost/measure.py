@@ -30,7 +30,7 @@ from wdp_edge.target import Precision, Target
 
 EXPORT_WORKER = "wdp_edge.cost.export_worker"
 # Raised whenever probes or fit change, so that cached tables made the old way are not used.
-METHOD_VERSION = 5
+METHOD_VERSION = 6
 _USUAL_SHARE = 0.5
 # A large model on a busy machine exports for many minutes without a word.
 _EXPORT_SECONDS = 3600.0

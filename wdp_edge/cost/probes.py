@@ -18,12 +18,13 @@ _UNEVEN = (0.6, 1.4, 1.0, 0.8, 1.2, 0.7, 1.3)
 
 @dataclass(frozen=True)
 class Probes:
-    """heads, hidden: the grids, rising. chains: short models of equal blocks.
+    """heads, hidden: the grids, rising, from the narrowest that may be chosen; heads in those of full width.
 
+    chains: short models of equal blocks.
     sizes: models of several sizes, as they ship: the dense one cut in depth, and uneven ones of full depth.
     """
 
-    heads: tuple[int, ...]
+    heads: tuple[float, ...]
     hidden: tuple[int, ...]
     chains: tuple[Structure, ...]
     sizes: tuple[Structure, ...]
@@ -42,8 +43,9 @@ def plan_probes(
     One chain per head count (at a middle MLP width) and one per MLP width (at a middle head count), one of attention
     and one of MLPs alone, a single block for the part outside the blocks, and whole models of several sizes: what a
     block costs depends on whether all weights together outgrow the caches, and on how wide the model's other blocks
-    are. narrow: two more chains, of heads with half and with a quarter of their channels. scales: of a model in stages
-    (see `LatencyTable`), whose blocks keep both sub-layers.
+    are. The narrowest sub-layers are among them: what a sub-layer takes however narrow it is lies beyond any line
+    through wider ones. narrow: three more chains, of heads with half and with a quarter of their channels and of a
+    single one with a quarter. scales: of a model in stages (see `LatencyTable`), whose blocks keep both sub-layers.
     """
     each = scales or ((1.0, 1.0),) * dense.depth
     most_heads = round(max(b.heads * s for b, (s, _) in zip(dense.blocks, each, strict=True)))
@@ -51,6 +53,7 @@ def plan_probes(
     heads = spaced(1, most_heads, min(most_heads, _MOST_HEADS), 1)
     hidden = spaced(max(most_hidden // 8, 1), most_hidden, options.points, hidden_multiple)
     middle = (heads[len(heads) // 2], hidden[len(hidden) // 2])
+    hidden = tuple(sorted({min(hidden_multiple, most_hidden), *hidden}))
     widths = [(h, middle[1]) for h in heads] + [(middle[0], n) for n in hidden if n != middle[1]]
     if not scales:
         widths += [(middle[0], 0), (0, middle[1])]
@@ -58,13 +61,15 @@ def plan_probes(
     chains = [uniform(dense, h, n, depth, scales) for h, n in widths]
     if narrow:
         chains += [narrowed(uniform(dense, most_heads, middle[1], depth), share) for share in _NARROW]
+        chains.append(narrowed(uniform(dense, 1, middle[1], depth), min(_NARROW)))
     if depth > 1:
         chains.append(uniform(dense, *middle, 1, scales))
     depths = sorted({max(1, round(share * dense.depth)) for share in _DEPTHS} - {dense.depth})
     sizes = [uniform(dense, most_heads, most_hidden, d, scales) for d in depths]
     sizes += [uneven(dense, share, hidden_multiple) for share in _WIDTHS]
     sizes = [s for s in dict.fromkeys(sizes) if s != dense]
-    return Probes(heads, hidden, tuple(dict.fromkeys(chains)), tuple(sizes))
+    grid = (min(_NARROW), *heads) if narrow else heads
+    return Probes(grid, hidden, tuple(dict.fromkeys(chains)), tuple(sizes))
 
 
 def uniform(dense: Structure, heads: int, hidden: int, depth: int, scales: Scales = ()) -> Structure:

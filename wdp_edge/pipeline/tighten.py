@@ -34,6 +34,9 @@ TIGHTEN_SHARE = 0.15
 MOST_FILES = 3
 # The structure was timed before: a value that would leave the band from its middle is a surprise.
 _SURPRISE = 0.025
+# A shared machine takes up to 5 % longer or shorter minutes later, whatever the spread within a session says.
+_DRIFT = 0.05
+_FRESH = 3
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def measure_stage(
 ) -> Measured:
     """The file's time against the dense one's: twice as many rounds as while choosing, and again where in doubt.
 
-    files: dense and shipped. The timings of the same structure while choosing count too, unless these contradict them.
+    files: dense and shipped. The timings of the same structure while choosing count too, and where these are apart from
+    them there are more of these.
     """
     goal = goal_of(context, table)
 
@@ -84,16 +88,21 @@ def measure_stage(
         return pooled(counted(context.budget, earlier, fresh), context.budget)
 
     def in_doubt(fresh: list[Measured]) -> bool:
-        counting = counted(context.budget, earlier, fresh)
-        contradicted = len(counting) == len(fresh) == 1 and bool(earlier.measured)
-        return contradicted or doubtful(value_of(context.budget, counting), earlier.used, goal, _SURPRISE)
+        budget, counting = context.budget, counted(context.budget, earlier, fresh)
+        before = value_of(budget, earlier.measured) if earlier.measured else None
+        apart = before is not None and contradict(before, value_of(budget, fresh))
+        return (apart and len(fresh) < _FRESH) or doubtful(value_of(context.budget, counting), earlier.used, goal, _SURPRISE)
 
     return run.stage("measure" if number == 0 else f"measure-{number}", Measured, compute)
 
 
 def counted(budget: LatencyBudget, earlier: Earlier, fresh: list[Measured]) -> list[Measured]:
-    """All timings of the structure; those of its file alone where they contradict the earlier ones."""
-    if not earlier.measured or contradict(value_of(budget, earlier.measured), value_of(budget, fresh)):
+    """All timings of the structure; those of its file alone where the device is another one by now, as after a pause.
+
+    A device with other work drifts by a few per cent within minutes. Both were drawn from that then, and each alone
+    would be further from what the file takes than both together.
+    """
+    if not earlier.measured or contradict(value_of(budget, earlier.measured), value_of(budget, fresh), _DRIFT):
         return fresh
     return [*earlier.measured, *fresh]
 

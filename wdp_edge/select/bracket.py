@@ -221,13 +221,13 @@ def doubtful(point: Value, expected: float, goal: Goal, surprise: float = _TRUST
     return open_ and point.spread > _SURE
 
 
-def contradict(one: Value, other: Value) -> bool:
-    """Whether two files differ by more than their timings may be wrong."""
-    return disagree(Session(one.used, one.spread), Session(other.used, other.spread))
+def contradict(one: Value, other: Value, drift: float = _GUARD) -> bool:
+    """Whether two files differ by more than their timings may be wrong. drift: what the device may change besides."""
+    return disagree(Session(one.used, one.spread), Session(other.used, other.spread), drift)
 
 
-def disagree(one: Session, other: Session) -> bool:
-    return abs(math.log(one.used / other.used)) > 3 * math.hypot(one.spread, other.spread) + _GUARD
+def disagree(one: Session, other: Session, drift: float = _GUARD) -> bool:
+    return abs(math.log(one.used / other.used)) > 3 * math.hypot(one.spread, other.spread) + drift
 
 
 def expectation(predicted_ms: float, seen: Sequence[Seen], goal: Goal) -> float:
