@@ -60,7 +60,7 @@ lint: $(STAMP) ## ruff and mypy
 bench-step: $(STAMP) ## a learning step against a plain fine-tuning step: time and peak memory
 	$(BIN)/python benchmarks/bench_step.py $(BENCH_ARGS)
 
-bench-table: $(STAMP) ## predicted against measured latency of random structures
+bench-table: $(STAMP) ## predicted against measured latency of structures drawn as selection does
 	$(BIN)/python benchmarks/bench_table.py $(BENCH_ARGS)
 
 bench-devices: $(STAMP) ## instruction counts of an emulator against measured time

@@ -59,7 +59,7 @@ def table_of(fit: Fit, probes: Probes) -> LatencyTable:
     return LatencyTable(attention, mlp, fit.fixed, 1.0, Kind.MEASURED, key, fit.context, fit.head)
 
 
-# As selection draws them: down to single heads of a quarter of the channels and 16 hidden units, and to budgets of 15 %.
+# As selection draws them: down to single heads of a quarter of the channels, 16 hidden units and budgets of 15 %.
 some_structures = (
     st.lists(
         st.builds(

@@ -88,10 +88,11 @@ def measure_stage(
         return pooled(counted(context.budget, earlier, fresh), context.budget)
 
     def in_doubt(fresh: list[Measured]) -> bool:
-        budget, counting = context.budget, counted(context.budget, earlier, fresh)
+        budget = context.budget
+        together = value_of(budget, counted(budget, earlier, fresh))
         before = value_of(budget, earlier.measured) if earlier.measured else None
         apart = before is not None and contradict(before, value_of(budget, fresh))
-        return (apart and len(fresh) < _FRESH) or doubtful(value_of(context.budget, counting), earlier.used, goal, _SURPRISE)
+        return (apart and len(fresh) < _FRESH) or doubtful(together, earlier.used, goal, _SURPRISE)
 
     return run.stage("measure" if number == 0 else f"measure-{number}", Measured, compute)
 
