@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import random
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from bench_table import random_structures
 from scipy.stats import spearmanr
 
 from wdp_edge import progress
@@ -24,7 +25,8 @@ from wdp_edge.devices import get_device
 from wdp_edge.models.files import read_spec
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.vit import structure_of
-from wdp_edge.structure import Structure
+from wdp_edge.pipeline.choose import HEAD_MULTIPLE
+from wdp_edge.structure import BlockWidths, Structure
 from wdp_edge.target import Precision, get_target
 
 FILES = (
@@ -33,7 +35,7 @@ FILES = (
     ("tflite", Precision.INT8_DYNAMIC),
     ("onnx", Precision.INT8_DYNAMIC),
 )
-EXITS = 4
+EXITS, DROPPED = 4, 0.05
 
 
 def arguments() -> argparse.Namespace:
@@ -43,6 +45,29 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--structures", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
+
+
+def random_structures(dense: Structure, multiple: int, count: int, seed: int) -> list[Structure]:
+    """Random widths per block, random exits among the last blocks, and one sub-layer in twenty gone.
+
+    Every other structure has heads of fewer channels. multiple: of hidden units.
+    """
+    rng = random.Random(seed)
+    structures = []
+    for number in range(count):
+        depth = rng.randint(max(1, dense.depth - EXITS + 1), dense.depth)
+        blocks = tuple(random_block(b, multiple, number % 2 == 1, rng) for b in dense.blocks[:depth])
+        structures.append(replace(dense, blocks=blocks))
+    return structures
+
+
+def random_block(dense: BlockWidths, multiple: int, narrow: bool, rng: random.Random) -> BlockWidths:
+    """narrow: its heads may have fewer channels."""
+    hidden = multiple * rng.randint(1, dense.hidden // multiple)
+    channels = [*range(2 * HEAD_MULTIPLE, dense.head_dim, HEAD_MULTIPLE)] if narrow else []
+    heads, head_dim = rng.randint(1, dense.heads), rng.choice([*channels, dense.head_dim])
+    gone = [rng.random() < DROPPED for _ in range(2)]
+    return BlockWidths(0 if gone[0] else heads, head_dim, 0 if gone[1] else hidden)
 
 
 def times(device: str, target: str, paths: Sequence[Path]) -> list[tuple[float, float]]:
@@ -81,7 +106,7 @@ def main() -> None:
     spec, pruned = read_spec(args.run / "model")
     dense = structure_of(create(spec))
     structures = [dense, pruned]
-    structures += random_structures(dense, get_target("executorch"), args.structures, EXITS, args.seed)
+    structures += random_structures(dense, get_target("executorch").hidden_multiple, args.structures, args.seed)
     lines = [compare(spec, structures, target, precision, args.device) for target, precision in FILES]
     print(f"{spec.name} {dict(spec.args)}, one thread; {args.structures} random structures")
     print(f"{'':25} local, ms{'':15} {args.device}, million instructions {'':3} ranking")
