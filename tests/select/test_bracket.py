@@ -232,6 +232,16 @@ def test_a_file_is_confirmed_by_a_session_after_it_looked_right() -> None:
     assert ladder.timed[:2] == [480, 480] and len(seen) > 1, "the loop went on"
 
 
+def test_after_all_sessions_it_is_enough_to_be_inside_in_all_likelihood() -> None:
+    """Sessions beside other work scatter by more than their rounds say: three standard errors are not to be had."""
+    goal = ladder_goal(Ladder())
+    drifting = [Session(used, 0.006) for used in (0.984, 0.971, 1.009, 0.970, 0.985, 0.984)]
+    assert not settled(Value(tuple(drifting)), goal) and confirmed(Value(tuple(drifting)), goal)
+    assert not confirmed(Value(tuple(drifting[:5])), goal)
+    edge = tuple(Session(s.used + 0.01, s.spread) for s in drifting)
+    assert not confirmed(Value(edge), goal)
+
+
 def test_a_confirmed_file_goes_before_one_that_seems_nearer_to_the_aim() -> None:
     ladder = Ladder()
     goal = ladder_goal(ladder)

@@ -26,6 +26,8 @@ _GUARD = 0.005
 _STEPS = 8
 # A structure that is in the band with less than this probability is not timed again to find out.
 _HOPE = 0.4
+# At 0.9 one seed of fifty on the fake clock ended below the band; at 0.97 none of 120, with sessions that drift or not.
+_LIKELY = 0.97
 # A variance below any that a clock has, for one without noise.
 _LEAST = 1e-12
 
@@ -182,7 +184,12 @@ def settled(seen: Value, goal: Goal) -> bool:
 
 
 def confirmed(seen: Value, goal: Goal) -> bool:
-    """Whether it was settled before its last session and is so with it: a first value may be inside by its error."""
+    """Whether it was settled before its last session and is so with it: a first value may be inside by its error.
+
+    Of one that was timed as often as is allowed it is enough that it is inside in all likelihood.
+    """
+    if len(seen.sessions) >= MOST_SESSIONS and seen.within(goal.low, goal.high) >= _LIKELY:
+        return True
     before = Value(seen.sessions[:-1] or seen.sessions) if seen.spread else seen
     return settled(seen, goal) and settled(before, goal) and (len(seen.sessions) > 1 or not seen.spread)
 
