@@ -154,6 +154,7 @@ class UnjudgedFile:
     """A file that was asked for and could not be made, or run and held against its model, on this machine.
 
     path: of the file; None where none was written. reason, hint: what is wrong, and what to do about it.
+    processor: an emulated one on which alone it was not judged; "" for this machine.
     """
 
     path: Path | None
@@ -161,6 +162,7 @@ class UnjudgedFile:
     precision: str
     reason: str
     hint: str
+    processor: str = ""
 
     @classmethod
     def of(cls, error: WdpError, path: Path | None, target: str, precision: str) -> UnjudgedFile:
@@ -171,6 +173,8 @@ class UnjudgedFile:
     @property
     def state(self) -> str:
         """In words: one that is there was not judged."""
+        if self.processor:
+            return f"not judged on {self.processor}"
         return "not judged" if self.path else "not made"
 
 

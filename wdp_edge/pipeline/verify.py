@@ -18,12 +18,12 @@ from wdp_edge.pipeline.export import judged
 from wdp_edge.pipeline.export_job import Exporter
 from wdp_edge.pipeline.inspect import target_by_name
 from wdp_edge.pipeline.plan import timing_plan
-from wdp_edge.pipeline.processors import can_be_emulated, elsewhere
+from wdp_edge.pipeline.processors import elsewhere
 from wdp_edge.pipeline.sidecar import Sidecar, read_facts, read_sidecar
 from wdp_edge.pipeline.source import Source
 from wdp_edge.results import ArtifactFigures, UnjudgedFile, VerifyResult
 from wdp_edge.run import Run
-from wdp_edge.target import Artifact, Precision, get_target
+from wdp_edge.target import INTEGER, Artifact, Precision, get_target
 
 
 def verify(run: Path, processors: Sequence[str] = ()) -> VerifyResult:
@@ -31,23 +31,28 @@ def verify(run: Path, processors: Sequence[str] = ()) -> VerifyResult:
 
     An artifact that is not as close as the recipe's [verify] asks is exported in parts to find where it goes wrong. One
     that is missing, damaged or cannot be judged here does not keep the others from it: see `unjudged` of the result.
-    processors: emulated ones (`wdp_edge.devices.emulated.PROCESSORS`) that int8 ONNX files are held against it on too.
+    processors: emulated ones (`wdp_edge.devices.emulated.PROCESSORS`) on which files whose layers multiply integers are
+    held against it too; `unjudged` also has those that do not run there.
     Raises InputError for an unfinished run, one without artifacts, or when the only one cannot be judged.
     """
     emulated = [get_processor(name) for name in dict.fromkeys(processors)]
     source = Source.of(run)
     with Run(run, source.recipe) as held:
         found, unjudged = artifacts_of(source, held)
-        if emulated and not any(can_be_emulated(artifact) for artifact, _ in found):
-            raise InputError(f"{run} has no int8 ONNX file to emulate.", "Leave --processor out, or export one first.")
+        if emulated and not any(artifact.precision in INTEGER for artifact, _ in found):
+            raise InputError(
+                f"{run} has no file whose layers multiply integers, so it has none to emulate.",
+                "Leave --processor out, or export one first: wdp-edge export --precision int8-dynamic",
+            )
         dense = source.dense_outputs
         with progress.task("compare artifacts with the model", len(found)) as advance:
             figures = []
             for artifact, sidecar in found:
                 try:
                     seen = examined(source, artifact, sidecar)
-                    if can_be_emulated(artifact):
-                        seen = elsewhere(source, artifact, sidecar, seen, emulated)
+                    if emulated and artifact.precision in INTEGER:
+                        seen, lost = elsewhere(source, artifact, sidecar, seen, emulated)
+                        unjudged += lost
                     figures.append(seen)
                 except WdpError as error:
                     if len(found) == 1 and not unjudged:
