@@ -11,7 +11,8 @@ from fake_clock_run import FakeClock, recipe_of
 from test_resume import small_project
 
 from wdp_edge.cli._shared import code_of
-from wdp_edge.errors import InputError
+from wdp_edge.device import Device
+from wdp_edge.errors import InputError, SetupError
 from wdp_edge.pipeline.export import export
 from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.pipeline.source import dense_run
@@ -50,9 +51,21 @@ def test_a_file_is_proven_on_haswell_and_a_target_without_a_runner_is_said(
     assert haswell.difference is not None and haswell.difference < 0.05
     assert read_sidecar(file.path).proven_on == file.proven_on
     (lost,) = result.unjudged
-    assert (lost.processor, lost.state) == ("cortex-a53", "not judged on cortex-a53")
+    assert (lost.where, lost.state) == ("cortex-a53", "not judged on cortex-a53")
     assert "no native runner for target 'onnx'" in lost.reason
     assert file.verified and not result.verified and code_of(result) == 2
+
+
+def test_a_device_that_is_lost_hides_no_judgement(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(name: str) -> Device:
+        """FAKE: a device that is lost as soon as it is asked."""
+        raise SetupError("The device is gone.", "Plug it in.")
+
+    monkeypatch.setattr("wdp_edge.pipeline.verify.get_device", gone)
+    result = verify(run)
+    assert [file.verified for file in result.artifacts] == [True] and result.artifacts[0].latency_ms is None
+    assert [u.reason for u in result.unjudged] == ["It could not be timed: The device is gone."]
+    assert result.verified and code_of(result) == 2
 
 
 def test_a_run_without_integer_files_has_none_to_emulate(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,8 @@ def elsewhere(
         try:
             proofs.append(proof_on(source, artifact, sidecar, processor))
         except WdpError as error:
-            lost = UnjudgedFile.of(error, artifact.path, artifact.target, artifact.precision.value)
-            unjudged.append(replace(lost, processor=processor.name))
+            kind = artifact.precision.value
+            unjudged.append(UnjudgedFile.of(error, artifact.path, artifact.target, kind, processor.name))
     known = note_proofs(artifact.path, proofs)
     verified = figures.verified and all(proof.verified for proof in proofs)
     return replace(figures, verified=verified, proven_on=known), unjudged
