@@ -33,10 +33,38 @@ def caused(outer: Exception, inner: Exception) -> Exception:
         (AttributeError("'X' object has no attribute 'norm'"), r"failed: AttributeError: 'X' object has no attribute"),
     ],
 )
-def test_an_exception_is_told_as_what_it_is(error: Exception, said: str) -> None:
+def test_an_exception_is_told_as_what_it_is(
+    error: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WDP_EDGE_CACHE", str(tmp_path))
     told = failed("exporting for onnx", error)
     assert isinstance(told, SetupError) and told.message.startswith("Exporting for onnx failed: ")
     assert said in told.message and "damaged" not in told.hint
+
+
+def test_a_defect_names_the_file_with_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WDP_EDGE_CACHE", str(tmp_path))
+    try:
+        raise caused(RuntimeError("export failed"), ValueError("odd\ud800 shape"))
+    except RuntimeError as error:
+        told = failed("exporting for onnx", error)
+    (kept,) = (tmp_path / "tracebacks").iterdir()
+    assert str(kept) in told.hint
+    text = kept.read_text()
+    assert text.startswith("exporting for onnx\n") and "Traceback" in text and "odd" in text and __file__ in text
+    for _ in range(30):
+        failed("work", ValueError("x"))
+    assert len(list((tmp_path / "tracebacks").iterdir())) == 20 and not kept.exists()
+
+    monkeypatch.setenv("WDP_EDGE_CACHE", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    assert failed("work", ValueError("x")).hint.endswith("please report it.")
+
+
+def test_what_the_user_can_mend_leaves_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WDP_EDGE_CACHE", str(tmp_path))
+    failed("work", MemoryError())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_of_the_family_stays_as_it_is() -> None:

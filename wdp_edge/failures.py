@@ -7,16 +7,19 @@ import os
 import re
 import shutil
 import tempfile
+import traceback
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from wdp_edge.errors import InputError, SetupError, WdpError
-from wdp_edge.files import disk_error
+from wdp_edge.files import cache_root, disk_error
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAYS_FULL = re.compile(r"no space left on device|os error 28\b|errno 28\b|disk quota exceeded", re.IGNORECASE)
 _SAYS_MEMORY = re.compile(r"can't allocate memory|std::bad_alloc|out of memory|cannot allocate memory", re.IGNORECASE)
 _LONGEST = 300
+_KEPT = 20
 _LITTLE = 16 * 1024**2  # bytes; less than the weights of the smallest model that timm has trained
 
 
@@ -141,12 +144,30 @@ def _of_package(error: BaseException) -> WdpError | None:
 
 
 def failed(what: str, error: BaseException) -> WdpError:
-    """For an error inside a piece of work: what can be mended, or what it is."""
+    """For an error inside a piece of work: what can be mended, or what it is, and where its traceback is kept."""
     if (known := mendable(error)) is not None:
         if known is error or isinstance(known, InputError):
             return known
         return type(known)(f"{what[:1].upper()}{what[1:]} failed: {known.message}", known.hint)
+    report = f"please report it{_with_traceback(what, error)}"
     return SetupError(
         f"{what[:1].upper()}{what[1:]} failed: {described(error)}.",
-        "Try another precision or target; if it fails for a sound file, please report it.",
+        f"Try another precision or target; if it fails for a sound file, {report}.",
     )
+
+
+def _with_traceback(what: str, error: BaseException) -> str:
+    """The end of a sentence that names the file to which the traceback was written; "" where it cannot be.
+
+    The last of them are kept, in `tracebacks` in wdp-edge's cache.
+    """
+    folder = cache_root() / "tracebacks"
+    path = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{os.getpid()}.txt"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{what}\n\n{''.join(traceback.format_exception(error))}", "utf-8", errors="backslashreplace")
+        for old in sorted(folder.glob("*.txt"))[:-_KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError:  # what went wrong is still told
+        return ""
+    return f" with the traceback in {path}"

@@ -154,6 +154,7 @@ class UnjudgedFile:
     """A file that was asked for and could not be made, or run and held against its model, on this machine.
 
     path: of the file; None where none was written. reason, hint: what is wrong, and what to do about it.
+    where: an emulated processor or a device on which alone it was not judged; "" where that is not all.
     """
 
     path: Path | None
@@ -161,17 +162,19 @@ class UnjudgedFile:
     precision: str
     reason: str
     hint: str
+    where: str = ""
 
     @classmethod
-    def of(cls, error: WdpError, path: Path | None, target: str, precision: str) -> UnjudgedFile:
+    def of(cls, error: WdpError, path: Path | None, target: str, precision: str, where: str = "") -> UnjudgedFile:
         """For an error that concerns this file alone. path: where it is or would be; None where that is not known."""
         written = path is not None and path.exists()
-        return cls(path if written else None, target, precision, error.message, error.hint)
+        return cls(path if written else None, target, precision, error.message, error.hint, where)
 
     @property
     def state(self) -> str:
         """In words: one that is there was not judged."""
-        return "not judged" if self.path else "not made"
+        at = f" on {self.where}" if self.where else ""
+        return f"not judged{at}" if self.path else "not made"
 
 
 @dataclass(frozen=True)
@@ -350,12 +353,16 @@ class CheckedBudget:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """`wdp_edge.check`: every [[budget]] of the project. met: all are kept. metric: what accuracy_drop is of."""
+    """`wdp_edge.check`: every [[budget]] of the project. met: all are kept. metric: what accuracy_drop is of.
+
+    unjudged: files of budgets that could not be held against them, for one reason or another.
+    """
 
     run: Path
     budgets: list[CheckedBudget]
     met: bool
     metric: str = "accuracy"
+    unjudged: list[UnjudgedFile] = field(default_factory=list)
     version: int = RESULT_VERSION
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -282,6 +284,57 @@ def test_validation_images_are_not_training_images(tmp_path: Path) -> None:
     (tmp_path / "val/cat").symlink_to(tmp_path / "train/cat", target_is_directory=True)
     with pytest.raises(InputError, match="2 of the 3 validation images"):
         check_apart(train, scan(tmp_path / "val"))
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard", "chain"])
+@pytest.mark.parametrize("place", ["val", "val.csv"])
+def test_a_single_image_in_both_is_seen_through_any_link(tmp_path: Path, link: str, place: str) -> None:
+    write_classes(tmp_path / "train", {"cat": 2, "dog": 1})
+    write_classes(tmp_path / "val", {"cat": 1, "dog": 1})
+    original, other = tmp_path / "train/cat/001.png", tmp_path / "val/dog/renamed.png"
+    if link == "hard":
+        other.hardlink_to(original)
+    else:
+        (tmp_path / "between").symlink_to(original)
+        other.symlink_to(tmp_path / "between" if link == "chain" else original)
+    (tmp_path / "val.csv").write_text("path,label\nval/cat/000.png,cat\nval/dog/renamed.png,dog\n")
+    said = r"1 of the \d validation images .*dog/renamed.png is the same file as .*train/cat/001.png"
+    with pytest.raises(InputError, match=said):
+        check_apart(scan(tmp_path / "train"), images_at(tmp_path / place))
+
+
+def test_two_names_of_one_image_within_a_folder_are_allowed(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        write_classes(tmp_path / name, {"cat": 1, "dog": 1})
+        (tmp_path / name / "dog/again.png").hardlink_to(tmp_path / name / "dog/000.png")
+    check_apart(scan(tmp_path / "train"), scan(tmp_path / "val"))
+
+
+@pytest.mark.parametrize("labels", [Labels.ONE, Labels.NONE])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "linked pipe"])
+def test_what_is_no_file_is_refused_instead_of_waited_for(tmp_path: Path, kind: str, labels: Labels) -> None:
+    write_classes(tmp_path / "data", {"cat": 2, "dog": 1})
+    odd = tmp_path / "data/cat/odd.jpg"
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(odd.parent):  # names of sockets are short
+        if kind == "socket":
+            server.bind(odd.name)
+        else:
+            os.mkfifo(tmp_path / "pipe" if kind == "linked pipe" else odd)
+        if kind == "linked pipe":
+            odd.symlink_to(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"cat/odd.jpg is a (named pipe|socket), not an image file"):
+        scan(tmp_path / "data", labels)
+    if labels is Labels.ONE:
+        (tmp_path / "data/list.csv").write_text("path,label\ncat/odd.jpg,cat\ndog/000.png,dog\n")
+        with pytest.raises(InputError, match=r"1 images of .* are no files"):
+            images_at(tmp_path / "data/list.csv")
+
+
+def test_a_pipe_that_is_no_image_by_its_name_is_left_out(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"cat": 2, "dog": 1})
+    os.mkfifo(tmp_path / "cat/control")
+    folder = scan(tmp_path)
+    assert len(folder) == 3 and folder.left_out == (("", 1),)
 
 
 def test_an_edit_that_keeps_the_size_changes_the_contents(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from fake_clock_run import recipe_of
 from test_resume import small_project
 
+from wdp_edge.cli._shared import code_of
 from wdp_edge.device import Kind, Latency, Timing, TimingPlan
 from wdp_edge.devices.local import LocalDevice
 from wdp_edge.errors import InputError, SetupError
@@ -22,8 +23,16 @@ from wdp_edge.pipeline.source import dense_run
 from wdp_edge.plain import read_as
 from wdp_edge.recipe import BudgetRecipe
 from wdp_edge.report.junit import write_junit
-from wdp_edge.results import BudgetFigures, CheckResult, ModelFigures, PruneResult
+from wdp_edge.results import (
+    ArtifactFigures,
+    BudgetFigures,
+    CheckResult,
+    ModelFigures,
+    PruneResult,
+    UnjudgedFile,
+)
 from wdp_edge.runners.runtimes import RUNTIMES
+from wdp_edge.target import Target, get_target
 
 lacking = [name for name in ("cmake", "g++") if shutil.which(name) is None]
 
@@ -125,11 +134,47 @@ def test_a_device_that_vanishes_takes_nothing_along(run: Path, monkeypatch: pyte
 
     monkeypatch.setattr(check_module, "get_device", lambda name: Gone() if name == "local" else LocalDevice())
     size_only = BudgetRecipe(target="onnx", precision="fp32", size="100MB")
-    with pytest.raises(SetupError, match="gone"):
-        check(run, [size_only, EASY])
-    kept = read_as(run / CHECK, CheckResult)
-    assert [budget.limits[0].name for budget in kept.budgets] == ["size"] and kept.met
+    result = check(run, [EASY, size_only])
+    assert read_as(run / CHECK, CheckResult) == result
+    assert [budget.limits[0].name for budget in result.budgets] == ["size"] and result.budgets[0].met
+    (lost,) = result.unjudged
+    assert (lost.where, lost.reason, lost.state) == ("local", "The device is gone.", "not judged on local")
+    assert not result.met and code_of(result) == 2
     assert not (run / "scratch").exists()
+    with pytest.raises(SetupError, match="gone"):
+        check(run, [EASY])
+
+
+def test_a_file_that_cannot_be_made_keeps_no_other_from_its_budget(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAKE: every export of int8 fails as a toolkit's does, and tflite's packages are not installed."""
+
+    def make_all_but_int8(*words: object, **options: object) -> tuple[list[ArtifactFigures], list[UnjudgedFile]]:
+        return [], [UnjudgedFile(None, "onnx", "int8-static", "It has an odd layer.", "Take another.")]
+
+    def get_all_but_tflite(name: str) -> Target:
+        if name == "tflite":
+            raise SetupError("Target 'tflite' needs litert.", "Install it.")
+        return get_target(name)
+
+    monkeypatch.setattr(check_module, "make", make_all_but_int8)
+    monkeypatch.setattr(check_module, "get_target", get_all_but_tflite)
+    size_only = BudgetRecipe(target="onnx", precision="fp32", size="100MB")
+    odd, missing = replace(size_only, precision="int8-static"), replace(size_only, target="tflite")
+    result = check(run, [odd, missing, size_only])
+    assert [budget.precision for budget in result.budgets] == ["fp32"] and result.budgets[0].met
+    assert [(u.target, u.reason) for u in result.unjudged] == [
+        ("tflite", "Target 'tflite' needs litert."),
+        ("onnx", "It has an odd layer."),
+    ]
+    assert not result.met and code_of(result) == 2
+    assert code_of(check(run, [odd, replace(size_only, size="1kB")])) == 1, "a missed budget weighs more"
+
+    write_junit(result, tmp_path / "junit.xml")
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("4", "0", "2")
+    assert "odd layer" in str([error.get("message") for error in suite.iter("error")])
 
 
 def test_words_that_mean_nothing(run: Path) -> None:

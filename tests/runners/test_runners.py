@@ -59,6 +59,33 @@ def test_outputs_are_those_of_the_python_runtime(runner: Runner, dtype: str) -> 
     assert output["abs_sum"] == pytest.approx(float(expected.abs().sum()), rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_given_inputs_are_run_one_after_another(runner: Runner, dtype: str, tmp_path: Path) -> None:
+    path = runner.small if dtype == "float32" else runner.pixels
+    images = torch.randint(0, 256, (3, 3, 4, 4), generator=torch.Generator().manual_seed(0)).to(getattr(torch, dtype))
+    given, got = tmp_path / "inputs", tmp_path / "outputs"
+    images.numpy().tofile(given)
+    (loaded,) = events(run(runner.bundle, "--inputs", given, "--outputs", got, path))
+    program = get_target(runner.target).load(path, 1)
+    expected = torch.cat([program(image) for image in images.split(1)])
+    values = torch.frombuffer(bytearray(got.read_bytes()), dtype=torch.float32).reshape(3, 20)
+    assert loaded["event"] == "loaded" and not torch.equal(expected[0], expected[1])
+    torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_inputs_that_are_none_are_refused(runner: Runner, tmp_path: Path) -> None:
+    given, got = tmp_path / "inputs", tmp_path / "outputs"
+    for content in (b"", b"\0" * 100, b"\0" * (2 * 192 + 1)):
+        given.write_bytes(content)
+        assert "inputs of 192 bytes" in refused(run(runner.bundle, "--inputs", given, "--outputs", got, runner.small))
+    assert "belong together" in refused(run(runner.bundle, "--inputs", given, runner.small))
+    assert "for one file" in refused(
+        run(runner.bundle, "--inputs", given, "--outputs", got, runner.small, runner.large)
+    )
+    nowhere = ("--inputs", tmp_path / "none", "--outputs", got)
+    assert "cannot open" in refused(run(runner.bundle, *nowhere, runner.small))
+
+
 def test_rounds_runs_and_files_come_in_the_order_given(runner: Runner) -> None:
     words = ("--rounds", 3, "--runs", 4, "--warmup", 0, "--threads", 1)
     first, *rounds, last = events(run(runner.bundle, *words, runner.large, runner.small))

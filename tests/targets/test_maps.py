@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from int8_error import as_its_scheme
 from test_lowering import error
 from tiny_families import FORMS
 from tiny_vit import lively
@@ -50,6 +51,7 @@ def test_layers_of_a_map_are_ranked_and_rounded_one_image_at_a_time(head: Head, 
         expected = torch.cat([lowered(image) for image in images.split(1)])
     assert torch.allclose(predict(lowered, images), expected, atol=1e-5)
     rounded = predict(fake_quantized(lowered, DYNAMIC), images)
+    # A constant: of the imitation itself, whose error is what it is; it only must not destroy the map.
     assert compare("rounded", expected, rounded, get_task("segment").agreement).cosine_centred > 0.9
     found = sensitivity(lowered, images, None, DYNAMIC, "segment")
     assert last in {layer.name for layer in found} and found[0].divergence > 0
@@ -88,4 +90,5 @@ def test_files_put_out_the_model_s_map(name: str, precision: Precision, head: He
     if precision is Precision.FP32:
         assert parity.max_error < 1e-4 and parity.agreement == 1.0
     else:
-        assert parity.cosine_centred > 0.97 and parity.agreement > 0.9
+        assert as_its_scheme(target, precision, model, images, images, got)
+        assert parity.agreement > 0.9  # a constant: nothing simulates how many patches change their class

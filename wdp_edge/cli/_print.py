@@ -128,12 +128,16 @@ def _artifacts(
     print_table(title, list(columns), rows)
     for line in dict.fromkeys(line for a in artifacts if a.latency_ms for line in cautions(a.latency_ms)):
         print_line(line)
-    for u in unjudged:
-        print_line(f"{u.target} {u.precision} is {u.state}: {u.reason} {u.hint}")
+    _unjudged(unjudged)
     for a in artifacts:
         _proven(a.path, a.proven_on)
         if a.broke_at:
             print_line(f"{near(a.path)} goes wrong at {a.broke_at}: its output is the first that is too far off.")
+
+
+def _unjudged(files: Sequence[UnjudgedFile]) -> None:
+    for file in files:
+        print_line(f"{file.target} {file.precision} is {file.state}: {file.reason} {file.hint}")
 
 
 def _proven(path: Path, proofs: Sequence[ProcessorProof]) -> None:
@@ -284,6 +288,7 @@ def show_check(result: CheckResult) -> None:
             name = f"{result.metric} drop" if limit.name == "accuracy_drop" else limit.name.replace("_", " ")
             rows.append((where, name, words(limit), kind, kept(limit.met)))
         rows.append((where, "close to its model", "", "", kept(budget.verified)))
+    rows += [(f"{u.target} {u.precision}", "", "", "", u.state) for u in result.unjudged]
     print_table("Budgets", ("file", "limit", "measured", "", ""), rows)
     for budget in result.budgets:
         for limit in budget.limits:
@@ -291,8 +296,12 @@ def show_check(result: CheckResult) -> None:
                 print_line(f"{near(budget.path)}, {budget.device}: {slow}")
             if limit.note:
                 print_line(f"{near(budget.path)}, {limit.name.replace('_', ' ')}: {limit.note}.")
+    _unjudged(result.unjudged)
     missed, total = sum(not budget.met for budget in result.budgets), len(result.budgets)
-    print_line(f"All {total} budgets are kept." if result.met else f"{missed} of {total} budgets are missed.")
+    if result.unjudged:
+        print_line(f"Of the budgets that could be judged, {missed} of {total} are missed.")
+    else:
+        print_line(f"{missed} of {total} budgets are missed." if missed else f"All {total} budgets are kept.")
 
 
 def kept(met: bool) -> str:

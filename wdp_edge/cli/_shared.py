@@ -59,9 +59,11 @@ def _perform(call: Callable[[], Result], show: Callable[[Result], None], as_json
 
 def code_of(result: Any) -> int:
     """0, or 1 where a budget is missed or a file is too far from its model, or 2 where one only could not be judged."""
+    judged = [file.verified for file in getattr(result, "artifacts", ())]
+    judged += [budget.met for budget in getattr(result, "budgets", ())]
     budget = getattr(result, "budget", None)
     kept = (budget is None or budget.met) and getattr(result, "verified", True) and getattr(result, "met", True)
-    if getattr(result, "unjudged", None) and all(file.verified for file in result.artifacts):
+    if getattr(result, "unjudged", None) and all(judged):
         return WRONG_INPUT
     return MET if kept else MISSED
 

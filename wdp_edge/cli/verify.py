@@ -20,7 +20,9 @@ def verify(
     processor: Annotated[
         list[str] | None,
         typer.Option(
-            "--processor", metavar="NAME", help="Hold int8 ONNX files against it there too: haswell …; repeatable."
+            "--processor",
+            metavar="NAME",
+            help="Prove int8 files on this emulated one too: haswell, cortex-a53, cortex-a76; repeatable.",
         ),
     ] = None,
     as_json: Json = False,

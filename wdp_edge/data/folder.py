@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -223,11 +223,7 @@ def fingerprint(folder: ImageFolder) -> str:
         digest.update(os.fsencode(name) + b"\0")
     root = os.fspath(folder.root)
     for path in folder.paths + folder.masks:
-        try:
-            size = os.stat(f"{root}/{path}").st_size  # noqa: PTH116 (a Path per image takes five times as long)
-        except OSError as error:
-            raise InputError(f"{root}/{path} cannot be read any more.", "Restore the file and try again.") from error
-        digest.update(os.fsencode(path) + b"\0%d\0" % size)
+        digest.update(os.fsencode(path) + b"\0%d\0" % _status(f"{root}/{path}").st_size)
     if folder.several:
         digest.update(repr(folder.several).encode())
     return digest.hexdigest()
@@ -270,29 +266,38 @@ def check_classes(train: ImageFolder, val: ImageFolder, num_classes: int) -> Non
 
 
 def check_apart(train: ImageFolder, val: ImageFolder) -> None:
-    """Raises InputError when validation images are training images, also through links to a folder."""
-    shared = _whole_paths(train) & _whole_paths(val)
+    """Raises InputError when validation images are training images, also through links of either kind."""
+    places = dict(zip(_places(val), val.paths, strict=True))
+    shared = {places[place]: path for place, path in zip(_places(train), train.paths, strict=True) if place in places}
     if not shared:
         return
     every = len(shared) == len(val)
+    of_val, of_train = next(iter(shared.items()))
     raise InputError(
         f"{'All' if every else f'{len(shared)} of the'} {len(val)} validation images in {val.root} are training images "
-        "too, so their figures would say nothing of new ones.",
+        f"too, so their figures would say nothing of new ones: {of_val} is the same file as {train.root / of_train}.",
         "Name other images in val of [data].",
         {"--val": "Name other images with --val, or in val of [data]."},
     )
 
 
-def _whole_paths(folder: ImageFolder) -> set[str]:
-    """Of every image, with the links of its folder followed."""
-    places: dict[str, str] = {}
-    found = set()
+def _places(folder: ImageFolder) -> Iterator[tuple[int, int, int]]:
+    """Of every image where its bytes lie, whatever links lead there: device, number and size.
+
+    The size is for file systems whose numbers are not unique. Raises InputError when an image cannot be read.
+    """
+    root = os.fspath(folder.root)
     for path in folder.paths:
-        parent, _, name = path.rpartition("/")
-        if parent not in places:
-            places[parent] = os.path.realpath(folder.root / parent)
-        found.add(f"{places[parent]}/{name}")
-    return found
+        status = _status(f"{root}/{path}")
+        yield status.st_dev, status.st_ino, status.st_size
+
+
+def _status(path: str) -> os.stat_result:
+    """Raises InputError when an image has vanished since the scan, or is a link that leads nowhere."""
+    try:
+        return os.stat(path)  # noqa: PTH116 (a Path per image takes five times as long)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read any more.", "Restore the file and try again.") from error
 
 
 def _beyond(folder: ImageFolder, num_classes: int) -> InputError:

@@ -72,8 +72,9 @@ def _check_files(path: Path, names: list[str]) -> None:
     if times > 1:
         raise InputError(f"{path} lists '{name}' {times} times.", "Keep one of the rows.")
     if missing := sorted(name for name in names if not _is_file(path.parent / name)):
+        first = path.parent / missing[0][:_SHOWN]
         raise InputError(
-            f"{len(missing)} images of {path} do not exist, the first is {path.parent / missing[0][:_SHOWN]}.",
+            f"{len(missing)} images of {path} do not exist or are no files, the first is {first}.",
             "Correct the paths, which are relative to the file's folder, or remove the rows.",
         )
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from wdp_edge.errors import InputError
 
 _JPEG, _NETPBM = (".jpg", ".jpeg", ".jpe", ".jfif"), (".pbm", ".pgm", ".pnm", ".ppm")
 SUFFIXES = frozenset((*_JPEG, *_NETPBM, ".avif", ".bmp", ".gif", ".jp2", ".png", ".tga", ".tif", ".tiff", ".webp"))
@@ -62,7 +65,10 @@ def suffix_of(name: str) -> str:
 
 
 def find_images(root: Path, name: str = "") -> Found:
-    """The files in and below root/name that are not passed over. Raises OSError for a folder that cannot be read."""
+    """The files in and below root/name that are not passed over.
+
+    Raises OSError for a folder that cannot be read, InputError for what has the name of an image and is no file.
+    """
     images, left_out = [], Counter[str]()
     for path in _files(root, name):
         if is_image(path):
@@ -75,20 +81,41 @@ def find_images(root: Path, name: str = "") -> Found:
 def _files(root: Path, name: str) -> Iterator[str]:
     """Their paths relative to the root. A folder reached twice through links is read once."""
     seen: set[tuple[int, int]] = set()
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for folder, subfolders, files in os.walk(root / name, followlinks=True, onerror=fail):
-        status = Path(folder).stat()
+    waiting = [name]
+    while waiting:
+        inside = waiting.pop()
+        status = (root / inside).stat()
         if (status.st_dev, status.st_ino) in seen:
-            subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(s for s in subfolders if not is_passed_over(s))
-        inside = Path(folder).relative_to(root).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
-        yield from (f"{prefix}{file}" for file in files if not is_passed_over(file))
+        with os.scandir(root / inside) as listed:
+            entries = sorted((e for e in listed if not is_passed_over(e.name)), key=lambda e: e.name, reverse=True)
+        for entry in entries:
+            path = f"{inside}/{entry.name}" if inside else entry.name
+            if _holds(entry.is_dir):
+                waiting.append(path)
+                continue
+            if is_image(path) and not _holds(entry.is_file):
+                _check_file(root / path)
+            yield path
+
+
+def _holds(question: Callable[[], bool]) -> bool:
+    """False also for a link that leads nowhere."""
+    try:
+        return question()
+    except OSError:
+        return False
+
+
+def _check_file(path: Path) -> None:
+    """Raises InputError for what would be waited for instead of read. Whoever reads it tells of a link to nowhere."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    what = "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+    raise InputError(f"{path} is {what}, not an image file.", "Remove it.")
 
 
 def counted(left_out: Counter[str]) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from typing import IO, Any
 
 from wdp_edge.devices.messages import read_message, write_message
-from wdp_edge.errors import WdpError
 from wdp_edge.failures import failed
 
 Handler = Callable[[dict[str, Any], IO[bytes], IO[bytes]], None]
@@ -18,8 +16,8 @@ Handler = Callable[[dict[str, Any], IO[bytes], IO[bytes]], None]
 def serve(handler: Handler) -> None:
     """Reads the request from stdin and runs `handler(request, requests, replies)`.
 
-    An exception goes back as a message of the one error family, and its traceback to stderr: only a process that is
-    killed says nothing.
+    An exception goes back as a message of the one error family, which names the file with its traceback where it is a
+    defect: only a process that is killed says nothing.
     """
     requests, replies = sys.stdin.buffer, private_stdout()
     message = read_message(requests)
@@ -28,8 +26,6 @@ def serve(handler: Handler) -> None:
     try:
         handler(message[0], requests, replies)
     except Exception as error:
-        if not isinstance(error, WdpError):
-            traceback.print_exception(error)
         told = failed(str(message[0].get("what", "the work")), error)
         said = {"kind": type(told).__name__, "message": told.message, "hint": told.hint}
         write_message(replies, {"error": said})

@@ -12,7 +12,7 @@ from wdp_edge.device import Device, ratio
 from wdp_edge.devices import check_pair, get_device
 from wdp_edge.devices.remote import check_memory
 from wdp_edge.drops import FEW_IMAGES, Drops, hardest, listed, short
-from wdp_edge.errors import InputError
+from wdp_edge.errors import InputError, SetupError, WdpError
 from wdp_edge.files import remove, write_json
 from wdp_edge.models.files import save
 from wdp_edge.pipeline.dense_outputs import dense_outputs
@@ -25,7 +25,7 @@ from wdp_edge.pipeline.sidecar import read_sidecar
 from wdp_edge.pipeline.source import Source
 from wdp_edge.places import read_result
 from wdp_edge.recipe import BudgetRecipe
-from wdp_edge.results import CheckedBudget, CheckResult, Limit, ModelFigures, PruneResult
+from wdp_edge.results import CheckedBudget, CheckResult, Limit, ModelFigures, PruneResult, UnjudgedFile
 from wdp_edge.run import Run
 from wdp_edge.stages import RESULT
 from wdp_edge.target import Artifact, Precision, get_target, parse_precision
@@ -61,37 +61,77 @@ class Asked:
 def check(run: Path, budgets: Sequence[BudgetRecipe] = ()) -> CheckResult:
     """Holds the run's model against the budgets: latency, size, accuracy on the validation images, memory.
 
-    budgets: those of the run's recipe when empty. Each result is in the run's check.json as soon as it is known: a
-    device which vanishes takes nothing along.
-    Raises InputError when there are no budgets, for an unfinished run and for words that mean nothing; SetupError when
-    a device is lost.
+    budgets: those of the run's recipe when empty. Each result is in the run's check.json as soon as it is known. A
+    file that cannot be made, or a device which vanishes, takes nothing along: see `unjudged` of the result.
+    Raises InputError when there are no budgets, for an unfinished run and for words that mean nothing; where there is
+    one budget, also what kept it from being judged.
     """
     source = Source.of(run)
-    asked = [Asked.of(budget) for budget in budgets or source.recipe.budget]
-    if not asked:
+    asked, unjudged = understood(budgets or source.recipe.budget)
+    if not asked and not unjudged:
         raise InputError(
             "There is no [[budget]] to hold the run against.",
             'Add one to wdp-edge.toml: a line [[budget]], then lines such as latency = "20ms" and accuracy_drop = 1.0.',
         )
     with Run(run, source.recipe) as held:
         try:
-            files = artifacts(source, held, asked)
+            alone = len(asked) + len(unjudged) == 1
+            files, lost = artifacts(source, held, asked, alone)
+            unjudged += lost
             checked: list[CheckedBudget] = []
+            result = noted(source, checked, unjudged)
             for one in asked:
-                checked.append(judge(source, one, *files[one.budget.target, one.precision]))
-                result = CheckResult(run, checked, all(c.met for c in checked), source.context.task.facts.metric)
-                write_json(run / CHECK, result)
+                path, verified = files.get((one.budget.target, one.precision), (None, False))
+                if path is None:
+                    continue
+                try:
+                    checked.append(judge(source, one, path, verified))
+                except WdpError as error:
+                    if alone:
+                        raise
+                    kind = one.budget.target, one.precision.value, one.budget.device
+                    unjudged.append(UnjudgedFile.of(error, path, *kind))
+                result = noted(source, checked, unjudged)
         finally:
             remove(run / "scratch")
     return result
 
 
+def noted(source: Source, checked: Sequence[CheckedBudget], unjudged: Sequence[UnjudgedFile]) -> CheckResult:
+    """What is known so far, in the run's check.json too."""
+    met = not unjudged and all(budget.met for budget in checked)
+    result = CheckResult(source.run, list(checked), met, source.context.task.facts.metric, list(unjudged))
+    write_json(source.run / CHECK, result)
+    return result
+
+
+def understood(budgets: Sequence[BudgetRecipe]) -> tuple[list[Asked], list[UnjudgedFile]]:
+    """The budgets, and those of targets or devices that this machine lacks something for.
+
+    Raises InputError like `Asked.of`, and its SetupError for the only budget.
+    """
+    asked, lost = [], []
+    for budget in budgets:
+        try:
+            asked.append(Asked.of(budget))
+        except SetupError as error:
+            if len(budgets) == 1:
+                raise
+            lost.append(UnjudgedFile.of(error, None, budget.target, budget.precision, budget.device))
+    return asked, lost
+
+
 Files = dict[tuple[str, Precision], tuple[Path, bool]]
 
 
-def artifacts(source: Source, run: Run, asked: Sequence[Asked]) -> Files:
-    """The file of every target and precision that is asked for, and whether it is close enough to the model."""
+def artifacts(source: Source, run: Run, asked: Sequence[Asked], alone: bool) -> tuple[Files, list[UnjudgedFile]]:
+    """The file of every target and precision that is asked for, and whether it is close enough to the model; and those
+    that could not be made or run.
+
+    alone: a single budget asks. Then what is wrong with its file is raised.
+    """
     found: Files = {}
+    lost: dict[tuple[str, Precision], UnjudgedFile] = {}
     plans: dict[str, list[Precision]] = {}
     for one in asked:
         key = one.budget.target, one.precision
@@ -99,16 +139,18 @@ def artifacts(source: Source, run: Run, asked: Sequence[Asked]) -> Files:
         if path is None:
             wanted = plans.setdefault(one.budget.target, [])
             wanted += [] if one.precision in wanted else [one.precision]
-        elif key not in found:
-            artifact = Artifact.of(path, *key)
-            found[key] = path, source.judge(artifact, read_sidecar(path).pixels).verified
-    if plans:
-        figures, unjudged = make(source, run, plans, pixels=False)
-        if unjudged:
-            raise InputError(unjudged[0].reason, unjudged[0].hint)
-        for made in figures:
-            found[made.target, Precision(made.precision)] = made.path, made.verified
-    return found
+        elif key not in found and key not in lost:
+            try:
+                artifact = Artifact.of(path, *key)
+                found[key] = path, source.judge(artifact, read_sidecar(path).pixels).verified
+            except WdpError as error:
+                if alone:
+                    raise
+                lost[key] = UnjudgedFile.of(error, path, key[0], key[1].value)
+    figures, unmade = make(source, run, plans, pixels=False, alone=alone) if plans else ([], [])
+    for made in figures:
+        found[made.target, Precision(made.precision)] = made.path, made.verified
+    return found, [*lost.values(), *unmade]
 
 
 def existing(source: Source, target: str, precision: Precision) -> Path | None:

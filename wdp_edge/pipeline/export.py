@@ -36,10 +36,10 @@ def export(
     the target recommends, or the run's own precision when no target is named. pixels: files take uint8 pixels,
     because normalisation is folded into them. accuracy_drop: for the precision "auto", which finds the fastest file of
     one target that loses at most so many points of accuracy against its fp32 file.
-    A file that cannot be made, or judged on this machine, does not keep the others from it, nor does a target whose
-    packages are missing: the result has it among `unjudged`.
-    Raises InputError for an unfinished run, an unknown target or a precision that a target cannot do; where one file
-    was asked for, also what kept it from being made or judged.
+    A file that cannot be made, or judged on this machine, does not keep the others from it, nor does a target that
+    lacks the precision or whose packages are missing: the result has it among `unjudged`.
+    Raises InputError for an unfinished run, an unknown target or precision, or one that none of the targets can do;
+    where one file was asked for, also what kept it from being made or judged.
     """
     if AUTO in precisions or accuracy_drop is not None:
         return export_auto(run, *auto_words(targets, precisions, accuracy_drop), pixels)
@@ -74,15 +74,20 @@ def auto_words(
 def planned(
     source: Source, targets: Sequence[str], precisions: Sequence[str]
 ) -> tuple[dict[str, list[Precision]], list[UnjudgedFile]]:
-    """Which precisions to make for each target, and what cannot be made because a target's packages are missing.
+    """Which precisions to make for each target, and what cannot be made: precisions that one target lacks and another
+    has not, and files of targets whose packages are missing.
 
-    Wrong names are found before anything is exported; so is a missing package of the only target.
+    Wrong names are found before anything is exported; so is what leaves nothing to make.
     """
     own = source.recipe.prune
     if not targets:
         targets, precisions = [own.target], [own.precision if p == "default" else p for p in precisions]
     names = target_names() if ALL in targets else list(dict.fromkeys(targets))
-    plans, lost = {}, []
+    if unknown := [p for p in precisions if p not in ("default", *Precision)]:
+        raise InputError(f"There is no precision '{unknown[0]}'.", f"Known are: default, {', '.join(Precision)}.")
+    plans: dict[str, list[Precision]] = {}
+    lost: list[UnjudgedFile] = []
+    lacking: list[InputError] = []
     for name in names:
         try:
             target = get_target(name)
@@ -91,7 +96,17 @@ def planned(
                 raise
             lost += [UnjudgedFile.of(error, None, name, p) for p in dict.fromkeys(precisions)]
             continue
-        plans[name] = list(dict.fromkeys(parse_precision(p, target) for p in precisions))
+        for text in dict.fromkeys(precisions):
+            try:
+                precision = parse_precision(text, target)
+            except InputError as error:
+                lacking.append(error)
+                lost.append(UnjudgedFile.of(error, None, name, text))
+                continue
+            wanted = plans.setdefault(name, [])
+            wanted += [] if precision in wanted else [precision]
+    if lacking and not plans:
+        raise lacking[0]
     return plans, lost
 
 

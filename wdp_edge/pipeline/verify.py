@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from wdp_edge import progress
-from wdp_edge.device import Device, Latency, TimingPlan
+from wdp_edge.device import Latency, TimingPlan
 from wdp_edge.devices import get_device, runs_on
 from wdp_edge.devices.emulated import get_processor
 from wdp_edge.errors import InputError, WdpError
@@ -18,36 +18,42 @@ from wdp_edge.pipeline.export import judged
 from wdp_edge.pipeline.export_job import Exporter
 from wdp_edge.pipeline.inspect import target_by_name
 from wdp_edge.pipeline.plan import timing_plan
-from wdp_edge.pipeline.processors import can_be_emulated, elsewhere
+from wdp_edge.pipeline.processors import elsewhere
 from wdp_edge.pipeline.sidecar import Sidecar, read_facts, read_sidecar
 from wdp_edge.pipeline.source import Source
 from wdp_edge.results import ArtifactFigures, UnjudgedFile, VerifyResult
 from wdp_edge.run import Run
-from wdp_edge.target import Artifact, Precision, get_target
+from wdp_edge.target import INTEGER, Artifact, Precision, get_target
 
 
 def verify(run: Path, processors: Sequence[str] = ()) -> VerifyResult:
     """Runs every artifact of the run's model through its own runtime on held-back images, and times it where it can be.
 
     An artifact that is not as close as the recipe's [verify] asks is exported in parts to find where it goes wrong. One
-    that is missing, damaged or cannot be judged here does not keep the others from it: see `unjudged` of the result.
-    processors: emulated ones (`wdp_edge.devices.emulated.PROCESSORS`) that int8 ONNX files are held against it on too.
+    that is missing, damaged or cannot be judged here does not keep the others from it: see `unjudged` of the result. It
+    has those that the device did not time, too.
+    processors: emulated ones (`wdp_edge.devices.emulated.PROCESSORS`) on which files whose layers multiply integers are
+    held against it too; `unjudged` also has those that do not run there.
     Raises InputError for an unfinished run, one without artifacts, or when the only one cannot be judged.
     """
     emulated = [get_processor(name) for name in dict.fromkeys(processors)]
     source = Source.of(run)
     with Run(run, source.recipe) as held:
         found, unjudged = artifacts_of(source, held)
-        if emulated and not any(can_be_emulated(artifact) for artifact, _ in found):
-            raise InputError(f"{run} has no int8 ONNX file to emulate.", "Leave --processor out, or export one first.")
+        if emulated and not any(artifact.precision in INTEGER for artifact, _ in found):
+            raise InputError(
+                f"{run} has no file whose layers multiply integers, so it has none to emulate.",
+                "Leave --processor out, or export one first: wdp-edge export --precision int8-dynamic",
+            )
         dense = source.dense_outputs
         with progress.task("compare artifacts with the model", len(found)) as advance:
             figures = []
             for artifact, sidecar in found:
                 try:
                     seen = examined(source, artifact, sidecar)
-                    if can_be_emulated(artifact):
-                        seen = elsewhere(source, artifact, sidecar, seen, emulated)
+                    if emulated and artifact.precision in INTEGER:
+                        seen, lost = elsewhere(source, artifact, sidecar, seen, emulated)
+                        unjudged += lost
                     figures.append(seen)
                 except WdpError as error:
                     if len(found) == 1 and not unjudged:
@@ -56,6 +62,8 @@ def verify(run: Path, processors: Sequence[str] = ()) -> VerifyResult:
                     unjudged.append(UnjudgedFile.of(error, artifact.path, artifact.target, precision))
                 advance(1)
         remove(run / "scratch")
+    verified = not unjudged and all(f.verified for f in figures)
+    figures, untimed = timed(figures, source.recipe.prune.device, timing_plan(source.recipe.prune))
     reference, task = source.reference, source.context.task
     pruned = source.context.structure != vit.structure_of(source.model)
     return VerifyResult(
@@ -64,11 +72,11 @@ def verify(run: Path, processors: Sequence[str] = ()) -> VerifyResult:
         dense_accuracy=reference.metric(dense),
         shrunk_accuracy=reference.metric(reference.outputs),
         shrunk=compare("dense = shrunk", dense, reference.outputs, task.agreement) if pruned else None,
-        artifacts=timed(figures, get_device(source.recipe.prune.device), timing_plan(source.recipe.prune)),
-        verified=not unjudged and all(f.verified for f in figures),
+        artifacts=figures,
+        verified=verified,
         task=task.facts.name,
         metric=task.facts.metric,
-        unjudged=unjudged,
+        unjudged=[*unjudged, *untimed],
         held_back=source.context.proves_on_held_back,
     )
 
@@ -124,17 +132,27 @@ def examined(source: Source, artifact: Artifact, sidecar: Sidecar) -> ArtifactFi
         return judged(source, exporter, job, figures)
 
 
-def timed(figures: Sequence[ArtifactFigures], device: Device, plan: TimingPlan) -> list[ArtifactFigures]:
-    """With latencies: artifacts of one target in turn in one process.
+def timed(
+    figures: Sequence[ArtifactFigures], device_name: str, plan: TimingPlan
+) -> tuple[list[ArtifactFigures], list[UnjudgedFile]]:
+    """With latencies: artifacts of one target in turn in one process. And those that the device should have timed, with
+    what kept it from that.
 
     Those that the device does not run, or that only evaluate here, get none.
     """
+    names = [name for name in dict.fromkeys(f.target for f in figures) if get_target(name).timed_here()]
     latencies: dict[Path, Latency] = {}
-    names = dict.fromkeys(f.target for f in figures)
-    targets = [name for name in names if get_target(name).timed_here() and runs_on(device, name)]
-    with progress.task("time on the device", max(1, len(targets) * plan.rounds)) as advance:
-        for name in targets:
-            paths = [f.path for f in figures if f.target == name]
-            timings = device.time(name, paths, plan, lambda done, total: advance(1))
-            latencies |= {path: timing.latency for path, timing in zip(paths, timings, strict=True)}
-    return [replace(f, latency_ms=latencies.get(f.path)) for f in figures]
+    untimed: list[UnjudgedFile] = []
+    with progress.task("time on the device", max(1, len(names) * plan.rounds)) as advance:
+        for name in names:
+            of_target = [f for f in figures if f.target == name]
+            paths = [f.path for f in of_target]
+            try:
+                device = get_device(device_name)
+                if runs_on(device, name):
+                    timings = device.time(name, paths, plan, lambda done, total: advance(1))
+                    latencies |= {path: timing.latency for path, timing in zip(paths, timings, strict=True)}
+            except WdpError as error:
+                lost = [UnjudgedFile.of(error, f.path, name, f.precision, device_name) for f in of_target]
+                untimed += [replace(one, reason=f"It could not be timed: {one.reason}") for one in lost]
+    return [replace(f, latency_ms=latencies.get(f.path)) for f in figures], untimed

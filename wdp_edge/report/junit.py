@@ -8,14 +8,19 @@ from xml.etree import ElementTree
 from wdp_edge.files import write_text
 from wdp_edge.printable import printable
 from wdp_edge.report.limits import words
-from wdp_edge.results import CheckedBudget, CheckResult
+from wdp_edge.results import CheckedBudget, CheckResult, UnjudgedFile
 
 
 def write_junit(result: CheckResult, path: Path) -> None:
-    """One test case for every limit of every budget, and one for each file's closeness to its model."""
+    """One test case for every limit of every budget, and one for each file's closeness to its model.
+
+    What could not be judged is an error, as JUnit calls it, and not a failure.
+    """
     cases = [case for budget in result.budgets for case in _cases(budget)]
     failures = sum(len(case) for case in cases)
-    suite = ElementTree.Element("testsuite", name="wdp-edge check", tests=str(len(cases)), failures=str(failures))
+    cases += [_error(file) for file in result.unjudged]
+    counts = {"tests": str(len(cases)), "failures": str(failures), "errors": str(len(result.unjudged))}
+    suite = ElementTree.Element("testsuite", {"name": "wdp-edge check", **counts})
     suite.extend(cases)
     root = ElementTree.Element("testsuites")
     root.append(suite)
@@ -31,6 +36,13 @@ def _cases(budget: CheckedBudget) -> list[ElementTree.Element]:
         _case(group, limit.name, limit.met, f"{limit.name}: {words(limit)}{'; ' + limit.note if limit.note else ''}")
         for limit in budget.limits
     ]
+
+
+def _error(file: UnjudgedFile) -> ElementTree.Element:
+    group = ".".join(filter(None, (file.target, file.precision, file.where)))
+    case = ElementTree.Element("testcase", classname=printable(group), name="judged")
+    ElementTree.SubElement(case, "error", message=printable(f"{file.state}: {file.reason} {file.hint}"))
+    return case
 
 
 def _case(group: str, name: str, passed: bool, message: str) -> ElementTree.Element:

@@ -192,7 +192,8 @@ def tools_folder() -> Path:
 
 def install_command(name: str) -> str:
     """What installs a tool on Debian and Ubuntu."""
-    packages = {"gcc": "gcc", "g++": "g++", "cmake": "cmake ninja-build", "qemu-aarch64": "qemu-user"}
+    packages = {"gcc": "gcc", "g++": "g++", "cmake": "cmake ninja-build"}
+    packages |= {"qemu-aarch64": "qemu-user", "qemu-x86_64": "qemu-user"}
     cross = re.fullmatch(r"(\w+)-linux-gnu-(gcc|g\+\+)", name)
     package = f"g++-{cross[1].replace('_', '-')}-linux-gnu" if cross else packages[name]
     without_root = " (or without root: wdp-edge devices setup qemu)" if cross or name == "qemu-aarch64" else ""

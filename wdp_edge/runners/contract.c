@@ -28,7 +28,7 @@
 
 typedef struct {
     int threads, rounds, runs, warmup, settle;
-    const char *cpus;
+    const char *cpus, *inputs, *outputs;
     bool mark;
 } Options;
 
@@ -114,7 +114,8 @@ static Options read_options(int argc, char **argv) {
         {"threads", required_argument, NULL, 't'}, {"rounds", required_argument, NULL, 'r'},
         {"runs", required_argument, NULL, 'k'},    {"warmup", required_argument, NULL, 'w'},
         {"settle", required_argument, NULL, 's'},  {"cpus", required_argument, NULL, 'c'},
-        {"mark", no_argument, NULL, 'm'},          {NULL, 0, NULL, 0},
+        {"mark", no_argument, NULL, 'm'},          {"inputs", required_argument, NULL, 'i'},
+        {"outputs", required_argument, NULL, 'o'}, {NULL, 0, NULL, 0},
     };
     Options options = {.threads = 1, .rounds = 12, .runs = 15, .warmup = 3, .settle = 20};
     opterr = 0;
@@ -127,11 +128,18 @@ static Options read_options(int argc, char **argv) {
         case 's': options.settle = number("settle", optarg, 0); break;
         case 'c': options.cpus = optarg; break;
         case 'm': options.mark = true; break;
+        case 'i': options.inputs = optarg; break;
+        case 'o': options.outputs = optarg; break;
         default: fail("unknown option or missing value: %s", argv[optind - 1]);
         }
     }
     if (optind == argc)
-        fail("usage: runner --threads N --rounds R --runs K --warmup W --settle S [--cpus 0,1] [--mark] FILE...");
+        fail("usage: runner --threads N --rounds R --runs K --warmup W --settle S [--cpus 0,1] [--mark] FILE..., or"
+             " runner --threads N --inputs FILE --outputs FILE FILE");
+    if ((options.inputs == NULL) != (options.outputs == NULL))
+        fail("--inputs and --outputs belong together");
+    if (options.inputs != NULL && argc - optind != 1)
+        fail("--inputs are for one file, not %d", argc - optind);
     if (options.cpus != NULL && keep_to_cpus(options.cpus) != 0)
         fail("--cpus must list CPUs of this machine, such as 0,1, not '%s'", options.cpus);
     return options;
@@ -139,15 +147,28 @@ static Options read_options(int argc, char **argv) {
 
 /* --- files --- */
 
-/* The same values for every file of a size, so that the output can be checked against another runtime. */
-static void give_input(Entry *entry) {
+static size_t value_count(const TensorType *type) {
     size_t count = 1;
-    for (int i = 0; i < entry->input.rank; i++)
-        count *= (size_t)entry->input.sizes[i];
-    size_t width = entry->input.dtype == FLOAT32 ? sizeof(float) : 1;
-    void *data = malloc(count * width);
+    for (int i = 0; i < type->rank; i++)
+        count *= (size_t)type->sizes[i];
+    return count;
+}
+
+static size_t value_bytes(const TensorType *type) {
+    return type->dtype == FLOAT32 ? sizeof(float) : 1;
+}
+
+static void *room_for_input(const Entry *entry) {
+    void *data = malloc(value_count(&entry->input) * value_bytes(&entry->input));
     if (data == NULL)
         fail("no memory for the input of %s", entry->path);
+    return data;
+}
+
+/* The same values for every file of a size, so that the output can be checked against another runtime. */
+static void give_input(Entry *entry) {
+    size_t count = value_count(&entry->input), width = value_bytes(&entry->input);
+    void *data = room_for_input(entry);
     uint32_t state = 1;
     for (size_t i = 0; i < count; i++) {
         state = state * 1664525u + 1013904223u;
@@ -172,6 +193,27 @@ static void load(Entry *entry, const char *path, const Options *options) {
     entry->times = calloc((size_t)options->runs, sizeof *entry->times);
     if (entry->times == NULL)
         fail("no memory for %d times", options->runs);
+}
+
+/* Every input in one file, and the output of each to another: values of this machine without anything between them. */
+static void run_inputs(Entry *entry, const Options *options) {
+    FILE *given = fopen(options->inputs, "rb"), *results = fopen(options->outputs, "wb");
+    if (given == NULL || results == NULL)
+        fail("cannot open %s", given == NULL ? options->inputs : options->outputs);
+    size_t bytes = value_count(&entry->input) * value_bytes(&entry->input), got, runs = 0, count;
+    void *data = room_for_input(entry);
+    while ((got = fread(data, 1, bytes, given)) == bytes) {
+        write_input(entry->program, data, bytes);
+        run_program(entry->program);
+        const float *values = read_output(entry->program, &count);
+        if (fwrite(values, sizeof *values, count, results) != count)
+            fail("cannot write to %s", options->outputs);
+        runs++;
+    }
+    if (got != 0 || ferror(given) || runs == 0)
+        fail("%s does not hold inputs of %zu bytes each", options->inputs, bytes);
+    if (fclose(results) != 0)
+        fail("cannot write to %s", options->outputs);
 }
 
 /* --- timing --- */
@@ -286,6 +328,10 @@ int main(int argc, char **argv) {
     for (int i = 0; i < count; i++)
         load(&entries[i], argv[optind + i], &options);
     tell_loaded(entries, count, &options);
+    if (options.inputs != NULL) {
+        run_inputs(&entries[0], &options);
+        _exit(0);
+    }
 
     Reading before = {NAN, NAN}, after = {NAN, NAN};
     for (int round = 0; round < options.rounds; round++) {

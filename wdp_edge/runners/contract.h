@@ -39,7 +39,7 @@ void write_input(Program *program, const void *data, size_t bytes);
 
 void run_program(Program *program);
 
-/* The output of the last run, valid until the end of the process, and how many values it has. */
+/* The output of the last run, valid until the next one, and how many values it has. */
 const float *read_output(Program *program, size_t *count);
 
 #ifdef __cplusplus

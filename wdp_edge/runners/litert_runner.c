@@ -63,6 +63,7 @@ struct Program {
     const char *path;
     CompiledModel compiled;
     Buffer input, output;
+    float *values; /* of the output, once it has been read */
 };
 
 static void check(Status status, const char *path, const char *what) {
@@ -157,6 +158,11 @@ const float *read_output(Program *program, size_t *count) {
     void *at;
     check(LiteRtGetTensorBufferPackedSize(program->output, &bytes), program->path, "read the output of");
     check(LiteRtLockTensorBuffer(program->output, &at, LOCK_READ), program->path, "read the output of");
+    if (program->values == NULL && (program->values = malloc(bytes)) == NULL)
+        fail("no memory for the output of %s", program->path);
+    memcpy(program->values, at, bytes);
+    /* A buffer that stays locked is not to be written by another run. */
+    check(LiteRtUnlockTensorBuffer(program->output), program->path, "read the output of");
     *count = bytes / sizeof(float);
-    return at;
+    return program->values;
 }
