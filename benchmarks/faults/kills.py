@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,7 +96,8 @@ def prepare(root: Path, seed: int, short: bool = False) -> Bench:
         for made in ("cache", "halted", "calm"):
             shutil.rmtree(root / made, ignore_errors=True)
         project = copy_project(root / "template", root / "project")
-        with empty_probes() if short else nullcontext():
+        probes: AbstractContextManager[None] = empty_probes() if short else nullcontext()
+        with probes:
             undisturbed = start(project, root / "cache", root / "log", root / "halted")
         _must(undisturbed, "an undisturbed run")
         copy_project(project / "run", root / "calm")

@@ -81,7 +81,7 @@ def _keep_registries() -> None:
         registry.functions = {name: list(found) for name, found in known.functions.items()}
         return registry
 
-    ONNXRegistry.from_torchlib = staticmethod(from_torchlib)  # type: ignore[assignment]
+    ONNXRegistry.from_torchlib = staticmethod(from_torchlib)  # type: ignore[assignment, method-assign]
 
 
 @dataclass(frozen=True)
