@@ -8,6 +8,7 @@ read as an independent reader reads them. Trials are stored: the same command go
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 from collections import Counter
 from functools import partial
@@ -16,23 +17,32 @@ from pathlib import Path
 from faults import kills, mutations, warm
 from faults.store import Store, Trial, run_all
 
+import wdp_edge
+from wdp_edge import calibration, targets
+from wdp_edge.files import sha256
+
 
 def main() -> int:
+    """The trials that are missing, and all figures; the exit code."""
     options = parsed()
     root = options.folder.absolute()
     store = Store.at(root)
     logging.disable(logging.WARNING)
     counts = {k: getattr(options, k) for k in ("kill", "disk", "together", "mutation")}
+    if not same_code(root):
+        print(f"The trials in {root} are of other code: give another --folder, or remove that one.")
+        return 2
     if any(store.missing(kind, count) for kind, count in counts.items()):
         make(store, root, options, counts)
     return show(store, counts)
 
 
 def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("build/faults"), help="where trials are kept")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--short", action="store_true", help="without artifacts that take long to export")
+    parser.add_argument("--short", action="store_true", help="without what takes long to export; no kill inside table")
     for kind, count, what in (
         ("kill", 100, "killed runs"),
         ("disk", 20, "runs with a full disk"),
@@ -43,13 +53,24 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def same_code(root: Path) -> bool:
+    """Whether a folder's trials are of the present code: a reference of older code differs without a fault. A new
+    folder becomes one of the present code."""
+    packages = [Path(place) for package in (wdp_edge, calibration, targets) for place in package.__path__]
+    files = sorted(p for package in packages for p in package.rglob("*.py"))
+    code = hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()
+    if not (root / "code").exists():
+        (root / "code").write_text(code)
+    return (root / "code").read_text() == code
+
+
 def make(store: Store, root: Path, options: argparse.Namespace, counts: dict[str, int]) -> None:
     """All trials that are missing."""
-    warm.warm_up()
-    bench = kills.prepare(root, options.seed)
+    warm.warm_up(root / "tmp")
+    bench = kills.prepare(root, options.seed, options.short)
     trials = {"kill": kills.kill_trial, "disk": kills.disk_trial, "together": kills.together_trial}
     if counts["mutation"]:
-        mutations.prepare_inputs(bench, options.short)
+        mutations.prepare_inputs(bench)
     for kind, trial in {**trials, "mutation": mutations.mutation_trial}.items():
         if kind == "disk" and counts["disk"] and not kills.can_mount(root / "mount"):
             print("A full disk is a small tmpfs, and mounting one takes root: those runs are left out.", flush=True)
@@ -58,6 +79,7 @@ def make(store: Store, root: Path, options: argparse.Namespace, counts: dict[str
 
 
 def said(line: str) -> None:
+    """A line that is seen at once, also in a file."""
     print(line, flush=True)
 
 

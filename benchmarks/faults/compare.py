@@ -20,6 +20,7 @@ def differences(calm: Path, other: Path) -> list[str]:
 
 
 def names(run: Path) -> set[str]:
+    """Of all files, relative to the run."""
     return {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
 
 
@@ -34,6 +35,7 @@ def essence(run: Path, name: str) -> Any:
 
 
 def timeless(value: Any) -> Any:
+    """A record without what the clock decides."""
     if isinstance(value, dict):
         return {k: timeless(v) for k, v in value.items() if k not in CLOCKS}
     return [timeless(v) for v in value] if isinstance(value, list) else value

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from faults.compare import differences
-from faults.project import copy_project, make_project, perform_run, recipe_of
+from faults.project import REPORT, Diary, copy_project, empty_probes, make_project, perform_run, recipe_of
 from faults.store import Trial
 from faults.warm import Child, Ended
 from wdp_edge.files import remove
 
 STAGES = ("table", "learning", "selection", "compensation", "recovery", "export", "tightening", "report")
-SECONDS = 600.0
-_RECORDS = {
+SECONDS = 3600.0
+RECORDS = {
     "table": "table",
     "learn": "learning",
     "select": "selection",
@@ -35,14 +37,18 @@ _RECORDS = {
 
 @dataclass(frozen=True)
 class Bench:
-    """What all trials share. order: the records of the undisturbed run and what each took."""
+    """What all trials share. order: the records of the undisturbed run and the seconds that each took.
+
+    short: without what takes long to export.
+    """
 
     root: Path
     seed: int
     order: tuple[tuple[str, float], ...]
+    short: bool = False
 
     def __post_init__(self) -> None:
-        if lacking := set(STAGES) - {_RECORDS.get(name, "") for name, _ in self.order}:
+        if lacking := set(STAGES) - {RECORDS.get(name, "") for name, _ in self.order}:
             raise RuntimeError(f"the undisturbed run has no stage {', '.join(sorted(lacking))}")
 
     @property
@@ -52,58 +58,77 @@ class Bench:
 
     @property
     def cache(self) -> Path:
+        """Where the undisturbed run left its table."""
         return self.root / "cache"
 
     @property
     def log(self) -> Path:
+        """What the first process of a trial says."""
         return self.root / "log"
 
-    def project(self) -> Path:
-        """A fresh project, always in the same place: paths are part of what runs write."""
-        return copy_project(self.root / "template", self.root / "project")
+    def project(self, record: str = "") -> Path:
+        """A fresh project, always in the same place: paths are part of what runs write.
+
+        record: with the undisturbed run as it was right before it made that one; "" for no run.
+        """
+        shutil.rmtree(self.root / "tmp", ignore_errors=True)
+        (self.root / "tmp").mkdir()
+        folder = copy_project(self.root / "template", self.root / "project")
+        if record:
+            shutil.copytree(self.root / "halted" / record, folder / "run")
+        return folder
 
     def rng(self, kind: str, number: int) -> random.Random:
+        """Of one trial, whichever others are made."""
         return random.Random(f"{self.seed} {kind} {number}")
 
 
-def prepare(root: Path, seed: int) -> Bench:
-    """The template of all projects, and the undisturbed run, which leaves its table in the cache."""
+def prepare(root: Path, seed: int, short: bool = False) -> Bench:
+    """The template of all projects, and the undisturbed run, which leaves its table in the cache.
+
+    short: with a table of `empty_probes`.
+    """
     if not (root / "template").exists():
         shutil.rmtree(root / "making", ignore_errors=True)
         _must(Child(partial(make_project, root / "making"), root / "log"), "the project")
         (root / "making").rename(root / "template")
     if not (root / "order").exists():
-        shutil.rmtree(root / "cache", ignore_errors=True)
+        for made in ("cache", "halted", "calm"):
+            shutil.rmtree(root / made, ignore_errors=True)
         project = copy_project(root / "template", root / "project")
-        _must(start(project, root / "cache", root / "log"), "an undisturbed run")
+        probes: AbstractContextManager[None] = empty_probes() if short else nullcontext()
+        with probes:
+            undisturbed = start(project, root / "cache", root / "log", root / "halted")
+        _must(undisturbed, "an undisturbed run")
         copy_project(project / "run", root / "calm")
-        (root / "order").write_text("\n".join(f"{name} {seconds}" for name, seconds in dated(project / "run")))
+        seconds = [f"{name} {seconds}" for name, seconds in diary_of(root / "log").ended()]
+        (root / "order").write_text("\n".join(seconds))
     lines = (line.split() for line in (root / "order").read_text().splitlines())
-    return Bench(root, seed, tuple((name, float(seconds)) for name, seconds in lines))
+    return Bench(root, seed, tuple((name, float(seconds)) for name, seconds in lines), short)
 
 
 def _must(child: Child, what: str) -> None:
     ended = child.wait(SECONDS)
     if ended.code != 0:
-        raise RuntimeError(f"{what} fails, so there is nothing to compare with:\n{ended.err}")
+        how = f"takes longer than {SECONDS:.0f} s" if ended.timed_out else "fails"
+        raise RuntimeError(f"{what} {how}, so there is nothing to compare with:\n{ended.err}")
 
 
-def dated(run: Path) -> list[tuple[str, float]]:
-    """A run's records in the order of writing, and the seconds since the one before."""
-    paths = [*(run / "stages").glob("*.json"), run / "result.json", run / "report.html"]
-    times = sorted((p.stat().st_mtime, p.name.removesuffix(".json")) for p in paths if p.stem != "calibration")
-    starts = [(run / "recipe.toml").stat().st_mtime, *(at for at, _ in times)]
-    return [(name, at - start) for (at, name), start in zip(times, starts, strict=False)]
+def diary_of(log: Path) -> Diary:
+    """Of the process whose output goes to `log`."""
+    return Diary(log / "diary")
 
 
-def start(folder: Path, cache: Path, log: Path) -> Child:
-    return Child(lambda: perform_run(recipe_of(folder)), log, {"WDP_EDGE_CACHE": str(cache)})
+def start(folder: Path, cache: Path, log: Path, halted: Path | None = None) -> Child:
+    """A process that runs the project in `folder`. halted: see `perform_run`."""
+    diary = diary_of(log).path
+    diary.unlink(missing_ok=True)
+    return Child(lambda: perform_run(recipe_of(folder), diary, halted), log, {"WDP_EDGE_CACHE": str(cache)})
 
 
 def has(run: Path, record: str) -> bool:
-    if record in ("result", "report.html"):
-        return (run / ("result.json" if record == "result" else record)).exists()
-    return (run / "stages" / f"{record}.json").exists()
+    """Whether the run has made this record."""
+    return (run / REPORT if record == REPORT else run / "stages" / f"{record}.json").exists()
 
 
 def at_work(bench: Bench, run: Path) -> str:
@@ -111,36 +136,57 @@ def at_work(bench: Bench, run: Path) -> str:
     return next((name for name, _ in bench.order if not has(run, name)), "")
 
 
+@dataclass(frozen=True)
+class Blow:
+    """A SIGKILL while a record is made. whole: of a run from the start, not of one that goes on from right before.
+
+    delay: seconds after the record was begun. workers: whether the process's workers are killed as well.
+    """
+
+    record: str
+    whole: bool
+    delay: float
+    workers: bool
+
+    @classmethod
+    def drawn(cls, bench: Bench, rng: random.Random, stage: str, reach: float) -> Blow:
+        """One for a stage. reach: the latest point, as a share of what its record took in the undisturbed run."""
+        record, seconds = rng.choice([(name, took) for name, took in bench.order if RECORDS.get(name) == stage])
+        return cls(record, rng.random() < 0.25, rng.uniform(0.0, reach) * seconds, rng.random() < 0.5)
+
+    def __str__(self) -> str:
+        of, workers = "a run from the start" if self.whole else "a run that goes on", ", workers too" * self.workers
+        return f"{of}, killed {self.delay:.3f} s after it began {self.record}{workers}"
+
+
 def kill_trial(bench: Bench, number: int) -> Trial:
     """Kills a run inside the stage whose turn it is, runs it again, and compares."""
     rng, began = bench.rng("kill", number), time.monotonic()
-    stage = STAGES[number % len(STAGES)]
-    record, note = "", ""
+    stage, reach = STAGES[number % len(STAGES)], 0.9
+    if bench.short and stage == "table":
+        return Trial("kill", number, stage, "skipped", "measuring a table takes as long as all else")
     for _ in range(8):
-        folder = bench.project()
-        cache = bench.cache if stage != "table" else folder / "cache"
-        aim = rng.choice([i for i, (name, _) in enumerate(bench.order) if _RECORDS.get(name) == stage])
-        before, (_, seconds) = (bench.order[aim - 1][0] if aim else ""), bench.order[aim]
-        delay, workers = rng.uniform(0.0, 0.9) * seconds, rng.random() < 0.5
-        child = start(folder, cache, bench.log)
-        while child.running() and before and not has(folder / "run", before):
-            time.sleep(0.001)
-        time.sleep(delay)
-        if not child.running():
-            continue
-        child.kill(workers)
-        child.wait(SECONDS)
-        record = at_work(bench, folder / "run")
-        note = (
-            f"aimed at {stage}, killed {delay:.3f} s after {before or 'the start'}{', workers too' if workers else ''}"
-        )
-        if _RECORDS.get(record) == stage:
+        blow = Blow.drawn(bench, rng, stage, reach)
+        folder = bench.project("" if blow.whole else blow.record)
+        # A table that is in the cache is not measured.
+        cache = folder / "cache" if stage == "table" else bench.cache
+        inside = strike(bench, start(folder, cache, bench.log), folder / "run", blow)
+        if inside:
             break
+        reach /= 2  # another time the machine was faster than while the undisturbed run was made
     ended = start(folder, cache, bench.log).wait(SECONDS)
-    wrong = judge_end(bench, ended, folder / "run")
-    return Trial(
-        "kill", number, _RECORDS.get(record, record), f"exit {ended.code}", note, wrong, time.monotonic() - began
-    )
+    wrong = judge_end(bench, ended, folder / "run") if inside else "none of eight blows landed inside the stage"
+    return Trial("kill", number, stage, f"exit {ended.code}", str(blow), wrong, time.monotonic() - began)
+
+
+def strike(bench: Bench, child: Child, run: Path, blow: Blow) -> bool:
+    """Whether the kill landed inside the stage: the run had begun its record, and has not got it."""
+    diary = diary_of(bench.log)
+    while child.running() and not diary.began(blow.record):
+        time.sleep(0.002)
+    time.sleep(blow.delay)
+    child.kill(blow.workers)
+    return child.wait(SECONDS).code == -signal.SIGKILL and diary.began(blow.record) and not has(run, blow.record)
 
 
 def judge_end(bench: Bench, ended: Ended, run: Path) -> str:
@@ -151,6 +197,7 @@ def judge_end(bench: Bench, ended: Ended, run: Path) -> str:
 
 
 def last_words(ended: Ended) -> str:
+    """What a process said last: its error, if it told one."""
     lines = [line for line in ended.err.splitlines() if line.strip()]
     told = next((line for line in reversed(lines) if line.startswith("error: ")), "")
     return told or (lines[-1] if lines else "no word")
@@ -204,9 +251,10 @@ def _resize(disk: Path, kibibytes: int) -> None:
 
 def together_trial(bench: Bench, number: int) -> Trial:
     """Two commands in one folder: one of them does all, the other one waits for nothing and spoils nothing."""
+    length = sum(seconds for name, seconds in bench.order if name != "table")
     rng, began = bench.rng("together", number), time.monotonic()
     folder, logs = bench.project(), [bench.log, bench.root / "log2"]
-    other, apart = rng.choice(("prune", "report", "verify", "export")), rng.choice((0.0, rng.uniform(0.0, 6.0)))
+    other, apart = rng.choice(("prune", "report", "verify", "export")), rng.choice((0.0, rng.uniform(0.0, length)))
     first = start(folder, bench.cache, logs[0])
     time.sleep(apart)
     second = Child(_command(other, folder), logs[1], {"WDP_EDGE_CACHE": str(bench.cache)})

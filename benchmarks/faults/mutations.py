@@ -19,11 +19,8 @@ MEMORY = 4 << 30
 _OTHERS = {"executorch": "model.pte", "tflite": "model.tflite", "coreml": "model.mlpackage"}
 
 
-def prepare_inputs(bench: Bench, short: bool = False) -> None:
-    """The project of all mutations: the calm run, and one sound file of every kind that is read.
-
-    short: without the formats that take long to export.
-    """
+def prepare_inputs(bench: Bench) -> None:
+    """The project of all mutations: the calm run, and one sound file of every kind that is read."""
     base = bench.root / "inputs"
     if base.exists():
         return
@@ -34,7 +31,9 @@ def prepare_inputs(bench: Bench, short: bool = False) -> None:
     (making / "device.txt").write_text(RUNNER)
     rows = [f"{p.relative_to(making / 'data/train')},{p.parent.name}" for p in sorted(making.rglob("train/*/*.png"))]
     (making / "data/train/list.csv").write_text("\n".join(["path,label", *rows]) + "\n")
-    ended = Child(partial(_write_files, making, bench.root / "project", {} if short else _OTHERS), bench.log).wait(1800)
+    ended = Child(
+        partial(_write_files, making, bench.root / "project", {} if bench.short else _OTHERS), bench.log
+    ).wait(1800)
     if ended.code != 0:
         raise RuntimeError(f"the inputs cannot be made:\n{ended.err}")
     making.rename(base)
@@ -64,6 +63,7 @@ def _write_files(folder: Path, project: Path, others: dict[str, str]) -> int:
 
 
 def mutation_trial(bench: Bench, number: int) -> Trial:
+    """Mutates the input whose turn it is, and judges the command that reads it."""
     rng, began = bench.rng("mutation", number), time.monotonic()
     kind = kind_of(number, rng)
     project = bench.root / "project"
@@ -133,6 +133,7 @@ _WRITTEN = ("run/report.html", "run/result.json", "run/.lock", "run/artifacts/mo
 
 
 def fingerprints(folder: Path) -> dict[str, str]:
+    """SHA-256 by name of every file that no command may write."""
     return {
         name: sha256(p)
         for p in folder.rglob("*")
@@ -141,4 +142,5 @@ def fingerprints(folder: Path) -> dict[str, str]:
 
 
 def overwritten(before: dict[str, str], after: dict[str, str]) -> str:
+    """ "" when no file has changed or is gone."""
     return "; ".join(f"{name} was changed" for name, digest in before.items() if after.get(name) != digest)

@@ -1,64 +1,34 @@
-"""The tiny project of every trial: a ViT of 16 px, noisy coloured squares, and a run on a clock by file size.
-
-FAKE: the device. Real times differ from run to run and so would the structure that is chosen from them.
-"""
+"""The tiny project of every trial: a ViT of 16 px, noisy coloured squares, and a run on a FAKE clock by file size."""
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
-from wdp_edge.device import DeviceInfo, Kind, Latency, Timing, TimingPlan
-from wdp_edge.recipe import (
-    DataRecipe,
-    LearnRecipe,
-    ModelRecipe,
-    PruneRecipe,
-    Recipe,
-    RecoverRecipe,
-    SelectRecipe,
-    TableRecipe,
-    TimingRecipe,
-    VerifyRecipe,
-)
+import fake_clock
+
+from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.vit import geometry_of
+from wdp_edge.recipe import Recipe
+from wdp_edge.run import Run
+from wdp_edge.structure import Structure, count
 
 MODEL = "vit_tiny_patch16_224"
 ARGS = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
 CLASSES = ("blue", "green", "red")
 LATE = 1.4
+REPORT = "report.html"
 
 
-class FaultClock:
-    """FAKE: a file takes one millisecond per 10,000 bytes; the first that a run ships LATE times as long, so that it is
-    cut again."""
-
-    name = "fake"
-    kind = Kind.MEASURED
-
-    def probe(self) -> DeviceInfo:
-        return DeviceInfo("fake", "clock by file size", 1, (), "test")
-
-    def time(
-        self,
-        target: str,
-        artifacts: Sequence[Path],
-        plan: TimingPlan,
-        on_round: Callable[[int, int], None] | None = None,
-    ) -> list[Timing]:
-        late = [LATE if path.stem == "model" else 1.0 for path in artifacts]
-        times = [path.stat().st_size / 1e4 * by for path, by in zip(artifacts, late, strict=True)]
-        return [Timing(Latency(ms, ms, ms), (ms,) * plan.rounds) for ms in times]
-
-
-@contextmanager
-def fault_clock() -> Iterator[None]:
-    """FAKE: every device is a `FaultClock`."""
-    with patch("wdp_edge.pipeline.context.get_device", lambda *name: FaultClock()):
-        yield
+def fault_clock() -> AbstractContextManager[None]:
+    """FAKE: every device times by file size; the first file that a run ships is over its budget and is cut again."""
+    return fake_clock.fake_clock(late=LATE)
 
 
 def make_project(folder: Path) -> int:
@@ -85,45 +55,105 @@ def make_project(folder: Path) -> int:
 
 
 def recipe_of(folder: Path, images: int = 160) -> Recipe:
-    return Recipe(
-        model=ModelRecipe(MODEL, dict(ARGS), len(CLASSES), str(folder / "dense.safetensors")),
-        data=DataRecipe(
-            train=str(folder / "data/train"),
-            val=str(folder / "data/val"),
-            holdout_images=6,
-            calibration_images=12,
-            workers=0,
+    """The recipe of `fake_clock`, smaller still, for FOLDER. images: for learning and recovery."""
+    base = fake_clock.recipe_of(folder, images=images, target="onnx")
+    prune = base.prune
+    return replace(
+        base,
+        model=replace(base.model, name=MODEL, args=dict(ARGS), num_classes=len(CLASSES)),
+        data=replace(base.data, calibration_images=12),
+        prune=replace(
+            prune,
+            learn=replace(prune.learn, batch_size=8),
+            select=replace(prune.select, calibration_images=12),
+            recover=replace(prune.recover, batch_size=8),
         ),
-        prune=PruneRecipe(
-            latency_budget="70%",
-            target="onnx",
-            precision="fp32",
-            out=str(folder / "run"),
-            images=images,
-            learn=LearnRecipe(share=0.4, batch_size=8, exits=1, checkpoint_seconds=0),
-            select=SelectRecipe(calibration_images=12, rounds=2),
-            recover=RecoverRecipe(batch_size=8, checkpoint_seconds=0),
-            table=TableRecipe(points=2, chain=1, rounds=2, runs=2),
-            timing=TimingRecipe(seconds=0.0),
-        ),
-        verify=replace(VerifyRecipe(), images=4),
+        verify=replace(base.verify, images=4),
     )
 
 
-def perform_run(recipe: Recipe) -> int:
-    """`wdp-edge prune` and then `wdp-edge report`, on the fake clock; a killed one goes on."""
+@dataclass(frozen=True)
+class Diary:
+    """What a run notes of itself, outside its own folder: which stage it began, and how long those took that ended."""
+
+    path: Path
+
+    def note(self, *words: object) -> None:
+        """Adds a line."""
+        with self.path.open("a") as file:
+            file.write(" ".join(map(str, words)) + "\n")
+
+    def _lines(self) -> list[list[str]]:
+        return [line.split() for line in self.path.read_text().splitlines()] if self.path.exists() else []
+
+    def began(self, record: str) -> bool:
+        """Whether the run has begun to make this record."""
+        return ["begin", record] in self._lines()
+
+    def ended(self) -> list[tuple[str, float]]:
+        """Records in the order of writing, and the seconds that each took."""
+        return [(words[1], float(words[2])) for words in self._lines() if words[0] == "end"]
+
+
+@contextmanager
+def empty_probes() -> Iterator[None]:
+    """FAKE: the files that a table is measured by are zeros, as many as the weights of their structure take."""
+
+    def write(spec: ModelSpec, target: Any, precision: Any, jobs: Sequence[tuple[Structure, Path]], title: str) -> None:
+        geometry = geometry_of(create(spec))
+        for structure, path in jobs:
+            path.write_bytes(bytes(4 * count(structure, geometry).parameters))
+
+    with patch("wdp_edge.cost.measure.export_all", write):
+        yield
+
+
+def perform_run(recipe: Recipe, diary: Path | None = None, halted: Path | None = None) -> int:
+    """`wdp-edge prune` and then `wdp-edge report`, on the fake clock; a killed one goes on.
+
+    diary: a file for a `Diary`. halted: a folder that gets, per record, the run as it was right before that was made.
+    """
     from wdp_edge.cli._shared import MET, MISSED, perform
     from wdp_edge.pipeline.prune import prune
     from wdp_edge.report import report
 
-    with fault_clock():
+    run = Path(recipe.prune.out)
+    with fault_clock(), watched(Diary(diary) if diary else None, halted) as making:
         code = perform(lambda: prune(recipe), lambda result: None, as_json=False)
         if code not in (MET, MISSED):
             return code
-        return perform(lambda: report(Path(recipe.prune.out)), lambda result: None, as_json=False)
+        return perform(lambda: making(run, REPORT, lambda: report(run)), lambda result: None, as_json=False)
+
+
+Making = Callable[[Path, str, Callable[[], Any]], Any]
+
+
+@contextmanager
+def watched(diary: Diary | None, halted: Path | None) -> Iterator[Making]:
+    """Every stage that a run makes itself goes through what this gives, which notes it and keeps the state before."""
+
+    def making(run: Path, name: str, compute: Callable[[], Any]) -> Any:
+        if halted:
+            shutil.copytree(run, halted / name)
+        start = time.monotonic()
+        if diary:
+            diary.note("begin", name)
+        result = compute()
+        if diary:
+            diary.note("end", name, time.monotonic() - start)
+        return result
+
+    stage = Run.stage
+
+    def noted(run: Run, name: str, kind: type[Any], compute: Callable[[], Any], together: bool = False) -> Any:
+        return stage(run, name, kind, lambda: making(run.path, name, compute), together)
+
+    with patch.object(Run, "stage", noted):
+        yield making
 
 
 def copy_project(template: Path, folder: Path) -> Path:
+    """FOLDER becomes a copy of a project, whatever it was."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(template, folder)
     return folder

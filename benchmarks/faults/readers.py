@@ -118,11 +118,13 @@ class Table:
         self.fields = at - struct.unpack_from("<i", data, at)[0]
 
     def place(self, field: int) -> int:
+        """Where a field is; 0 where the table has none."""
         size = struct.unpack_from("<H", self.data, self.fields)[0]
         offset = struct.unpack_from("<H", self.data, self.fields + 4 + 2 * field)[0] if 4 + 2 * field < size else 0
         return self.at + offset if offset else 0
 
     def tables(self, field: int) -> list[Table]:
+        """A vector of tables; empty where the table has none."""
         if not (place := self.place(field)):
             return []
         start = place + struct.unpack_from("<I", self.data, place)[0]
@@ -132,6 +134,7 @@ class Table:
 
 
 def root(data: bytes) -> Table:
+    """Where a FlatBuffer begins."""
     return Table(data, struct.unpack_from("<I", data)[0])
 
 
@@ -176,6 +179,7 @@ def png(data: bytes) -> np.ndarray:
 
 
 def paeth(left: int, up: int, corner: int) -> int:
+    """Whichever is nearest to left + up - corner, by PNG's description."""
     guess = left + up - corner
     return min((left, up, corner), key=lambda value: abs(guess - value))
 

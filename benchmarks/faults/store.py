@@ -34,6 +34,7 @@ class Store:
 
     @classmethod
     def at(cls, folder: Path) -> Store:
+        """The store in `folder`, which is made if need be."""
         folder.mkdir(parents=True, exist_ok=True)
         store = cls(folder / "trials.jsonl")
         for line in store.path.read_text().splitlines() if store.path.exists() else []:
@@ -45,6 +46,7 @@ class Store:
         return store
 
     def add(self, trial: Trial) -> None:
+        """Keeps a trial, on disk too."""
         self.trials[trial.kind, trial.number] = trial
         with self.path.open("a") as file:
             file.write(json.dumps(asdict(trial)) + "\n")
@@ -54,6 +56,7 @@ class Store:
         return [t for number in range(count) if (t := self.trials.get((kind, number)))]
 
     def missing(self, kind: str, count: int) -> list[int]:
+        """Numbers below `count` whose trial is not there."""
         return [number for number in range(count) if (kind, number) not in self.trials]
 
 

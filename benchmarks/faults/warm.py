@@ -6,6 +6,8 @@ from the trial before it did anything, because a process with threads must not f
 
 from __future__ import annotations
 
+import functools
+import gc
 import importlib
 import json
 import os
@@ -26,8 +28,9 @@ from typing import IO, Any, Self
 from unittest.mock import patch
 
 MODULES = (
-    "numpy", "scipy.optimize", "torch", "timm", "safetensors.torch", "onnx", "onnxscript", "onnxruntime",
-    "torch.export", "torch.onnx._internal.exporter._core", "PIL.Image", "jinja2", "matplotlib.figure",
+    "numpy", "scipy.optimize", "scipy.stats", "rich.console", "tomlkit", "filelock", "torch", "timm",
+    "safetensors.torch", "onnx", "onnxscript", "onnxruntime", "torch.export", "torch.onnx._internal.exporter._core",
+    "PIL.Image", "PIL.features", "jinja2", "matplotlib.figure",
     "wdp_edge.cli", "wdp_edge.pipeline.prune", "wdp_edge.pipeline.auto", "wdp_edge.pipeline.export",
     "wdp_edge.pipeline.verify", "wdp_edge.pipeline.evaluate", "wdp_edge.pipeline.inspect", "wdp_edge.report.page",
     "wdp_edge.cost.export_worker", "wdp_edge.pipeline.export_worker", "wdp_edge.devices.worker",
@@ -37,8 +40,13 @@ CRASHED = 99
 _popen = subprocess.Popen
 
 
-def warm_up() -> None:
-    """Imports what a trial needs, and what its libraries import at their first export. One thread: forks are sound."""
+def warm_up(temporary: Path) -> None:
+    """Imports what a trial needs, and what its libraries import at their first export. One thread: forks are sound.
+
+    temporary: what killed trials leave in a temporary folder goes there.
+    """
+    temporary.mkdir(parents=True, exist_ok=True)
+    os.environ["TMPDIR"], tempfile.tempdir = str(temporary), None
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     for name in MODULES:
@@ -46,12 +54,34 @@ def warm_up() -> None:
     import torch
 
     torch.set_num_threads(1)
+    _keep_registries()
     from wdp_edge.target import ExportOptions, Precision, get_target
 
     layer = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(12), torch.nn.Linear(12, 2), torch.nn.GELU())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "warm.onnx"
         get_target("onnx").export(layer.eval(), torch.zeros(1, 3, 2, 2), path, ExportOptions(Precision.FP32))
+    # What is there now stays: a collector that walks over it would copy every page of it into every fork.
+    gc.collect()
+    gc.freeze()
+
+
+def _keep_registries() -> None:
+    """PyTorch's ONNX exporter parses the source of 3,000 operators at every export, a third of its time: once will do.
+
+    The operators are the same ones; every export still gets a registry of its own to add to.
+    """
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    read = functools.cache(ONNXRegistry.from_torchlib)
+
+    def from_torchlib(*version: Any, **named: Any) -> ONNXRegistry:
+        known, registry = read(*version, **named), ONNXRegistry()
+        registry._opset_version = known._opset_version
+        registry.functions = {name: list(found) for name, found in known.functions.items()}
+        return registry
+
+    ONNXRegistry.from_torchlib = staticmethod(from_torchlib)  # type: ignore[assignment, method-assign]
 
 
 @dataclass(frozen=True)
@@ -73,6 +103,7 @@ class Child:
         self, work: Callable[[], int], folder: Path, env: Mapping[str, str] | None = None, memory: int | None = None
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "workers").unlink(missing_ok=True)  # ids of an earlier child's may be somebody else's by now
         self._folder, self._began = folder, time.monotonic()
         self._ended: tuple[int, Any] | None = None
         sys.stdout.flush()
@@ -83,7 +114,8 @@ class Child:
 
     def kill(self, workers: bool) -> None:
         """SIGKILL, to the process alone or to its workers as well."""
-        os.kill(self.pid, signal.SIGKILL)
+        if self.running():
+            os.kill(self.pid, signal.SIGKILL)
         if workers:
             self._kill_workers()
 
@@ -96,6 +128,7 @@ class Child:
                 continue
 
     def running(self) -> bool:
+        """Whether it has not ended yet."""
         return self._status(os.WNOHANG) is None
 
     def _status(self, options: int = 0) -> tuple[int, Any] | None:
@@ -166,6 +199,7 @@ class Nursery:
         self._socket.close()
 
     def ask(self, request: dict[str, Any], files: Sequence[int] = ()) -> int:
+        """Has a worker forked, or waited for: its process id, or its exit code. files: become its input and output."""
         with self._lock:
             socket.send_fds(self._socket, [json.dumps(request).encode() + b"\n"], list(files))
             return int(self._socket.recv(64))
@@ -185,16 +219,19 @@ class Worker:
         self.returncode: int | None = None
         their_in, our_in = os.pipe()
         our_out, their_out = os.pipe()
-        files = (their_in, their_out, options["stderr"].fileno())
-        self.pid = nursery.ask({"module": module, "env": options["env"]}, files)
-        os.close(their_in)
-        os.close(their_out)
+        our_err, their_err = os.pipe()
+        theirs = (their_in, their_out, their_err)
+        self.pid = nursery.ask({"module": module, "env": options["env"]}, theirs)
+        for descriptor in theirs:
+            os.close(descriptor)
         with listing.open("a") as file:
             file.write(f"{self.pid}\n")
         self.stdin: IO[bytes] = os.fdopen(our_in, "wb")
         self.stdout: IO[bytes] = os.fdopen(our_out, "rb")
+        self.stderr: IO[bytes] = os.fdopen(our_err, "rb")
 
     def wait(self) -> int:
+        """The exit code, negative for a signal."""
         if self.returncode is None:
             self.returncode = self._nursery.ask({"wait": self.pid})
         return self.returncode

@@ -8,17 +8,25 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from bench_faults import same_code
 from faults import readers
 from faults.compare import differences
+from faults.kills import RECORDS, Bench, Blow, diary_of, has, strike
 from faults.mutate import mutate_bytes, mutate_json, mutate_lines
+from faults.project import Diary, recipe_of, watched
 from faults.store import Store, Trial
+from faults.warm import Child
 from PIL import Image
 from safetensors.torch import save
+
+from wdp_edge.pipeline.finish import Saved
+from wdp_edge.run import Run
 
 BENCH = Path(__file__).parents[2] / "benchmarks/bench_faults.py"
 
@@ -72,16 +80,60 @@ def test_trials_are_kept_even_when_the_last_line_is_torn(tmp_path: Path) -> None
     assert again.missing("kill", 3) == [0, 2] and [t.number for t in again.of("kill", 3)] == [1]
 
 
+def test_trials_of_other_code_are_not_added_to(tmp_path: Path) -> None:
+    """A reference run of older code differs without a fault."""
+    assert same_code(tmp_path) and same_code(tmp_path)
+    (tmp_path / "code").write_text("0123")
+    assert not same_code(tmp_path)
+
+
+def test_a_diary_knows_what_was_begun_and_what_ended(tmp_path: Path) -> None:
+    diary = Diary(tmp_path / "diary")
+    assert not diary.began("learn") and diary.ended() == []
+    for words in (("begin", "learn"), ("end", "learn", 0.5), ("begin", "select")):
+        diary.note(*words)
+    assert diary.began("select") and not diary.began("export") and diary.ended() == [("learn", 0.5)]
+
+
+def test_a_run_keeps_the_state_before_each_stage_that_it_makes(tmp_path: Path) -> None:
+    recipe, diary, halted = recipe_of(tmp_path), Diary(tmp_path / "diary"), tmp_path / "halted"
+    with Run(tmp_path / "run", recipe) as run, watched(diary, halted) as making:
+        run.stage("learn", Saved, lambda: Saved("a", 1.0))
+        run.stage("learn", Saved, lambda: Saved("a", 1.0))
+        making(run.path, "report.html", lambda: None)
+    assert [name for name, _ in diary.ended()] == ["learn", "report.html"]
+    assert not has(halted / "learn", "learn") and has(halted / "report.html", "learn")
+    assert (halted / "learn/manifest.json").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize(("work", "delay", "inside"), [(60.0, 0.0, True), (0.0, 0.2, False)])
+def test_a_blow_counts_when_it_lands_inside_the_stage(tmp_path: Path, work: float, delay: float, inside: bool) -> None:
+    """The second run had ended before the blow."""
+    bench, run = Bench(tmp_path, 0, tuple((name, 1.0) for name in RECORDS)), tmp_path / "run"
+
+    def act() -> int:
+        diary_of(bench.log).note("begin", "learn")
+        time.sleep(work)
+        (run / "stages").mkdir(parents=True)
+        (run / "stages/learn.json").write_text("{}")
+        return 0
+
+    child = Child(act, bench.log)
+    assert strike(bench, child, run, Blow("learn", True, delay, True)) == inside
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks of a process that has imported torch")
-def test_a_killed_run_and_some_mutations(tmp_path: Path) -> None:
-    """Trial 1 kills while it learns."""
-    words = ["--folder", tmp_path, "--short", "--kill", 2, "--disk", 0, "--together", 0, "--mutation", 63]
+def test_killed_runs_and_some_mutations(tmp_path: Path) -> None:
+    """The last two of eight kills: inside tightening and report."""
+    words = ["--folder", tmp_path, "--short", "--kill", 8, "--disk", 0, "--together", 0, "--mutation", 21]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    Store.at(tmp_path).add(Trial("kill", 0, "table", "skipped", "measures a table, which takes as long as all else"))
+    for number in range(6):
+        Store.at(tmp_path).add(Trial("kill", number, "", "skipped", "left to the long form"))
     done = subprocess.run(
         [sys.executable, BENCH, *map(str, words)], capture_output=True, text=True, env=environment, timeout=1200
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "1 of 2 killed runs end as undisturbed ones\n  inside: learning 1\n" in done.stdout
-    assert "54 of 63 mutated inputs" in done.stdout
+    assert "2 of 8 killed runs end as undisturbed ones\n  inside: tightening 1, report 1\n" in done.stdout
+    assert "18 of 21 mutated inputs" in done.stdout
