@@ -19,6 +19,7 @@ from wdp_edge.target import Contents, ExportOptions, Observer, OperatorCount, Pr
 from wdp_edge.targets import executorch_edge, executorch_file
 from wdp_edge.targets.executorch_half import HalfGelu, HalfModel, HalfNorm
 from wdp_edge.targets.executorch_int4 import GROUP, best_scales
+from wdp_edge.targets.executorch_int8 import needed_patterns
 from wdp_edge.targets.hush import paused_collection, quiet
 from wdp_edge.targets.lowered_parts import LoweredNorm
 from wdp_edge.targets.lowering import lower, quantized_layers
@@ -251,3 +252,20 @@ def test_a_flatbuffer_without_a_sound_root(tmp_path: Path) -> None:
     broken = damaged(whole)[at:]
     for wrong in (b"", b"\x04", b"\xff" * 64, broken, whole[at : at + 40]):
         assert not executorch_file.has_root(wrong)
+
+
+def test_batch_norms_are_looked_for_where_there_is_one() -> None:
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
+
+    every, convolution = XNNPACKQuantizer.SUPPORTED_PATTERNS, nn.Conv2d(3, 4, 1)
+    found = {}
+    for model in (convolution, nn.Sequential(convolution, nn.BatchNorm2d(4))):
+        module = torch.export.export(model.eval(), (some_images(1),)).module()
+        found[type(model)] = {pattern.name for pattern in needed_patterns(every, module)}
+    assert found[nn.Sequential] == {pattern.name for pattern in every}
+    assert found[nn.Sequential] - found[nn.Conv2d] == {
+        "conv_bn",
+        "conv_bn_relu",
+        "conv_transpose_bn",
+        "conv_transpose_bn_relu",
+    }
