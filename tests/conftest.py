@@ -16,6 +16,9 @@ from wdp_edge.models.spec import ModelSpec, create
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+# Folders of tests/, by their longest files: whole runs, exports to all targets.
+LONGEST = ("pipeline", "targets", "calibration", "devices", "cli")
+
 
 @pytest.fixture
 def tiny_spec() -> ModelSpec:
@@ -29,8 +32,9 @@ def tiny_model() -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs first: as the last ones they would leave the other process without work for minutes."""
-    items.sort(key=lambda item: "pipeline" not in item.path.parts)
+    """Folders with long files first: as the last ones they would leave the other process without work for minutes."""
+    places = {folder: place for place, folder in enumerate(LONGEST)}
+    items.sort(key=lambda item: min(places.get(part, len(LONGEST)) for part in item.path.parts))
 
 
 @pytest.hookimpl(wrapper=True)

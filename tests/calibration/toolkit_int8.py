@@ -34,7 +34,9 @@ def quantized_by_toolkit(
         config = replace(config, input_activation=seen, output_activation=seen)
     wanted = set(quantized_layers(lowered) if only is None else only)
     # A convolution is also asked about by its weights, which belong to no module.
-    quantizer = XNNPACKQuantizer().set_filter_function(lambda n: n.op == "get_attr" or _layer(n) in wanted)
+    quantizer: Any = XNNPACKQuantizer().set_filter_function(lambda n: n.op == "get_attr" or _layer(n) in wanted)
+    # A ViT has no batch norm; to trace the patterns with one takes most of the time.
+    quantizer.SUPPORTED_PATTERNS = [p for p in quantizer.SUPPORTED_PATTERNS if "_bn" not in p.name]
     quantizer.set_operator_type(torch.ops.aten.linear.default, config)
     if calibration is not None:
         quantizer.set_operator_type(torch.ops.aten.conv2d.default, config)

@@ -29,10 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One latency table for all of them."""
+def cache(tables: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WDP_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("WDP_EDGE_CACHE", str(tables))
         yield
 
 
@@ -74,7 +73,7 @@ def test_a_file_that_misses_is_cut_again(folder: Path, monkeypatch: pytest.Monke
 
 def test_sublayers_are_dropped_where_nothing_else_fits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context_module, "get_device", lambda *name: FakeClock())
-    recipe = recipe_of(folder, "33%", images=48)
+    recipe = recipe_of(folder, "25%", images=48, target="onnx")
     plain = replace(recipe.prune, learn=replace(recipe.prune.learn, exits=0), out=str(folder / "whole"))
     kept = replace(plain, select=replace(plain.select, drop_sublayers=False))
     with pytest.raises(InputError, match="smallest structure reaches"):

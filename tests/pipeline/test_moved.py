@@ -40,8 +40,8 @@ def here() -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with fake_clock(tmp_path_factory.mktemp("cache")):
+def cache(tables: Path) -> Iterator[None]:
+    with fake_clock(tables):
         yield
 
 

@@ -46,9 +46,9 @@ def without_class_folders(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def runs(tmp_path_factory: pytest.TempPathFactory, tables: Path) -> Any:
     """The results by task: features without training, retrieval with it."""
-    with fake_clock(tmp_path_factory.mktemp("cache")):
+    with fake_clock(tables):
         yield {
             task: prune(recipe_for(task, tmp_path_factory.mktemp(task), images))
             for task, images in (("features", 0), ("retrieve", 160))
