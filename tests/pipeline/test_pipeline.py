@@ -21,9 +21,10 @@ from wdp_edge.pipeline.export import export
 from wdp_edge.pipeline.finish import Final
 from wdp_edge.pipeline.operators import traced_on
 from wdp_edge.pipeline.profile import profile
+from wdp_edge.pipeline.proof import close
 from wdp_edge.pipeline.prune import prune
 from wdp_edge.plain import read_as
-from wdp_edge.recipe import Recipe
+from wdp_edge.recipe import Recipe, VerifyRecipe
 from wdp_edge.report import report
 from wdp_edge.results import PruneResult
 from wdp_edge.stages import Verified
@@ -146,7 +147,8 @@ def test_operators_are_timed_and_shown_in_the_report(result: PruneResult) -> Non
 def test_export_another_precision(result: PruneResult) -> None:
     (found,) = export(result.run, precisions=["int8-dynamic"]).artifacts
     assert found.path.name == "model-int8-dynamic.pte"
-    assert found.parity.cosine_centred > 0.9
+    assert found.parity.simulated_error is not None
+    assert close(found.parity, VerifyRecipe().int8)
     assert evaluate(found.path).images == 12
     with pytest.raises(InputError, match="no precision"):
         export(result.run, precisions=["int3"])

@@ -28,10 +28,11 @@ from wdp_edge.pipeline.evaluate import evaluate
 from wdp_edge.pipeline.export import export
 from wdp_edge.pipeline.inspect import inspect
 from wdp_edge.pipeline.plausible import Plausible
+from wdp_edge.pipeline.proof import close
 from wdp_edge.pipeline.prune import prune
 from wdp_edge.pipeline.verify import verify
 from wdp_edge.plain import read_as
-from wdp_edge.recipe import BudgetRecipe, Recipe
+from wdp_edge.recipe import BudgetRecipe, Recipe, VerifyRecipe
 from wdp_edge.report import report
 from wdp_edge.results import PruneResult
 from wdp_edge.stages import Recovered, Verified
@@ -121,7 +122,8 @@ def test_every_command_knows_the_task(task: str, runs: dict[str, PruneResult]) -
     assert (again.metric, again.also) == (metric, result.shipped.also)
     assert again.accuracy == pytest.approx(result.shipped.accuracy, abs=1e-6)
     exported = export(result.run, precisions=["int8-dynamic"])
-    assert exported.metric == metric and exported.artifacts[0].parity.cosine_centred > 0.9
+    assert exported.metric == metric and exported.artifacts[0].parity.simulated_error is not None
+    assert close(exported.artifacts[0].parity, VerifyRecipe().int8)
     about = inspect(exported.artifacts[0].path).about
     assert about["task"] == result.task and len(about["classes"]) == SHAPES[task][1]
     verified = verify(result.run)

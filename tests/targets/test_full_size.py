@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from int8_error import as_its_scheme
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from tiny_vit import lively, ones_at
@@ -19,13 +20,9 @@ from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.models import vit
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
-from wdp_edge.parity import compare
-from wdp_edge.target import ExportOptions, Precision, get_target
+from wdp_edge.target import ExportOptions, get_target
 
 NAMES = ("swin_tiny_patch4_window7_224", "vit_small_patch16_dinov3", "deit_small_distilled_patch16_224")
-# What default files of trained models are allowed, too ([verify] in the recipe).
-COSINE = {Precision.INT8_DYNAMIC: 0.9, Precision.INT8_WEIGHT: 0.9}
-
 pytestmark = pytest.mark.slow
 
 
@@ -80,6 +77,4 @@ def test_default_files_compute_what_the_model_does(name: str, target_name: str, 
     target.export(model, images[:1], path, ExportOptions(precision, images))
     program = target.load(path, threads=2)
     got = torch.cat([torch.as_tensor(program(image)) for image in images.split(1)])
-    expected = model(images)
-    parity = compare(precision.value, expected, got.reshape(expected.shape))
-    assert parity.cosine_centred > COSINE[precision]
+    assert as_its_scheme(target, precision, model, images, images, got)
