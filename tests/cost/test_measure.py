@@ -39,7 +39,7 @@ def setting() -> Setting:
 def test_a_table_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     s = setting()
     table = measure_table(s, tmp_path)
-    assert [w for w, _ in table.attention] == [1, 2]
+    assert [w for w, _ in table.attention] == [0.25, 1, 2]
     assert [w for w, _ in table.mlp] == [16, 128]
     assert table.kind is Kind.MEASURED and table.dense_ms > 0
     assert (table.key.embed_dim, table.key.head_dim, table.key.tokens) == (32, 16, 17)
