@@ -247,7 +247,7 @@ def test_the_run_folder_is_somebody_elses(cli: Cli, tiny: Path) -> None:
 
 
 def test_a_budget_below_the_smallest_structure_says_what_it_reaches(cli: Cli, tiny: Path) -> None:
-    words = ("--latency-budget", "0.000001ms", "--out", "mine")
+    words = ("--latency-budget", "0.000001ms", "--target", "onnx", "--out", "mine")
     said = refused(cli, tiny, *words)
     assert " ms" in said.json["error"]["message"].replace("\u00a0", " ")
     assert (tiny / "mine" / MANIFEST).exists(), "the run had begun"

@@ -28,7 +28,7 @@ def setting() -> Setting:
     return Setting(
         spec=SPEC,
         structure=structure_of(create(SPEC)),
-        target=get_target("executorch"),
+        target=get_target("onnx"),
         precision=Precision.FP32,
         device=get_device("local"),
         plan=TimingPlan(warmup=1),
