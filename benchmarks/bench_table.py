@@ -14,11 +14,11 @@ import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, product
+from itertools import cycle, islice, product
 from pathlib import Path
 
 from wdp_edge import progress
-from wdp_edge.cost.measure import Setting, export_all, measure_table
+from wdp_edge.cost.measure import export_all, measure_table
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.demo.run import SHORT, demo_project
 from wdp_edge.device import ratio
@@ -26,6 +26,7 @@ from wdp_edge.files import write_json
 from wdp_edge.pipeline import choose
 from wdp_edge.pipeline.context import Context
 from wdp_edge.pipeline.selection import Plan, Selection, depths_of
+from wdp_edge.pipeline.timing import table_setting
 from wdp_edge.project import RECIPE_FILE
 from wdp_edge.recipe import Recipe
 from wdp_edge.recipe_file import absolute_paths, load_recipe
@@ -96,7 +97,8 @@ def main() -> None:
         folder = Path(name)
         dense = folder / f"dense{context.tools.target.suffix}"
         export(context, [(context.structure, dense)], "dense model: export")
-        table = run.stage("table", LatencyTable, lambda: measure_table(setting(context), folder / "cache", dense))
+        wanted = table_setting(recipe, context.tools, context.structure)
+        table = run.stage("table", LatencyTable, lambda: measure_table(wanted, folder / "cache", dense))
         drawn = draw(context, run, table, args.structures, args.seed)
         measured = measure(context, drawn, dense, args.sessions)
         rows = [
@@ -106,22 +108,8 @@ def main() -> None:
     show(context, rows)
 
 
-def setting(context: Context) -> Setting:
-    """What the run's table is measured for."""
-    tools, recipe = context.tools, context.recipe
-    return Setting(
-        spec=tools.spec,
-        structure=context.structure,
-        target=tools.target,
-        precision=tools.precision,
-        device=tools.device,
-        plan=tools.plan(recipe),
-        options=recipe.prune.table,
-    )
-
-
 def draw(context: Context, run: Run, table: LatencyTable, count: int, seed: int) -> list[Drawn]:
-    """Different structures, from every share in turn."""
+    """Different structures, from every share in turn: `count` of them, or as many as were found."""
     start, narrow = choose.saliency_stage(context, run), choose.axes_stage(context, run)
     learned = choose.learn_stage(context, run, table, start, choose.learning_steps(context)[0])
     rankings = choose.rankings_of(start, narrow, learned, table)
@@ -129,16 +117,17 @@ def draw(context: Context, run: Run, table: LatencyTable, count: int, seed: int)
     rng = random.Random(seed)
     drawn: dict[Structure, Drawn] = {}
     with progress.task("draw structures", count) as advance:
-        for share in cycle(SHARES):
+        # A small model has fewer structures than may be asked for.
+        for share in islice(cycle(SHARES), 20 * count):
+            if len(drawn) == count:
+                break
             plan = rng.choice(plans)
             kept = selection.keep(plan, table, share * table.dense_ms)
             structure = kept.structure(context.structure) if kept is not None else None
             if structure is not None and structure not in drawn:
                 drawn[structure] = Drawn(structure, share, f"{plan.name}, exit {plan.depth}")
                 advance(1)
-            if len(drawn) == count:
-                return list(drawn.values())
-    raise AssertionError("cycle does not end")
+    return list(drawn.values())
 
 
 def every_plan(context: Context, rankings: Sequence[Ranking]) -> Iterator[Plan]:

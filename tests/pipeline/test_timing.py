@@ -70,4 +70,6 @@ def test_timings_of_the_structure_count_unless_its_file_contradicts_them() -> No
     assert counted(budget, before, other) == other
     drifted = [timing(0.468, budget)]
     assert counted(budget, before, drifted) == [*before.measured, *drifted], "4 % are what other work does"
+    late = [timing(0.502, budget)]
+    assert counted(budget, before, late) == late, "what was chosen for fitting may not outvote a file that misses"
     assert counted(budget, Earlier(0.975, []), alike) == alike, "a record of before"

@@ -91,19 +91,23 @@ def measure_stage(
         budget = context.budget
         together = value_of(budget, counted(budget, earlier, fresh))
         before = value_of(budget, earlier.measured) if earlier.measured else None
-        apart = before is not None and contradict(before, value_of(budget, fresh))
+        own = value_of(budget, fresh)
+        apart = before is not None and (contradict(before, own) or own.used > 1.0 >= before.used)
         return (apart and len(fresh) < _FRESH) or doubtful(together, earlier.used, goal, _SURPRISE)
 
     return run.stage("measure" if number == 0 else f"measure-{number}", Measured, compute)
 
 
 def counted(budget: LatencyBudget, earlier: Earlier, fresh: list[Measured]) -> list[Measured]:
-    """All timings of the structure; those of its file alone where the device is another one by now, as after a pause.
+    """All timings of the structure; those of its file alone where they miss the budget, or where the device is another
+    one by now, as after a pause.
 
     A device with other work drifts by a few per cent within minutes. Both were drawn from that then, and each alone
-    would be further from what the file takes than both together.
+    would be further from what the file takes than both together. But the earlier ones were chosen for being inside the
+    budget: they may not outvote a file that misses it.
     """
-    if not earlier.measured or contradict(value_of(budget, earlier.measured), value_of(budget, fresh), _DRIFT):
+    own = value_of(budget, fresh)
+    if not earlier.measured or own.used > 1.0 or contradict(value_of(budget, earlier.measured), own, _DRIFT):
         return fresh
     return [*earlier.measured, *fresh]
 

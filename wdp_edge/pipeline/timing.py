@@ -36,7 +36,12 @@ def export_model(context: Context, model: Any, path: Path) -> Artifact:
 
 def latency_table(recipe: Recipe, tools: Toolkit, structure: Structure, dense: Path | None = None) -> LatencyTable:
     """Measured, or read from the cache."""
-    setting = Setting(
+    return measure_table(table_setting(recipe, tools, structure), dense_artifact=dense)
+
+
+def table_setting(recipe: Recipe, tools: Toolkit, structure: Structure) -> Setting:
+    """What the recipe's latency table is measured for. structure: of the dense model."""
+    return Setting(
         spec=tools.spec,
         structure=structure,
         target=tools.target,
@@ -45,7 +50,6 @@ def latency_table(recipe: Recipe, tools: Toolkit, structure: Structure, dense: P
         plan=tools.plan(recipe),
         options=recipe.prune.table,
     )
-    return measure_table(setting, dense_artifact=dense)
 
 
 def dense_artifact(context: Context, run: Run) -> Artifact:
