@@ -6,44 +6,109 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_project import Cli, init_words
 
+from wdp_edge.cli import main
+
 TOY = Path(__file__).parents[1] / "toy_target"
 
 
-@pytest.fixture(scope="session")
-def toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@dataclass(frozen=True)
+class Exported:
+    """A project with a dense run; not to be changed. said: what `wdp-edge export --json` printed."""
+
+    folder: Path
+    said: dict[str, Any]
+
+
+Having = Callable[..., dict[str, Path]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The toy target's package, installed by pip into a folder of its own."""
     source, site = tmp_path_factory.mktemp("toy") / "source", tmp_path_factory.mktemp("site")
     shutil.copytree(TOY, source)
     words = ["--no-index", "--no-deps", "--no-build-isolation", "--target", str(site), str(source)]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *words], check=True)
-    return site
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(site))
+        patch.setenv("PYTHONPATH", str(site))
+        yield
+
+
+@pytest.fixture(scope="module")
+def begun(template: Path, toy_site: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny project with a recipe that verifies on few images; not to be changed."""
+    folder = tmp_path_factory.mktemp("begun") / "project"
+    shutil.copytree(template, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main([str(word) for word in init_words()]) == 0
+    recipe = folder / "wdp-edge.toml"
+    recipe.write_text(recipe.read_text().replace("images = 256", "images = 8"))
+    return folder
 
 
 @pytest.fixture
-def dense(cli: Cli, project: Path, toy_site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny project with a recipe that verifies on few images; the toy target is installed."""
-    monkeypatch.syspath_prepend(str(toy_site))
-    monkeypatch.setenv("PYTHONPATH", str(toy_site))
-    assert cli(*init_words()).code == 0
-    recipe = project / "wdp-edge.toml"
-    recipe.write_text(recipe.read_text().replace("images = 256", "images = 8"))
-    return project
+def dense(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project without a run, as the working directory."""
+    shutil.copytree(begun, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
 
 
-def test_several_targets_and_precisions_at_once(cli: Cli, dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = cli("export", "--dense", "--target", "toy", "--target", "executorch", "--precision", "fp32", "--json")
-    assert said.code == 0, said.err
-    made = {a["target"]: a for a in said.json["artifacts"]}
-    assert set(made) == {"toy", "executorch"}
+@pytest.fixture(scope="module")
+def exported(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The project after one command that made a file of each of three targets."""
+    folder = tmp_path_factory.mktemp("exported") / "project"
+    shutil.copytree(begun, folder)
+    words = ["export", "--dense", "--target", "toy", "--target", "onnx", "--target", "executorch"]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
+        patch.chdir(folder)
+        assert main([*words, "--precision", "fp32", "--json"]) == 0
+    return Exported(folder, json.loads(out.getvalue()))
+
+
+@pytest.fixture
+def having(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Having:
+    """having("toy") copies the exported project with the files of these targets alone; their paths by target."""
+
+    def copy(*targets: str) -> dict[str, Path]:
+        folder = tmp_path / "project"
+        shutil.copytree(exported.folder, folder)
+        monkeypatch.chdir(folder)
+        paths = {artifact["target"]: Path(artifact["path"]) for artifact in exported.said["artifacts"]}
+        (manifest,) = folder.glob("runs/*/manifest.json")
+        known = json.loads(manifest.read_text())
+        for target in paths.keys() - set(targets):
+            paths[target].unlink()
+            paths[target].with_name(f"{paths[target].name}.json").unlink()
+            del known["artifacts"][f"artifacts/{paths.pop(target).name}"]
+        manifest.write_text(json.dumps(known))
+        return {target: folder / path for target, path in paths.items()}
+
+    return copy
+
+
+def test_several_targets_and_precisions_at_once(
+    cli: Cli, exported: Exported, having: Having, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {a["target"]: a for a in exported.said["artifacts"]}
+    assert set(made) == {"toy", "onnx", "executorch"}
     for artifact in made.values():
         assert artifact["verified"] and artifact["parity"]["cosine_centred"] > 0.9999
-        assert (dense / artifact["path"]).stat().st_size == artifact["bytes"]
+        assert (exported.folder / artifact["path"]).stat().st_size == artifact["bytes"]
 
+    having("toy", "executorch")
     said = cli("verify", "--json")
     assert said.code == 0, said.err
     assert [a["target"] for a in said.json["artifacts"]] == ["executorch", "toy"]
@@ -117,11 +182,8 @@ def test_wrong_words(cli: Cli, dense: Path) -> None:
     assert said.code == 2 and "does not exist" in said.err
 
 
-def test_a_damaged_or_missing_file_does_not_hide_the_others(cli: Cli, dense: Path) -> None:
-    words = ("export", "--dense", "--target", "toy", "--target", "onnx", "--target", "executorch")
-    said = cli(*words, "--precision", "fp32", "--json")
-    assert said.code == 0, said.err
-    path = {a["target"]: dense / a["path"] for a in said.json["artifacts"]}
+def test_a_damaged_or_missing_file_does_not_hide_the_others(cli: Cli, having: Having) -> None:
+    path = having("toy", "onnx", "executorch")
     path["onnx"].write_bytes(path["onnx"].read_bytes()[:-100])
     path["executorch"].unlink()
     said = cli("verify", "--json")
@@ -136,14 +198,18 @@ def test_a_damaged_or_missing_file_does_not_hide_the_others(cli: Cli, dense: Pat
     assert said.code == 2 and said.out.count("is not judged") == 3 and "toy fp32 is not judged" in said.out
 
 
-def test_names_in_a_manifest_stay_in_their_run(cli: Cli, dense: Path) -> None:
-    said = cli("export", "--dense", "--target", "toy", "--json")
-    (path,) = (dense / a["path"] for a in said.json["artifacts"])
+def test_names_in_a_manifest_stay_in_their_run(cli: Cli, having: Having) -> None:
+    path, project = having("toy")["toy"], Path.cwd()
     manifest = path.parents[1] / "manifest.json"
     known = json.loads(manifest.read_text())
     for suffix in ("", ".json"):
-        shutil.copy(f"{path}{suffix}", f"{dense / path.name}{suffix}")
-    outside = ["../../" + path.name, str(dense / path.name), "artifacts/../../../" + path.name, "artifacts/model\n.pt2"]
+        shutil.copy(f"{path}{suffix}", f"{project / path.name}{suffix}")
+    outside = [
+        "../../" + path.name,
+        str(project / path.name),
+        "artifacts/../../../" + path.name,
+        "artifacts/model\n.pt2",
+    ]
     for name in outside:
         known["artifacts"] = {name: known["artifacts"].get(name, {})}
         manifest.write_text(json.dumps(known))
@@ -151,16 +217,15 @@ def test_names_in_a_manifest_stay_in_their_run(cli: Cli, dense: Path) -> None:
         assert said.code == 2 and "as a part of it, which it is not" in said.err, name
 
 
-def test_damaged_and_foreign_files(cli: Cli, dense: Path) -> None:
-    said = cli("export", "--dense", "--target", "toy", "--json")
-    path = dense / said.json["artifacts"][0]["path"]
+def test_damaged_and_foreign_files(cli: Cli, having: Having) -> None:
+    path = having("toy")["toy"]
     path.write_bytes(path.read_bytes()[:-100])
     for words in (("verify",), ("evaluate", path), ("profile", path)):
         said = cli(*words)
         assert said.code == 2 and "Export it again" in said.err, words
     said = cli("inspect", path)
     assert said.code == 2 and "not a whole .pt2" in said.err
-    foreign = dense / "model.pte"
+    foreign = Path("model.pte")
     shutil.copy(path, foreign)
     said = cli("inspect", foreign)
     assert said.code == 2 and "not an ExecuTorch program" in said.err
