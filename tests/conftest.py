@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,18 @@ def tiny_spec() -> ModelSpec:
 def tiny_model() -> Any:
     torch.manual_seed(0)
     return lively(create(TINY))
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for all runs on a FAKE clock (benchmarks/fake_clock.py): it gives the same table at any time.
+
+    Also for those of the other processes of this session: a table takes more than most runs.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tables"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
