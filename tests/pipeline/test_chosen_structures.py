@@ -37,7 +37,7 @@ def cache(tables: Path) -> Iterator[None]:
 
 def test_an_unreachable_budget_says_what_can_be_reached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context_module, "get_device", lambda *name: FakeClock())
-    recipe = recipe_of(folder, "1%", target="onnx")
+    recipe = recipe_of(folder, "1%", images=0, target="onnx")
     with pytest.raises(InputError, match=r"smallest structure reaches: about .* ms"):
         prune(replace(recipe, prune=replace(recipe.prune, out=str(folder / "unreachable"))))
 
@@ -58,7 +58,7 @@ class SlowFirstFile(FakeClock):
 
 def test_a_file_that_misses_is_cut_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context_module, "get_device", lambda *name: SlowFirstFile())
-    recipe = recipe_of(folder, "70%", target="onnx")
+    recipe = recipe_of(folder, "70%", images=120, target="onnx")
     result = prune(replace(recipe, prune=replace(recipe.prune, out=str(folder / "tightened"))))
     assert result.shipped.path is not None and result.shipped.path.name != "model.onnx"
     assert result.budget.met
