@@ -39,6 +39,7 @@ class ExecuTorchTarget:
     default_precision = Precision.INT8_DYNAMIC
     observers: tuple[Observer, ...] = (Observer.MSE, Observer.MINMAX)
     hidden_multiple = 16
+    imports = ("executorch.exir", "executorch.backends.xnnpack.partition.xnnpack_partitioner")
 
     def timed_here(self) -> bool:
         return True

@@ -40,6 +40,7 @@ class ONNXTarget:
     default_precision = Precision.INT8_DYNAMIC
     observers: tuple[Observer, ...] = (Observer.MSE, Observer.MINMAX, Observer.PERCENTILE)
     hidden_multiple = 16
+    imports = ("onnxscript", "torch.onnx._internal.exporter._core")
 
     def __init__(self) -> None:
         self._converted: LastConversion[bytes] = LastConversion()

@@ -47,6 +47,7 @@ class TFLiteTarget:
     default_precision = Precision.INT8_DYNAMIC
     observers: tuple[Observer, ...] = (Observer.MSE, Observer.MINMAX, Observer.PERCENTILE)
     hidden_multiple = 16
+    imports = ("litert_torch",)
 
     def __init__(self) -> None:
         self._converted: LastConversion[bytes] = LastConversion()

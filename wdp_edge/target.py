@@ -287,6 +287,14 @@ def get_target(name: str) -> Target:
     return target
 
 
+def imports_of(name: str) -> tuple[str, ...]:
+    """Modules that an export for this target takes seconds to import, as the adapter's optional `imports` says.
+
+    A module that starts a thread when it is imported must not be among them.
+    """
+    return tuple(getattr(target_class(name), "imports", ()))
+
+
 def parse_precision(text: str, target: Target) -> Precision:
     """`text` as a precision of `target`; "default" is the one the target recommends."""
     if text == "default":

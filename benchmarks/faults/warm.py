@@ -14,7 +14,6 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -37,7 +36,6 @@ MODULES = (
     "wdp_edge.targets.onnx", "wdp_edge.targets.lowering", "wdp_edge.targets.onnx_graph",
 )  # fmt: skip
 CRASHED = 99
-_popen = subprocess.Popen
 
 
 def warm_up(temporary: Path) -> None:
@@ -165,7 +163,7 @@ def _child(work: Callable[[], int], folder: Path, env: Mapping[str, str], memory
         if memory is not None:
             mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (mapped + memory, mapped + memory))
-        with Nursery(folder / "workers") as nursery, patch("wdp_edge.devices.process.subprocess.Popen", nursery.popen):
+        with Nursery(folder / "workers") as nursery, patch("wdp_edge.devices.process.start_worker", nursery.start):
             code = work()
     except BaseException:
         traceback.print_exc()
@@ -204,31 +202,29 @@ class Nursery:
             socket.send_fds(self._socket, [json.dumps(request).encode() + b"\n"], list(files))
             return int(self._socket.recv(64))
 
-    def popen(self, argv: Sequence[str], **options: Any) -> Any:
-        """What `subprocess.Popen` is to the product's workers; programs that are no worker start as ever."""
-        if list(argv[1:2]) != ["-m"] or not argv[2].startswith("wdp_edge."):
-            return _popen(argv, **options)
-        return Worker(self, argv[2], options, self._listing)
+    def start(self, module: str, imports: Sequence[str], env: Mapping[str, str]) -> Worker:
+        """In place of the product's `start_worker`: what it would import is here already."""
+        return Worker(self, module, env, self._listing)
 
 
 class Worker:
     """The part of `subprocess.Popen` that `WorkerProcess` uses."""
 
-    def __init__(self, nursery: Nursery, module: str, options: dict[str, Any], listing: Path) -> None:
+    def __init__(self, nursery: Nursery, module: str, env: Mapping[str, str], listing: Path) -> None:
         self._nursery = nursery
         self.returncode: int | None = None
         their_in, our_in = os.pipe()
         our_out, their_out = os.pipe()
         our_err, their_err = os.pipe()
         theirs = (their_in, their_out, their_err)
-        self.pid = nursery.ask({"module": module, "env": options["env"]}, theirs)
+        self.pid = nursery.ask({"module": module, "env": dict(env)}, theirs)
         for descriptor in theirs:
             os.close(descriptor)
         with listing.open("a") as file:
             file.write(f"{self.pid}\n")
-        self.stdin: IO[bytes] = os.fdopen(our_in, "wb")
-        self.stdout: IO[bytes] = os.fdopen(our_out, "rb")
-        self.stderr: IO[bytes] = os.fdopen(our_err, "rb")
+        self.stdin: IO[bytes] | None = os.fdopen(our_in, "wb")
+        self.stdout: IO[bytes] | None = os.fdopen(our_out, "rb")
+        self.stderr: IO[bytes] | None = os.fdopen(our_err, "rb")
 
     def wait(self) -> int:
         """The exit code, negative for a signal."""

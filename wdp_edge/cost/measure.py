@@ -26,7 +26,7 @@ from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.vit import fixed_heads, geometry_of, structure_of, tokens_of
 from wdp_edge.recipe import TableRecipe
 from wdp_edge.structure import Structure, attention_counts, mlp_counts
-from wdp_edge.target import Precision, Target
+from wdp_edge.target import Precision, Target, imports_of
 
 EXPORT_WORKER = "wdp_edge.cost.export_worker"
 # Raised whenever probes or fit change, so that cached tables made the old way are not used.
@@ -197,7 +197,8 @@ def export_all(
 
         def work() -> None:
             what = {**request, "what": f"exporting {spec.name}"}
-            with WorkerProcess(EXPORT_WORKER, what, silence_seconds=_EXPORT_SECONDS) as worker:
+            imports = imports_of(target.name)
+            with WorkerProcess(EXPORT_WORKER, what, silence_seconds=_EXPORT_SECONDS, imports=imports) as worker:
                 while (job := next_job(waiting)) is not None:
                     worker.send({"structure": job[0].to_json(), "path": str(job[1])})
                     worker.receive()

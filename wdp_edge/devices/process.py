@@ -6,13 +6,13 @@ import contextlib
 import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Any, Self
 
 from wdp_edge.devices.messages import read_message, write_message
+from wdp_edge.devices.nursery import start_worker
 from wdp_edge.errors import InputError, SetupError
 from wdp_edge.failures import check_temporary_folder, no_room
 
@@ -62,11 +62,16 @@ class WorkerProcess:
     """`python -m module` with a request; replies arrive as messages.
 
     A runtime that crashes takes the worker down, not the session. silence_seconds: how long a worker may say
-    nothing before it counts as hung.
+    nothing before it counts as hung. imports: modules that it will need, imported once for all workers.
     """
 
     def __init__(
-        self, module: str, request: dict[str, Any], threads: int = 1, silence_seconds: float = SILENCE_SECONDS
+        self,
+        module: str,
+        request: dict[str, Any],
+        threads: int = 1,
+        silence_seconds: float = SILENCE_SECONDS,
+        imports: Sequence[str] = (),
     ) -> None:
         self.what = request.get("what", module)
         self.silence_seconds = silence_seconds
@@ -74,14 +79,7 @@ class WorkerProcess:
         limits = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         check_temporary_folder()
         self._said = Tail()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **limits},
-            start_new_session=True,
-        )
+        self._process = start_worker(module, imports, {**os.environ, **limits})
         self._replies: queue.Queue[tuple[dict[str, Any], bytes] | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
         self._said.follow(self._process.stderr)

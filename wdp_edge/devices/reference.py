@@ -45,7 +45,7 @@ def references(target: str, paths: Sequence[Path]) -> list[Reference]:
         "target": target,
         "artifacts": [str(p) for p in paths],
     }
-    with WorkerProcess(_MODULE, request) as worker:
+    with WorkerProcess(_MODULE, request, imports=("torch",)) as worker:
         replies = [worker.receive()[0] for _ in paths]
     return [
         Reference(tuple(r["input"]), r["dtype"], Output(r["abs_sum"], tuple(r["first"]), r["count"])) for r in replies
@@ -102,5 +102,9 @@ def _run(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> No
         write_message(replies, {"input": list(program.input_shape), "dtype": program.input_dtype, **said})
 
 
-if __name__ == "__main__":
+def main() -> None:
     serve(_run)
+
+
+if __name__ == "__main__":
+    main()

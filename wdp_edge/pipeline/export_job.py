@@ -12,7 +12,7 @@ from wdp_edge.devices.process import WorkerProcess
 from wdp_edge.errors import WdpError
 from wdp_edge.files import to_plain
 from wdp_edge.plain import from_plain
-from wdp_edge.target import Artifact, Observer, Precision
+from wdp_edge.target import Artifact, Observer, Precision, imports_of
 
 WORKER = "wdp_edge.pipeline.export_worker"
 # A large model on a busy machine exports for many minutes without a word.
@@ -52,7 +52,8 @@ class Exporter:
     def export(self, job: ExportJob) -> Artifact:
         """The job's artifact. After an error the next job gets a new process."""
         if self._worker is None:
-            self._worker = WorkerProcess(WORKER, self._request, silence_seconds=_SILENCE_SECONDS)
+            imports = imports_of(self._request["target"])
+            self._worker = WorkerProcess(WORKER, self._request, silence_seconds=_SILENCE_SECONDS, imports=imports)
         try:
             self._worker.send(to_plain(job))
             return from_plain(Artifact, self._worker.receive()[0]["artifact"])
