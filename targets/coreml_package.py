@@ -133,7 +133,8 @@ def stored_tensors(package: Package) -> Iterator[StoredTensor]:
             if value.WhichOneof("value") == "blobFileValue":
                 tensor, blob = value.type.tensorType, value.blobFileValue
                 shape = tuple(int(d.constant.size) for d in tensor.dimensions)
-                dtype = MIL_pb2.DataType.Name(tensor.dataType)
+                known = tensor.dataType in MIL_pb2.DataType.values()
+                dtype = MIL_pb2.DataType.Name(tensor.dataType) if known else f"type {tensor.dataType}"
                 yield StoredTensor(operation.type, dtype, shape, blob.fileName, int(blob.offset))
 
 

@@ -183,4 +183,6 @@ def read_events(data: bytes, count: int) -> list[Event]:
     size = ctypes.sizeof(_Event)
     if not (count - 1) * size < len(data.rstrip(b"\0")) <= count * size:
         raise SetupError("This version of LiteRT tells times of operators in another form.", _HINT)
-    return [Event(e.tag.decode(), e.kind, e.elapsed_us) for e in (_Event * count).from_buffer_copy(data)]
+    return [
+        Event(e.tag.decode(errors="replace"), e.kind, e.elapsed_us) for e in (_Event * count).from_buffer_copy(data)
+    ]

@@ -13,7 +13,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.files import atomic_path
 from wdp_edge.target import Artifact, Contents, ExportOptions, Observer, OperatorTime, Precision, check_options
 from wdp_edge.targets.hush import cheap_provenance, quiet, silent_stderr
-from wdp_edge.targets.onnx_file import check_exists, contents, read, unsound
+from wdp_edge.targets.onnx_file import NO_TEXT, contents, read, unsound
 from wdp_edge.targets.reuse import LastConversion
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ class ONNXProgram:
 
     def __init__(self, path: Path, threads: int, model: bytes | None = None) -> None:
         """model: what to run in place of the file."""
-        check_exists(path)
+        if model is None:
+            read(path)  # the runtime alone runs more files, and not as they say
         self._session = session(path, threads, model=model)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape = inputs[0].shape if inputs else []
@@ -196,7 +197,7 @@ def session(path: Path, threads: int, profile: str | None = None, model: bytes |
         try:
             return ort.InferenceSession(model or str(path), options, providers=["CPUExecutionProvider"])
         except UnicodeDecodeError as error:  # its message quotes the file's own bytes
-            raise unsound(path, "a name in it is no text") from error
+            raise unsound(path, NO_TEXT) from error
         except Exception as error:
             # The runtime's errors share no base class but are all made in one module.
             if type(error).__module__ != "onnxruntime.capi.onnxruntime_pybind11_state":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +12,13 @@ from wdp_edge.errors import InputError
 from wdp_edge.target import Contents, OperatorCount, TensorInfo, WeightBytes
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
     from onnx import ModelProto, TensorProto, ValueInfoProto
 
 _HINT = "Export it again with wdp-edge export."
 _FREE = -1
+_STANDARD = ("", "ai.onnx")
+NO_TEXT = "a name in it is no text"
 
 
 def check_exists(path: Path) -> None:
@@ -44,10 +47,48 @@ def read(path: Path) -> ModelProto:
         model = onnx.load(path, load_external_data=False)
         if any(uses_external_data(tensor) for tensor in model.graph.initializer):
             raise unsound(path, "its weights are in other files")
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(str(path))  # not of `model`, which would be written out again
+    except UnicodeDecodeError as error:  # the checker's message quotes the file's own bytes
+        raise unsound(path, NO_TEXT) from error
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise unsound(path, str(error)) from error
+    if not _all_texts(model):
+        raise unsound(path, NO_TEXT)
+    if unknown := next(_unknown_attributes(model), None):
+        raise unsound(path, unknown)
     return model
+
+
+def _unknown_attributes(model: ModelProto) -> Iterator[str]:
+    """What attributes of ONNX's own operators its definitions do not name.
+
+    Runtimes ignore them, so that an operator whose attribute has another name computes something else. The checker lets
+    them pass for operators that are defined by others, LayerNormalization among them.
+    """
+    from onnx.defs import SchemaError, get_schema
+
+    version = max((o.version for o in model.opset_import if o.domain in _STANDARD), default=1)
+    for node in model.graph.node:
+        if node.domain not in _STANDARD:
+            continue
+        try:
+            known = get_schema(node.op_type, version, "").attributes
+        except SchemaError:
+            continue
+        for attribute in node.attribute:
+            if attribute.name not in known:
+                yield f"Unrecognized attribute: {attribute.name} for operator {node.op_type}"
+
+
+def _all_texts(message: Message) -> bool:
+    """Whether every text of a message is one: protobuf hands out bytes for a text that is not UTF-8."""
+    for field, value in message.ListFields():
+        values = value if field.is_repeated else (value,)
+        if field.type == field.TYPE_MESSAGE and not all(map(_all_texts, values)):
+            return False
+        if field.type == field.TYPE_STRING and any(isinstance(text, bytes) for text in values):
+            return False
+    return True
 
 
 def contents(model: ModelProto) -> Contents:

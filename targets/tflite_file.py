@@ -142,7 +142,10 @@ class _Table:
 
     def text(self, field: int) -> str:
         start, count = self.vector(field, 1)
-        return self._data[start : start + count].decode(errors="replace")
+        try:
+            return self._data[start : start + count].decode()
+        except UnicodeDecodeError as error:
+            raise _Damaged("a name in it is no text") from error
 
     def tables(self, field: int) -> Iterator[_Table]:
         start, count = self.vector(field, 4)
@@ -179,7 +182,7 @@ def _with_bytes(path: Path, read: Callable[[mmap.mmap], _T]) -> _T:
 
 def _record(data: mmap.mmap, model: _Table) -> FileRecord:
     buffers = [_buffer(data, b) for b in model.tables(4)]
-    kinds = [max(c.number(0, "<b"), c.number(3, "<i")) for c in model.tables(1)]
+    kinds = [_kind(c) for c in model.tables(1)]
     graphs = tuple(_graph(g, buffers, kinds) for g in model.tables(2))
     if not graphs:
         raise _Damaged("it has no graph")
@@ -192,6 +195,11 @@ def _record(data: mmap.mmap, model: _Table) -> FileRecord:
         for item in (*signature.tables(0), *signature.tables(1)):
             _at(tensors, item.number(1, "<I"), "tensor")
     return FileRecord(graphs, metadata)
+
+
+def _kind(code: _Table) -> int:
+    code.text(1)  # the name of an operator that is not TFLite's own; the runtime reads it
+    return max(code.number(0, "<b"), code.number(3, "<i"))
 
 
 def _at(items: tuple[_T, ...] | list[_T], index: int, what: str) -> _T:

@@ -95,8 +95,18 @@ def contents(path: Path) -> Contents:
         operators=tuple(OperatorCount(kind, total[kind], taken[kind]) for kind in sorted(total)),
         weights=weights_of(record),
         delegates=len(delegates),
-        metadata={k.removeprefix(PREFIX): v.decode() for k, v in record.metadata.items() if k.startswith(PREFIX)},
+        metadata=metadata_of(path, record),
     )
+
+
+def metadata_of(path: Path, record: FileRecord) -> dict[str, str]:
+    """Our own entries. Raises InputError for one that is no text."""
+    try:
+        return {k.removeprefix(PREFIX): v.decode() for k, v in record.metadata.items() if k.startswith(PREFIX)}
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is damaged: its metadata is no text.", "Copy it again, or export it again with wdp-edge export."
+        ) from error
 
 
 def delegated(own: list[dict[str, Any]], delegates: list[dict[str, Any]]) -> set[int]:

@@ -129,6 +129,20 @@ def test_weights_read_from_elsewhere(package: Path, name: str) -> None:
     assert "reads weights from" in refused(package)
 
 
+def test_weights_of_an_unknown_type(package: Path) -> None:
+    model = read_package(package).model
+    for operation in model.mlProgram.functions["main"].block_specializations["CoreML8"].operations:
+        for value in operation.attributes.values():
+            if value.HasField("blobFileValue"):
+                value.type.tensorType.dataType = 999
+        for argument in operation.inputs.values():
+            for binding in argument.arguments:
+                if binding.value.HasField("blobFileValue"):
+                    binding.value.type.tensorType.dataType = 999
+    (package / MODEL).write_bytes(model.SerializeToString())
+    assert "not sound" in refused(package)
+
+
 def test_a_model_that_is_no_program(package: Path) -> None:
     from coremltools.proto import Model_pb2
 

@@ -397,6 +397,40 @@ def test_damaged_files_are_refused_or_run(exported: dict[Precision, Exported], t
     assert refused > 10
 
 
+@pytest.mark.parametrize("look", LOOKS, ids=["load", "inspect"])
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [("LayerNormalization", b"LayerNorma\xffization"), ("logits", b"log\xf4ts"), ("value", b"va\xffue")],
+    ids=["operator", "output", "metadata"],
+)
+def test_a_name_that_is_no_text(
+    exported: dict[Precision, Exported], tmp_path: Path, look: Callable[[Path], Any], text: str, wrong: bytes
+) -> None:
+    path = tmp_path / "model.onnx"
+    model = onnx.load(exported[Precision.FP32].path)
+    model.metadata_props.add(key="key", value="value")
+    onnx.save(model, path)
+    data = path.read_bytes()
+    assert text.encode() in data
+    path.write_bytes(data.replace(text.encode(), wrong))
+    with pytest.raises(InputError, match="not a sound ONNX model: a name in it is no text"):
+        look(path)
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=["load", "inspect"])
+def test_an_attribute_that_the_runtime_would_ignore(
+    exported: dict[Precision, Exported], tmp_path: Path, look: Callable[[Path], Any]
+) -> None:
+    """ONNX Runtime runs such a file with the attribute's default, and so may compute something else."""
+    path = tmp_path / "model.onnx"
+    model = onnx.load(exported[Precision.FP32].path)
+    norm = next(node for node in model.graph.node if node.op_type == "LayerNormalization")
+    next(a for a in norm.attribute if a.name == "epsilon").name = "epsilom"
+    onnx.save(model, path)
+    with pytest.raises(InputError, match="not a sound ONNX model: Unrecognized attribute: epsilom"):
+        look(path)
+
+
 def other_model(*inputs: tuple[str, int, list[Any]]) -> onnx.ModelProto:
     values = [helper.make_tensor_value_info(*i) for i in inputs]
     result = helper.make_tensor_value_info("y", inputs[0][1], inputs[0][2])

@@ -114,12 +114,21 @@ def test_contradictions(sound: Path, tmp_path: Path) -> None:
         (lambda m: setattr(m.signatureDefs[0], "subgraphIndex", 5), "graph that it does not have"),
         (lambda m: setattr(m, "subgraphs", []), "no graph"),
         (halve_a_weight, "do not fit its shape"),
+        (lambda m: setattr(m.subgraphs[0].tensors[0], "name", b"a\xf4b"), "name in it is no text"),
+        (lambda m: setattr(m.operatorCodes[0], "customCode", b"a\xf4b"), "name in it is no text"),
     ):
         model = unpack(sound.read_bytes())
         spoil(model)  # type: ignore[operator]
         path.write_bytes(pack(model, {}))
         with pytest.raises(InputError, match=message):
             read_file(path)
+
+
+def test_metadata_that_is_no_text(sound: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(pack(unpack(sound.read_bytes()), {"wdp_edge.other": "a text"}).replace(b"a text", b"a \xfe\xffxt"))
+    with pytest.raises(InputError, match="metadata is no text"):
+        contents(path)
 
 
 def halve_a_weight(model) -> None:  # type: ignore[no-untyped-def]
