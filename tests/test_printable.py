@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from wdp_edge.cli._print import print_line, print_table
-from wdp_edge.cli._shared import fail
+from wdp_edge.cli._shared import fail, perform
+from wdp_edge.errors import InputError
 from wdp_edge.printable import printable
 from wdp_edge.progress import Bars
 
@@ -33,6 +36,22 @@ def test_whatever_is_printed_goes_through_it(capsys: pytest.CaptureFixture[str])
     assert "[bold]" in out and out.replace("\n", "").isprintable() and err.replace("\n", "").isprintable()
 
 
-def test_json_escapes_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    fail(HOSTILE, "Mend it.", as_json=True)
-    assert capsys.readouterr().out.replace("\n", "").isprintable()
+def test_json_escapes_by_itself_and_what_is_read_from_it_is_printable(capsys: pytest.CaptureFixture[str]) -> None:
+    fail(HOSTILE, HOSTILE, as_json=True)
+    out = capsys.readouterr().out
+    assert out.replace("\n", "").isprintable()
+    assert json.loads(out) == {"error": {"message": SHOWN, "hint": SHOWN}}
+
+
+def test_an_error_of_ours_cannot_carry_controls() -> None:
+    error = InputError(HOSTILE, HOSTILE, {"--out": HOSTILE})
+    assert error.message == error.hint == error.hint_for(["--out"]) == SHOWN and str(error) == f"{SHOWN} {SHOWN}"
+
+
+def test_nor_can_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def call() -> None:
+        raise ZeroDivisionError(HOSTILE)
+
+    assert perform(call, lambda result: None, as_json=False) == 70
+    err = capsys.readouterr().err
+    assert err.count(SHOWN) == 2 and err.replace("\n", "").isprintable()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from wdp_edge.printable import printable
+
 
 class WdpError(Exception):
     """An error the user can mend.
@@ -12,15 +14,16 @@ class WdpError(Exception):
     hint: one sentence that says what to do, by any command or none.
     options: for options of the command line, such as "--out", the hint that a command which has the option gives
     instead; the first one that it has counts.
+    All of them quote files and devices, so control characters in them are escaped, as `printable` does it.
     """
 
     exit_code = 2
 
     def __init__(self, message: str, hint: str, options: Mapping[str, str] | None = None) -> None:
-        super().__init__(f"{message} {hint}")
-        self.message = message
-        self.hint = hint
-        self.options = dict(options or {})
+        self.message = printable(message)
+        self.hint = printable(hint)
+        self.options = {option: printable(other) for option, other in (options or {}).items()}
+        super().__init__(f"{self.message} {self.hint}")
 
     def hint_for(self, available: Collection[str]) -> str:
         """The hint of a command that has these options."""

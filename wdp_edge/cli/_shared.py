@@ -70,10 +70,11 @@ def code_of(result: Any) -> int:
 
 def fail(message: str, hint: str, as_json: bool, code: int = WRONG_INPUT) -> int:
     """Says what is wrong and what to do about it."""
+    message, hint = printable(message), printable(hint)
     if as_json and world().leads:
         print_json({"error": {"message": message, "hint": hint}})
     else:
-        print(f"error: {printable(message)}\nhint: {printable(hint)}", file=sys.stderr)
+        print(f"error: {message}\nhint: {hint}", file=sys.stderr)
     return code
 
 
@@ -100,7 +101,7 @@ def _unexpected(error: Exception, as_json: bool) -> int:
         raise error
     if (known := mendable(error)) is not None:
         return fail(known.message, known.hint_for(own_options()), as_json)
-    traceback.print_exception(error)
+    print(printable("".join(traceback.format_exception(error)), lines=True), end="", file=sys.stderr)
     return fail(
         f"wdp-edge failed: {type(error).__name__}: {error}.",
         "This is a defect: please report it with the traceback above.",
