@@ -65,6 +65,22 @@ class Structure:
         blocks = tuple(replace(b, heads=int(h), hidden=int(n)) for b, h, n in zip(kept, heads, hidden, strict=True))
         return replace(self, blocks=blocks)
 
+    def excess(self, whole: Structure) -> str:
+        """What the structure has more of than `whole`, of which it should be a part; "" for nothing."""
+        if self.depth > whole.depth:
+            return f"{self.depth} blocks of {whole.depth}"
+        if self.embed_dim > whole.embed_dim:
+            return f"{self.embed_dim} channels of {whole.embed_dim}"
+        for number, (own, all_) in enumerate(zip(self.blocks, whole.blocks, strict=False)):
+            for what, part, full in (
+                ("heads", own.heads, all_.heads),
+                ("channels in a head", own.head_dim, all_.head_dim),
+                ("hidden units", own.hidden, all_.hidden),
+            ):
+                if part > full:
+                    return f"{part} {what} of {full} in block {number + 1}"
+        return ""
+
     def to_json(self) -> dict[str, Any]:
         return {
             "version": STRUCTURE_VERSION,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,47 @@ def test_saved_models_of_every_family_come_back(form: str, tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"has 5 classes.*Set num_classes"):
         save_file(model.state_dict(), tmp_path / "dense.safetensors")
         load_dense(ModelSpec(name, 7, args), tmp_path / "dense.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("model", "args", "num_heads"), True),
+        (("model", "args", "num_heads"), 1),
+        (("model", "num_classes"), True),
+        (("model", "head_channels"), False),
+        (("model", "head_blocks"), [True]),
+        (("structure", "embed_dim"), True),
+        (("structure", "embed_dim"), 10_000),
+        (("structure", "blocks", 0, "heads"), True),
+        (("structure", "blocks", 0, "heads"), 99),
+        (("structure", "blocks", 0, "head_dim"), 999),
+        (("structure", "blocks", 0, "hidden"), 9_999),
+    ],
+)
+def test_wrong_numbers_in_a_structure_file(
+    tiny_model: Any, tiny_spec: ModelSpec, tmp_path: Path, place: tuple[Any, ...], value: Any
+) -> None:
+    """true passes for 1 in Python, and one head of a model with more leads outside its weights."""
+    save(tiny_model, tiny_spec, tmp_path)
+    file = tmp_path / "structure.json"
+    data = inner = json.loads(file.read_text())
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError):
+        load(tmp_path)
+
+
+def test_a_structure_of_more_blocks_than_the_model_has(tiny_model: Any, tiny_spec: ModelSpec, tmp_path: Path) -> None:
+    save(tiny_model, tiny_spec, tmp_path)
+    file = tmp_path / "structure.json"
+    data = json.loads(file.read_text())
+    data["structure"]["blocks"] *= 2
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match="blocks of"):
+        load(tmp_path)
 
 
 def test_unknown_and_unsupported_models() -> None:

@@ -31,6 +31,17 @@ def check_arguments(name: str, args: Mapping[str, Any]) -> None:
         )
 
 
+def check_numbers(model: Any, name: str, args: Mapping[str, Any]) -> None:
+    """Raises InputError for true or false where the model takes a number: Python would take them for 1 and 0."""
+    taken = inspect.signature(type(model).__init__).parameters
+    for key, value in args.items():
+        if isinstance(value, bool) and key in taken and type(taken[key].default) in (int, float):
+            raise InputError(
+                f"{key} of '{name}' is a number, not {str(value).lower()}.",
+                f"Check [model] args: {key} is {taken[key].default} by default.",
+            )
+
+
 def argument_hint(args: Mapping[str, Any]) -> str:
     """What to do where timm refuses the arguments."""
     texts = [key for key, value in args.items() if isinstance(value, str) and any(c.isdigit() for c in value)]

@@ -12,7 +12,7 @@ from torch import nn
 
 from wdp_edge.errors import InputError
 from wdp_edge.models import vit
-from wdp_edge.models.forms import argument_hint, check_arguments, check_form
+from wdp_edge.models.forms import argument_hint, check_arguments, check_form, check_numbers
 from wdp_edge.models.map_head import ConvMapHead, MapHead
 from wdp_edge.models.taps import Tap
 from wdp_edge.models.unit import UnitLength
@@ -57,11 +57,11 @@ class ModelSpec:
         """Parses `to_json`'s output. Raises KeyError, TypeError or ValueError for anything else."""
         if not isinstance(data, Mapping) or not isinstance(data["args"], Mapping) or not isinstance(data["name"], str):
             raise TypeError("not a model's name and arguments")
-        if type(data["num_classes"]) is not int:
-            raise TypeError("not a number of classes")
         output = Output(data.get("output", Output.LOGITS))
-        channels, blocks = int(data.get("head_channels", 0)), tuple(int(b) for b in data.get("head_blocks", ()))
-        return cls(str(data["name"]), int(data["num_classes"]), dict(data["args"]), output, channels, blocks)
+        classes, channels, blocks = data["num_classes"], data.get("head_channels", 0), data.get("head_blocks", [])
+        if not isinstance(blocks, list) or any(type(number) is not int for number in (classes, channels, *blocks)):
+            raise TypeError("not whole numbers of classes, channels and blocks")
+        return cls(data["name"], classes, dict(data["args"]), output, channels, tuple(blocks))
 
 
 def create(spec: ModelSpec) -> nn.Module:
@@ -87,6 +87,7 @@ def create(spec: ModelSpec) -> nn.Module:
         raise InputError(
             f"timm cannot make '{spec.name}' with {dict(spec.args)}: {error}.", argument_hint(spec.args)
         ) from error
+    check_numbers(model, spec.name, spec.args)
     check_form(model, spec.name, spec.output is Output.MAP)
     if not spec.output.of_classes and vit.head_count(model) > 1:
         raise InputError(

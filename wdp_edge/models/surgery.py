@@ -114,11 +114,18 @@ def _cut_block(family: Family, model: Any, block: Any, kept: KeptOfBlock) -> nn.
 def build(spec: ModelSpec, structure: Structure) -> nn.Module:
     """A model of this structure with random weights, in eval mode: for timing, and to load weights into.
 
+    Raises InputError for a structure that is no part of the model.
     Where blocks that the head reads are gone it reads the last one in their place, so that it costs what it costs.
     """
     dense = create(spec)
-    if structure == structure_of(dense):
+    whole = structure_of(dense)
+    if structure == whole:
         return dense
+    if excess := structure.excess(whole):
+        raise InputError(
+            f"'{spec.name}' with {dict(spec.args)} has no such part: {excess}.",
+            "Check the structure.json it came from.",
+        )
     blocks = family_of(dense).blocks(dense)[: len(structure.blocks)]
     for head in family_of(dense).heads(dense):
         move_taps(taps_of(head), blocks)
