@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,32 @@ def differences(calm: Path, other: Path) -> list[str]:
         if essence(calm, name) != essence(other, name):
             wrong.append(f"{name} differs")
     return wrong
+
+
+EXPORTED = "artifacts/model-fp32.onnx"
+"""What `wdp-edge export` adds to a finished run of the bench, with its facts beside it."""
+
+
+def without_export(found: list[str], calm: Path, other: Path) -> list[str]:
+    """`found` by `differences`, without what an export that ended well has to add to a run, and with what it has not.
+
+    That is one file as its record in the manifest says, and its facts; all else in the manifest is as ever.
+    """
+    wanted = {f"{name} is left over" for name in (EXPORTED, f"{EXPORTED}.json")}
+    before, after = (timeless(json.loads((run / "manifest.json").read_text())) for run in (calm, other))
+    added = after.get("artifacts", {}).pop(EXPORTED, None)
+    rest = [line for line in found if line not in wanted and line != "manifest.json differs"]
+    if after != before:
+        rest.append("manifest.json differs in more than the exported file")
+    if not wanted <= set(found) or added is None:
+        return [*rest, "the exported file is not there, or not in the manifest"]
+    file = other / EXPORTED
+    facts = json.loads((other / f"{EXPORTED}.json").read_text())
+    data = file.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if added != {"sha256": digest, "bytes": len(data)} or facts["sha256"] != digest:
+        rest.append("the exported file is not what its record says")
+    return rest
 
 
 def names(run: Path) -> set[str]:

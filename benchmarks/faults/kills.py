@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from faults.compare import differences
+from faults.compare import differences, without_export
 from faults.project import REPORT, Diary, copy_project, empty_probes, make_project, perform_run, recipe_of
 from faults.store import Trial
 from faults.warm import Child, Ended
@@ -265,7 +265,12 @@ def together_trial(bench: Bench, number: int) -> Trial:
     elif all(ended.code != 0 for ended in ends):
         wrong = f"neither ended well: {last_words(ends[0])}, {last_words(ends[1])}"
     losers = [refused_well(ended) for ended in ends if ended.code != 0]
-    wrong = wrong or "; ".join(filter(None, losers)) or "; ".join(differences(bench.calm, folder / "run")[:5])
+    run = folder / "run"
+    found = differences(bench.calm, run)
+    if other == "export" and ends[1].code == 0:
+        # It found the run finished, and added a file of its own.
+        found = without_export(found, bench.calm, run)
+    wrong = wrong or "; ".join(filter(None, losers)) or "; ".join(found[:5])
     codes = " and ".join(f"exit {ended.code}" for ended in ends)
     note = f"{apart:.2f} s apart: {last_words(ends[1])}"
     return Trial("together", number, f"prune and {other}", codes, note, wrong, time.monotonic() - began)

@@ -152,21 +152,20 @@ def png(data: bytes) -> np.ndarray:
     """[H, W, 3] uint8 of a PNG of 8-bit RGB: checked, inflated, unfiltered."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError("no PNG")
-    at, packed, head = 8, b"", b""
-    while at < len(data):
+    at, raw, head = 8, b"", b""
+    unpack = zlib.decompressobj()
+    while not unpack.eof:  # what follows the pixels, such as the end chunk, may be cut off
         size, kind = struct.unpack_from(">I4s", data, at)
         chunk = data[at + 8 : at + 8 + size]
         at += 12 + size
         if kind == b"IHDR":
             head = chunk
         elif kind == b"IDAT":
-            packed += chunk
-        elif kind == b"IEND":
-            break
+            raw += unpack.decompress(chunk)
     width, height, depth, colour = struct.unpack_from(">IIBB", head)
     if (depth, colour) != (8, 2):
         raise ValueError("not 8-bit RGB")
-    raw, step = zlib.decompressobj().decompress(packed), 3
+    step = 3
     lines, before = [], bytearray(width * step)
     for row in range(height):
         kind, line = raw[row * (width * step + 1)], bytearray(raw[row * (width * step + 1) + 1 :][: width * step])
