@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,7 +19,8 @@ from wdp_edge.errors import InputError
 from wdp_edge.files import to_plain, write_json
 from wdp_edge.plain import from_plain, read_as
 from wdp_edge.results import BudgetFigures, ModelFigures, PruneResult
-from wdp_edge.stages import Candidate, CurvePoint, Learned, Round, Selected
+from wdp_edge.shrink.saliency import Removal
+from wdp_edge.stages import Candidate, CurvePoint, Learned, Measured, Round, Selected, Verified
 from wdp_edge.structure import BlockWidths, Structure
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -100,9 +102,17 @@ budgets = st.builds(BudgetFigures, FINITE, FINITE, FINITE, st.booleans())
 names = st.sampled_from(["executorch", "local"])
 results = st.builds(PruneResult, st.just(Path("runs/x")), names, names, names, budgets, figures, figures)
 curves = st.lists(st.builds(CurvePoint, WIDTH, WIDTH, st.dictionaries(st.text(max_size=4), FINITE)), max_size=3)
-rows = st.lists(st.lists(FINITE, max_size=3), max_size=3)
-units = st.lists(st.lists(WIDTH, max_size=3), max_size=3)
-learned = st.builds(Learned, rows, rows, st.lists(FINITE), st.lists(FINITE), FINITE, WIDTH, curves)
+blocks = st.shared(st.integers(1, 3), key="blocks")
+
+
+def of_each(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    """One for each block, of as many blocks in all lists of a record."""
+    return blocks.flatmap(lambda count: st.lists(inner, min_size=count, max_size=count))
+
+
+rows = of_each(st.lists(FINITE, max_size=3))
+units = of_each(st.sets(WIDTH, max_size=3).map(sorted))
+learned = st.builds(Learned, rows, rows, of_each(FINITE), of_each(FINITE), FINITE, WIDTH, curves)
 selected = st.builds(
     Selected,
     kept_heads=units,
@@ -152,6 +162,37 @@ def test_a_wrong_value_is_named_by_its_place(place: list[str], value: Any, messa
     with pytest.raises(InputError, match="start a new run") as error:
         from_plain(PruneResult, data)
     assert message in error.value.message
+
+
+TIMED = to_plain(Measured(Latency(2.0, 3.0, 1.0), Latency(1.0, 2.0, 0.5), 0.5, 1.2, [2.0, 2.1], [1.0, 1.1]))
+CHOSEN = to_plain(Selected([[0, 1], [2]], [[0], [1, 4]], 1.0, [], [], 1.0))
+LEARNED = to_plain(Learned([[0.1]], [[0.2]], [1.0], [1.0], 1.0, 1, []))
+
+
+@pytest.mark.parametrize(
+    ("cls", "sound", "field", "wrong"),
+    [
+        (Measured, TIMED, "rounds_dense", [2.0, 2.1, 2.1]),
+        (Measured, TIMED, "rounds_shipped", []),
+        (Measured, TIMED, "rounds_shipped", [1.0, 0.0]),
+        (Measured, TIMED, "rounds_dense", [1.0, math.nan]),
+        (Measured, TIMED, "ratio", math.inf),
+        (Selected, CHOSEN, "kept_heads", [[0, 1], [0, 1], [2]]),
+        (Selected, CHOSEN, "kept_heads", []),
+        (Selected, CHOSEN, "kept_hidden", [[0, 0], [1, 4]]),
+        (Selected, CHOSEN, "kept_hidden", [[-1], [1, 4]]),
+        (Selected, CHOSEN, "head_dims", [8]),
+        (Learned, LEARNED, "keep_heads", [1.0, 1.0]),
+        (Verified, {}, "parity", []),
+        (Removal, {"order": [1, 0], "cost": [0.0, 1.0, 2.0]}, "order", [1, 1]),
+        (Removal, {"order": [1, 0], "cost": [0.0, 1.0, 2.0]}, "cost", [0.0, 1.0]),
+    ],
+)
+def test_a_record_whose_parts_do_not_fit_is_refused(cls: Any, sound: dict[str, Any], field: str, wrong: Any) -> None:
+    if sound:
+        from_plain(cls, sound, "stages/x.json")
+    with pytest.raises(InputError, match=r"stages/x\.json: The record is damaged"):
+        from_plain(cls, {**sound, field: wrong}, "stages/x.json")
 
 
 def test_a_missing_field_is_named() -> None:

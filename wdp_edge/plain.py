@@ -24,6 +24,8 @@ _SEQUENCES = (list, collections.abc.Sequence)
 def from_plain(cls: type[T], data: Any, where: str = "") -> T:
     """`data` as a `cls`: a dataclass (nested or with `from_json`), list, tuple, dict, Optional, Path or enum.
 
+    A dataclass whose fields depend on each other has a method `check`, which raises InputError where they do not fit.
+
     where: what to call the data in an error, such as its file. A field that is missing takes its default, and
     None when it may be None. Integers pass as floats; nothing else is converted.
     Raises InputError for missing, unknown or wrong values, naming the place.
@@ -125,10 +127,14 @@ def _parse_dataclass(cls: Any, data: Any, where: str) -> Any:
     hints = _hints(cls)
     given = {name: _parse(hints[name], value, f"{where}.{name}") for name, value in named.items()}
     absent = [field for name, field in declared.items() if name not in given]
-    return cls(
-        **given,
-        **{f.name: None for f in absent if not _has_default(f) and _nullable(hints[f.name], f, where)},
-    )
+    nothing = {f.name: None for f in absent if not _has_default(f) and _nullable(hints[f.name], f, where)}
+    if not hasattr(cls, "check"):
+        return cls(**given, **nothing)
+    try:
+        (value := cls(**given, **nothing)).check()
+    except InputError as error:
+        raise InputError(f"{where}: {error.message}", error.hint) from error
+    return value
 
 
 def _has_default(field: Field[Any]) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from wdp_edge.device import Latency
+from wdp_edge.errors import InputError
 from wdp_edge.results import Parity
 
 RECIPE = "recipe.toml"
@@ -38,6 +40,13 @@ class Learned:
     seconds: float
     images: int
     curve: list[CurvePoint]
+
+    def check(self) -> None:
+        blocks = len(self.heads_scores)
+        _fits(
+            blocks > 0 and {len(self.hidden_scores), len(self.keep_heads), len(self.keep_hidden)} == {blocks},
+            "its lists are not one for each block",
+        )
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,14 @@ class Measured:
     rounds_dense: list[float]
     rounds_shipped: list[float]
 
+    def check(self) -> None:
+        _fits(
+            len(self.rounds_dense) == len(self.rounds_shipped) > 0,
+            f"{len(self.rounds_dense)} rounds of the dense file, {len(self.rounds_shipped)} of the other",
+        )
+        times = [*self.rounds_dense, *self.rounds_shipped, self.dense.p50, self.shipped.p50, self.ratio, self.budget_ms]
+        _fits(all(0 < ms < math.inf for ms in times), "a time in it is not above zero")
+
 
 @dataclass(frozen=True)
 class Selected:
@@ -104,6 +121,16 @@ class Selected:
     head_dims: list[int] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
 
+    def check(self) -> None:
+        blocks = len(self.kept_heads)
+        _fits(
+            blocks > 0 and len(self.kept_hidden) == blocks and len(self.head_dims) in (0, blocks),
+            "its lists are not one for each block",
+        )
+        for units in (*self.kept_heads, *self.kept_hidden):
+            _fits(units == sorted(set(units)) and min(units, default=0) >= 0, "what it keeps is not in rising order")
+        _fits(min(self.head_dims, default=0) >= 0, "heads have a negative width")
+
 
 @dataclass(frozen=True)
 class Recovered:
@@ -119,3 +146,11 @@ class Verified:
     """Stage `verify`: masked = shrunk = exported on real images."""
 
     parity: list[Parity]
+
+    def check(self) -> None:
+        _fits(bool(self.parity), "nothing was compared")
+
+
+def _fits(fits: bool, reason: str) -> None:
+    if not fits:
+        raise InputError(f"The record is damaged: {reason}.", "Restore the file or start a new run.")

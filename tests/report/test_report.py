@@ -268,7 +268,16 @@ def test_the_dense_time_is_drawn_where_it_fits_and_named_where_it_does_not(tmp_p
     assert "dense 2.2 →" not in report(run).path.read_text()
 
 
-@pytest.mark.parametrize(("name", "content"), [("result.json", "{"), ("stages/select.json", '{"rounds": 3}')])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("result.json", "{"),
+        ("stages/select.json", '{"rounds": 3}'),
+        ("stages/measure-1.json", '{"dense": '),  # of a file that was cut again: not on the page
+        ("stages/measure-0.json", "{}"),
+        ("stages/saliency.json", "["),
+    ],
+)
 def test_a_damaged_file_is_named_and_the_old_page_stays(tmp_path: Path, name: str, content: str) -> None:
     run = build_run(tmp_path / "run")
     old = report(run).path.read_bytes()

@@ -42,7 +42,7 @@ HEAD_MULTIPLE = 8
 
 def saliency_stage(context: Context, run: Run) -> Saliency:
     """Removal order and cost of every head and hidden unit, from unlabelled images."""
-    return run.stage(
+    found = run.stage(
         "saliency",
         Saliency,
         lambda: saliency(
@@ -54,6 +54,20 @@ def saliency_stage(context: Context, run: Run) -> Saliency:
             context.recipe.model.task,
         ),
     )
+    blocks = context.structure.blocks
+    widths = [(len(a.order), len(m.order)) for a, m in zip(found.heads, found.hidden, strict=False)]
+    same = len(found.heads) == len(found.hidden) and widths == [(b.heads, b.hidden) for b in blocks]
+    check_record(run, "saliency", same)
+    return found
+
+
+def check_record(run: Run, name: str, fits: bool) -> None:
+    """Raises InputError for a stage's record that does not fit the model of its run."""
+    if not fits:
+        raise InputError(
+            f"{run.path / 'stages' / name}.json is damaged: it does not fit the model.",
+            "Restore the file or start a new run.",
+        )
 
 
 @dataclass(frozen=True)
@@ -123,7 +137,15 @@ def learn_stage(context: Context, run: Run, table: LatencyTable, start: Saliency
         stream = train_stream(context, options.batch_size, first=0)
         return search(context.dense, masks, goal, options, stream, run.path / "stages" / "learn.checkpoint")
 
-    return run.stage("learn", Learned, compute, together=True)
+    learned = run.stage("learn", Learned, compute, together=True)
+    blocks = context.structure.blocks
+    check_record(
+        run,
+        "learn",
+        [len(s) for s in learned.heads_scores] == [b.heads for b in blocks]
+        and [len(s) for s in learned.hidden_scores] == [b.hidden for b in blocks],
+    )
+    return learned
 
 
 def positions(removal: Removal) -> list[float]:
@@ -165,7 +187,17 @@ def select_stage(
             measured=closed.measured,
         )
 
-    return run.stage("select", Selected, compute)
+    selected = run.stage("select", Selected, compute)
+    blocks = context.structure.blocks
+    depth = len(selected.kept_heads)
+    fits = depth <= len(blocks) and all(
+        max(heads, default=-1) < b.heads and max(hidden, default=-1) < b.hidden and width <= b.head_dim
+        for heads, hidden, width, b in zip(
+            selected.kept_heads, selected.kept_hidden, selected.head_dims or [0] * depth, blocks, strict=False
+        )
+    )
+    check_record(run, "select", fits)
+    return selected
 
 
 def rankings_of(start: Saliency, narrow: Narrow, learned: Learned | None, table: LatencyTable) -> list[Ranking]:

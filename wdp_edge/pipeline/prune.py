@@ -105,6 +105,7 @@ def make(context: Context, run: Run) -> PruneResult:
         LatencyTable,
         lambda: latency_table(context.recipe, context.tools, dense.structure, dense_file.path),
     )
+    choose.check_record(run, "table", len(table.scales) in (0, context.structure.depth))
     choose.check_reachable(context, table)
     start = choose.saliency_stage(context, run)
     narrow = choose.axes_stage(context, run)

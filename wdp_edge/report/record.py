@@ -141,6 +141,7 @@ def read_record(run: Path) -> Record:
             "Run the same `wdp-edge prune` command again; it goes on where it stopped.",
         )
     stages = run / STAGES
+    _check_stages(stages)
     has_recipe = (run / RECIPE).is_file()
     return Record(
         folder=run,
@@ -157,6 +158,14 @@ def read_record(run: Path) -> Record:
         verified=_stage(stages / "verify.json", Verified),
         operators=_stage(run / OPERATORS, OperatorProfiles),
     )
+
+
+def _check_stages(stages: Path) -> None:
+    """Raises InputError for a damaged record, also of those that the page does not show."""
+    for path in sorted(stages.glob("*.json")):
+        data = read_json(path)
+        if path.stem.partition("-")[0] == "measure":
+            from_plain(Measured, data, str(path))
 
 
 def _measured_file(stages: Path, run: Path) -> Path:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from wdp_edge import progress
+from wdp_edge.errors import InputError
 from wdp_edge.models import vit
 from wdp_edge.models.sublayers import Sublayer
 from wdp_edge.shrink.compensation import RIDGE
@@ -37,6 +38,13 @@ class Removal:
 
     order: tuple[int, ...]
     cost: tuple[float, ...]
+
+    def check(self) -> None:
+        """Raises InputError for a damaged record."""
+        if sorted(self.order) != list(range(len(self.order))) or len(self.cost) != len(self.order) + 1:
+            raise InputError(
+                "The record is damaged: units are missing or twice in it.", "Restore it or start a new run."
+            )
 
     def keep(self, count: int) -> tuple[int, ...]:
         """The `count` units that stay, ascending."""
