@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -16,7 +17,7 @@ import pytest
 import torch
 from bench_faults import same_code
 from faults import readers
-from faults.compare import differences
+from faults.compare import EXPORTED, differences, without_export
 from faults.kills import RECORDS, Bench, Blow, diary_of, has, strike
 from faults.mutate import mutate_bytes, mutate_json, mutate_lines
 from faults.project import Diary, recipe_of, watched
@@ -59,7 +60,10 @@ def test_independent_readers_read_what_was_written() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "PNG")
-    assert np.array_equal(readers.png(png.getvalue()), pixels)
+    for end in (None, -1, -10):  # of the chunk that ends the file
+        assert np.array_equal(readers.png(png.getvalue()[:end]), pixels)
+    with pytest.raises(Exception, match=r"unpack|incomplete|index"):
+        readers.png(png.getvalue()[:-20])
 
 
 def test_runs_differ_by_names_and_bytes_but_not_by_the_clock(tmp_path: Path) -> None:
@@ -70,6 +74,30 @@ def test_runs_differ_by_names_and_bytes_but_not_by_the_clock(tmp_path: Path) -> 
     (tmp_path / "other/stages/a.json").write_text(json.dumps({"seconds": 1.0, "kept": [1, 3]}))
     (tmp_path / "other/stages/.a.tmp").write_text("")
     assert differences(tmp_path / "calm", tmp_path / "other") == ["stages/.a.tmp is left over", "stages/a.json differs"]
+
+
+def test_an_export_adds_its_own_file_and_nothing_else(tmp_path: Path) -> None:
+    calm, other = tmp_path / "calm", tmp_path / "other"
+    for run in (calm, other):
+        (run / "artifacts").mkdir(parents=True)
+        (run / "manifest.json").write_text(json.dumps({"seed": 0, "artifacts": {}}))
+    assert without_export(differences(calm, other), calm, other) == [
+        "the exported file is not there, or not in the manifest"
+    ]
+    (other / EXPORTED).write_bytes(b"file")
+    digest = hashlib.sha256(b"file").hexdigest()
+    (other / f"{EXPORTED}.json").write_text(json.dumps({"sha256": digest}))
+    record = {"artifacts": {EXPORTED: {"sha256": digest, "bytes": 4}}}
+    (other / "manifest.json").write_text(json.dumps({"seed": 0, **record}))
+    assert without_export(differences(calm, other), calm, other) == []
+    (other / "manifest.json").write_text(json.dumps({"seed": 1, **record}))
+    (other / "artifacts/other").write_bytes(b"")
+    (other / EXPORTED).write_bytes(b"torn")
+    assert without_export(differences(calm, other), calm, other) == [
+        "artifacts/other is left over",
+        "manifest.json differs in more than the exported file",
+        "the exported file is not what its record says",
+    ]
 
 
 def test_trials_are_kept_even_when_the_last_line_is_torn(tmp_path: Path) -> None:
