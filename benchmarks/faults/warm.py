@@ -9,22 +9,21 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
-import json
 import os
 import resource
 import signal
-import socket
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 from unittest.mock import patch
+
+from wdp_edge.devices.nursery import Nursery, Started, serve, socket_pair
 
 MODULES = (
     "numpy", "scipy.optimize", "scipy.stats", "rich.console", "tomlkit", "filelock", "torch", "timm",
@@ -163,7 +162,7 @@ def _child(work: Callable[[], int], folder: Path, env: Mapping[str, str], memory
         if memory is not None:
             mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (mapped + memory, mapped + memory))
-        with Nursery(folder / "workers") as nursery, patch("wdp_edge.devices.process.start_worker", nursery.start):
+        with Workers(folder / "workers") as workers, patch("wdp_edge.devices.process.start_worker", workers.start):
             code = work()
     except BaseException:
         traceback.print_exc()
@@ -173,102 +172,35 @@ def _child(work: Callable[[], int], folder: Path, env: Mapping[str, str], memory
         os._exit(code)
 
 
-class Nursery:
-    """Forks workers for one trial. A context manager, to be entered before the trial has threads."""
+class Workers:
+    """The product's nursery, as a fork of this process, which has imported everything. A context manager.
+
+    listing: gets the process ids of all workers. To be entered before the trial has threads.
+    """
 
     def __init__(self, listing: Path) -> None:
         self._listing = listing
-        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        self._socket, other = socket.socketpair()
+        ours, theirs = socket_pair()
         if os.fork() == 0:
-            self._socket.close()
+            ours.close()
             try:
-                _raise_workers(other)
+                serve(theirs)
             finally:
                 os._exit(0)
-        other.close()
+        theirs.close()
+        self._nursery = Nursery(ours)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._socket.close()
+        self._nursery.close()
 
-    def ask(self, request: dict[str, Any], files: Sequence[int] = ()) -> int:
-        """Has a worker forked, or waited for: its process id, or its exit code. files: become its input and output."""
-        with self._lock:
-            socket.send_fds(self._socket, [json.dumps(request).encode() + b"\n"], list(files))
-            return int(self._socket.recv(64))
-
-    def start(self, module: str, imports: Sequence[str], env: Mapping[str, str]) -> Worker:
-        """In place of the product's `start_worker`: what it would import is here already."""
-        return Worker(self, module, env, self._listing)
-
-
-class Worker:
-    """The part of `subprocess.Popen` that `WorkerProcess` uses."""
-
-    def __init__(self, nursery: Nursery, module: str, env: Mapping[str, str], listing: Path) -> None:
-        self._nursery = nursery
-        self.returncode: int | None = None
-        their_in, our_in = os.pipe()
-        our_out, their_out = os.pipe()
-        our_err, their_err = os.pipe()
-        theirs = (their_in, their_out, their_err)
-        self.pid = nursery.ask({"module": module, "env": dict(env)}, theirs)
-        for descriptor in theirs:
-            os.close(descriptor)
-        with listing.open("a") as file:
-            file.write(f"{self.pid}\n")
-        self.stdin: IO[bytes] | None = os.fdopen(our_in, "wb")
-        self.stdout: IO[bytes] | None = os.fdopen(our_out, "rb")
-        self.stderr: IO[bytes] | None = os.fdopen(our_err, "rb")
-
-    def wait(self) -> int:
-        """The exit code, negative for a signal."""
-        if self.returncode is None:
-            self.returncode = self._nursery.ask({"wait": self.pid})
-        return self.returncode
-
-
-def _raise_workers(requests: socket.socket) -> None:
-    """The nursery's loop, until the trial is gone. Its workers then find their pipes closed, as real ones do."""
-    while True:
-        data, files, *_ = socket.recv_fds(requests, 1 << 16, 3)
-        if not data:
-            return
-        request = json.loads(data)
-        if "wait" in request:
-            _, status = os.waitpid(request["wait"], 0)
-            requests.send(str(os.waitstatus_to_exitcode(status)).encode())
-            continue
-        pid = os.fork()
-        if pid == 0:
-            requests.close()
-            _work(request, files)
-        os.setpgid(pid, pid)
-        for file in files:
-            os.close(file)
-        requests.send(str(pid).encode())
-
-
-def _work(request: dict[str, Any], files: Sequence[int]) -> None:
-    """`python -m module`, without the imports. Never returns."""
-    code = 1
-    try:
-        os.setpgid(0, 0)
-        for number, file in enumerate(files):
-            os.dup2(file, number)
-            os.close(file)
-        sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
-        sys.stderr = os.fdopen(2, "w", closefd=False)
-        os.environ.update(request["env"])
-        importlib.import_module(request["module"]).main()
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+    def start(self, module: str, imports: Sequence[str], env: Mapping[str, str]) -> Started:
+        """In place of the product's `start_worker`."""
+        worker = self._nursery.start(module, imports, env)
+        with self._listing.open("a") as file:
+            file.write(f"{worker.pid}\n")
+        return worker

@@ -3,6 +3,9 @@
 Importing torch, timm and an exporter takes a worker between 3 and 12 seconds of CPU time, and a run starts dozens of
 workers. The nursery imports once, has a single thread, since a process with several must not fork, and ends when the
 process that started it is gone. Linux only; elsewhere workers start as ordinary processes.
+
+Not `multiprocessing`'s forkserver: that has one environment for all workers, imports the caller's own `__main__` into
+each of them, and leaves them the caller's stdout and stderr.
 """
 
 from __future__ import annotations
@@ -91,35 +94,27 @@ class _Forked:
 
 
 class Nursery:
-    """This process's end of a nursery. env: the environment that its libraries are imported with."""
+    """This process's end of a nursery.
 
-    def __init__(self, env: Mapping[str, str]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # remarks of libraries as they are imported
-                pass_fds=[theirs.fileno()],
-                env=env,
-                start_new_session=True,
-            )
+    requests: the socket whose other end `serve` has. process: the one that serves, to be waited for.
+    """
+
+    def __init__(self, requests: socket.socket, process: subprocess.Popen[bytes] | None = None) -> None:
+        self._requests, self._process = requests, process
         self._owner = os.getpid()
         self._forks = True
-        self._requests = ours
         self._lock = threading.Lock()
 
     @property
     def usable(self) -> bool:
         """Whether it lives, and is this process's own: a fork of this process must not talk to it."""
-        return self._owner == os.getpid() and self._process.poll() is None
+        return self._owner == os.getpid() and (self._process is None or self._process.poll() is None)
 
     def start(self, module: str, imports: Sequence[str], env: Mapping[str, str]) -> Started:
         """A fork that runs `module`. Raises _CannotFork, from then on always."""
         if not self._forks:
             raise _CannotFork
-        control, guard = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control, guard = socket_pair()
         their_in, our_in = os.pipe()
         our_out, their_out = os.pipe()
         our_err, their_err = os.pipe()
@@ -145,9 +140,30 @@ class Nursery:
     def close(self) -> None:
         """Ends the nursery, not its workers."""
         self._requests.close()
-        if self._owner == os.getpid():
-            with contextlib.suppress(subprocess.TimeoutExpired):
+        if self._process is not None and self._owner == os.getpid():
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it is importing, and ends after that
                 self._process.wait(timeout=1.0)
+
+
+def _new_nursery(env: Mapping[str, str]) -> Nursery:
+    """A process of its own, whose libraries are imported with this environment."""
+    ours, theirs = socket_pair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # remarks of libraries as they are imported
+            pass_fds=[theirs.fileno()],
+            env=env,
+            start_new_session=True,
+        )
+    return Nursery(ours, process)
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """The two ends of a nursery: one for `Nursery`, one for `serve`."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 _nurseries: OrderedDict[tuple[tuple[str, str], ...], Nursery] = OrderedDict()
@@ -160,7 +176,7 @@ def _nursery(env: Mapping[str, str]) -> Nursery:
     with _choosing:
         found = _nurseries.pop(key, None)
         if found is None or not found.usable:
-            found = Nursery(env)
+            found = _new_nursery(env)
         _nurseries[key] = found
         while len(_nurseries) > _MOST:
             _nurseries.popitem(last=False)[1].close()
@@ -183,7 +199,12 @@ def _folder() -> str:
 
 def main() -> None:
     """The nursery's process. Requests come on the socket whose number is its argument."""
-    requests = socket.socket(fileno=int(sys.argv[1]))
+    serve(socket.socket(fileno=int(sys.argv[1])))
+    os._exit(0)  # torch takes half a second to end in the ordinary way, and its owner waits
+
+
+def serve(requests: socket.socket) -> None:
+    """Forks what is asked for, until the other end is closed. For a process that does nothing else."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the guards
     while True:
         data, files, *_ = socket.recv_fds(requests, _MESSAGE, 4)
