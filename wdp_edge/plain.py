@@ -24,11 +24,9 @@ _SEQUENCES = (list, collections.abc.Sequence)
 def from_plain(cls: type[T], data: Any, where: str = "") -> T:
     """`data` as a `cls`: a dataclass (nested or with `from_json`), list, tuple, dict, Optional, Path or enum.
 
-    A dataclass whose fields depend on each other has a method `check`, which raises InputError where they do not fit.
-
     where: what to call the data in an error, such as its file. A field that is missing takes its default, and
     None when it may be None. Integers pass as floats; nothing else is converted.
-    Raises InputError for missing, unknown or wrong values, naming the place.
+    Raises InputError for missing, unknown or wrong values, naming the place, also where a class itself refuses them.
     """
     value: T = _parse(cls, data, where or getattr(cls, "__name__", "value"))
     return value
@@ -128,13 +126,10 @@ def _parse_dataclass(cls: Any, data: Any, where: str) -> Any:
     given = {name: _parse(hints[name], value, f"{where}.{name}") for name, value in named.items()}
     absent = [field for name, field in declared.items() if name not in given]
     nothing = {f.name: None for f in absent if not _has_default(f) and _nullable(hints[f.name], f, where)}
-    if not hasattr(cls, "check"):
-        return cls(**given, **nothing)
     try:
-        (value := cls(**given, **nothing)).check()
+        return cls(**given, **nothing)
     except InputError as error:
-        raise InputError(f"{where}: {error.message}", error.hint) from error
-    return value
+        raise InputError(f"{where}: {error.message}" if where else error.message, error.hint, error.options) from error
 
 
 def _has_default(field: Field[Any]) -> bool:

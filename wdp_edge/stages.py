@@ -41,7 +41,7 @@ class Learned:
     images: int
     curve: list[CurvePoint]
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         blocks = len(self.heads_scores)
         _fits(
             blocks > 0 and {len(self.hidden_scores), len(self.keep_heads), len(self.keep_hidden)} == {blocks},
@@ -95,7 +95,7 @@ class Measured:
     rounds_dense: list[float]
     rounds_shipped: list[float]
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         _fits(
             len(self.rounds_dense) == len(self.rounds_shipped) > 0,
             f"{len(self.rounds_dense)} rounds of the dense file, {len(self.rounds_shipped)} of the other",
@@ -121,7 +121,7 @@ class Selected:
     head_dims: list[int] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         blocks = len(self.kept_heads)
         _fits(
             blocks > 0 and len(self.kept_hidden) == blocks and len(self.head_dims) in (0, blocks),
@@ -147,7 +147,7 @@ class Verified:
 
     parity: list[Parity]
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         _fits(bool(self.parity), "nothing was compared")
 
 

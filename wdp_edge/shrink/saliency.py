@@ -39,8 +39,7 @@ class Removal:
     order: tuple[int, ...]
     cost: tuple[float, ...]
 
-    def check(self) -> None:
-        """Raises InputError for a damaged record."""
+    def __post_init__(self) -> None:
         if sorted(self.order) != list(range(len(self.order))) or len(self.cost) != len(self.order) + 1:
             raise InputError(
                 "The record is damaged: units are missing or twice in it.", "Restore it or start a new run."
