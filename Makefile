@@ -18,7 +18,7 @@ OMP_WAIT_POLICY ?= PASSIVE
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-.PHONY: help install upgrade demo test test-all lint bench-step bench-table bench-export bench-devices bench-pruners bench-budgets bench-depth-width bench-speedup bench-faults clean
+.PHONY: help install upgrade demo test test-all coverage lint bench-step bench-table bench-export bench-devices bench-pruners bench-budgets bench-depth-width bench-speedup bench-faults clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ test: $(STAMP) ## the tests on two cores, without those marked slow; TEST_ARGS="
 test-all: $(STAMP) ## every test
 	$(BIN)/python -m pytest $(PARALLEL) $(TEST_ARGS)
 
+# Timings are other ones under a tracer: figures of this are no results.
+coverage: $(STAMP) ## the tests again, with the share of lines and branches that they run; TEST_ARGS="tests/io" for some
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --cov --cov-report=term:skip-covered $(TEST_ARGS)
+
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/python -m pytest -q tests/test_quality.py
 
@@ -85,4 +89,4 @@ bench-faults: $(STAMP) ## kills, full disks, two commands at once, mutated input
 	$(BIN)/python benchmarks/bench_faults.py $(BENCH_ARGS)
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

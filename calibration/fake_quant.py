@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from wdp_edge.calibration.ranges import Range, input_and_output_ranges
 from wdp_edge.errors import InputError
-from wdp_edge.target import Observer
-from wdp_edge.targets.lowering import matches, quantized_layers
+from wdp_edge.lowering.vit import quantized_layers
+from wdp_edge.protocols.target import Observer
 
-_BATCH = 64
 _LEVELS, _LARGEST_WEIGHT = 255, 127
 
 
@@ -29,7 +28,7 @@ class Scheme:
     outputs: static layers also write int8, as ExecuTorch's do.
     convolutions: whether the patch embedding is quantized too.
     paired: no two neighbouring weights of the same sign add up to more than 128, as in our files for ONNX Runtime
-    (`wdp_edge.targets.onnx_weights` says why).
+    (`wdp_edge.targets.onnx.weights` says why).
     """
 
     activations: Literal["dynamic", "static", "float"]
@@ -120,24 +119,3 @@ def stand_ins(lowered: nn.Module, scheme: Scheme, calibration: Tensor | None) ->
             raise InputError("Static activations need calibration images.", "Give training images.")
         ranges = input_and_output_ranges(lowered, names, calibration, scheme.observer)
     return {n: FakeQuantized(lowered.get_submodule(n), scheme, ranges.get(n)) for n in names}
-
-
-def fake_quantized(
-    lowered: nn.Module, scheme: Scheme, calibration: Tensor | None = None, keep_float: Sequence[str] = ()
-) -> nn.Module:
-    """A copy of a lowered model that rounds as its int8 file would.
-
-    keep_float: as in `ExportOptions`. Raises InputError when calibration images are needed and missing.
-    """
-    copied = copy.deepcopy(lowered)
-    for name, layer in stand_ins(lowered, scheme, calibration).items():
-        if not matches(name, keep_float):
-            copied.set_submodule(name, layer)
-    return copied
-
-
-@torch.no_grad()
-def predict(lowered: nn.Module, images: Tensor) -> Tensor:
-    """Logits of a model that takes one image at a time. images: [n, 3, H, W] -> [n, classes]."""
-    run = torch.func.vmap(lowered)
-    return torch.cat([run(part[:, None]).flatten(0, 1) for part in images.split(_BATCH)])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wdp_edge import progress
-from wdp_edge.target import Observer
+from wdp_edge.protocols.target import Observer
 
 Range = tuple[Tensor, Tensor]
 Seen = dict[str, tuple[Tensor, Tensor]]
@@ -33,9 +33,9 @@ def input_and_output_ranges(
 
 
 def ranges_seen(passes: Callable[[], Iterator[Seen]], observer: Observer) -> dict[str, tuple[Range, Range]]:
-    """Ranges of the input and of the output of every layer that a pass over the images tells of.
+    """Ranges of the input and of the output of every layer, over all images.
 
-    passes: begins one; it gives inputs and outputs by the layer's name, for a few images after the other.
+    passes: begins a pass over the images, which gives inputs and outputs by the layer's name, a few images at a time.
     """
     found: dict[str, tuple[Range, Range]] = {}
     for seen in passes():
@@ -64,7 +64,7 @@ def _union(first: Range, second: Range) -> Range:
 
 
 def activations(lowered: nn.Module, names: Sequence[str], images: Tensor) -> Iterator[Seen]:
-    """Input and output, [b, 1, ...], of every named layer for a few images after the other."""
+    """Input and output, [b, 1, ...], of every named layer, a few images at a time."""
     with torch.no_grad(), progress.task("observe activations", len(images)) as advance:
         for part in images.split(_BATCH):
             yield torch.func.vmap(_observed(lowered, names))(part[:, None])
@@ -72,7 +72,7 @@ def activations(lowered: nn.Module, names: Sequence[str], images: Tensor) -> Ite
 
 
 def _observed(lowered: nn.Module, names: Sequence[str]) -> Callable[[Tensor], Seen]:
-    """A function of one image that gives what `activations` tells."""
+    """A function of one image that gives what `activations` yields."""
 
     def run(image: Tensor) -> Seen:
         seen: Seen = {}

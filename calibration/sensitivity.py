@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from wdp_edge import progress
 from wdp_edge.calibration.fake_quant import Scheme, stand_ins
-from wdp_edge.targets.lowered_windows import LoweredSwin
-from wdp_edge.targets.lowering import LoweredViT
-from wdp_edge.task import get_task
+from wdp_edge.lowering.swin import LoweredSwin
+from wdp_edge.lowering.vit import LoweredViT
+from wdp_edge.protocols.task import get_task
 
 _BATCH = 32
 _TEMPERATURE = 2.0

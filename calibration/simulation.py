@@ -15,9 +15,10 @@ from torch.overrides import TorchFunctionMode
 
 from wdp_edge.calibration.fake_quant import DYNAMIC, STATIC, WEIGHT_ONLY, Scheme, round_activations, round_weights
 from wdp_edge.calibration.ranges import Range, Seen, ranges_seen
-from wdp_edge.target import Precision, Target
+from wdp_edge.protocols.precision import Precision
+from wdp_edge.protocols.target import Target
 
-SCHEMES = {
+SCHEMES: Mapping[str, Scheme] = {
     Precision.INT8_DYNAMIC: DYNAMIC,
     Precision.INT8_STATIC: STATIC,
     Precision.INT8_WEIGHT: WEIGHT_ONLY,
@@ -28,12 +29,12 @@ _CONSTANT = "cpb_mlp"
 _OPERATORS = (F.linear, F.conv2d)
 
 
-def scheme_of(target: Target, precision: Precision) -> Scheme | None:
+def scheme_of(target: Target, precision: str) -> Scheme | None:
     """How the target's files of this precision round; None for a precision that is not simulated.
 
     A target whose files round in another way than `SCHEMES` has a method `schemes` that says how.
     """
-    own: Mapping[Precision, Scheme] = target.schemes() if hasattr(target, "schemes") else {}
+    own: Mapping[str, Scheme] = target.schemes() if hasattr(target, "schemes") else {}
     return own.get(precision, SCHEMES.get(precision))
 
 
@@ -51,7 +52,7 @@ def simulate(model: nn.Module, scheme: Scheme, images: Tensor, calibration: Tens
     rounded = {name: round_weights(weight, scheme.paired) for name, weight in weights.items()}
     found = []
     for part in images.split(_BATCH):
-        with Rounding(weights, rounded, scheme, ranges, len(part)):
+        with RoundingLayers(weights, rounded, scheme, ranges, len(part)):
             found.append(model(part))
     return torch.cat(found)
 
@@ -64,10 +65,10 @@ def quantized_weights(model: nn.Module, scheme: Scheme) -> dict[str, Tensor]:
 
 
 def activations(model: nn.Module, weights: Mapping[str, Tensor], images: Tensor) -> Iterator[Seen]:
-    """Input and output of every layer for a few images after the other."""
+    """Input and output of every layer, a few images at a time."""
     for part in images.split(_BATCH):
         seen: Seen = {}
-        with Noting(weights, seen):
+        with NotingLayers(weights, seen):
             model(part)
         yield seen
 
@@ -92,7 +93,7 @@ class Layers(TorchFunctionMode):
         raise NotImplementedError
 
 
-class Noting(Layers):
+class NotingLayers(Layers):
     """Keeps inputs and outputs."""
 
     def __init__(self, weights: Mapping[str, Tensor], seen: Seen) -> None:
@@ -105,7 +106,7 @@ class Noting(Layers):
         return y
 
 
-class Rounding(Layers):
+class RoundingLayers(Layers):
     """Layers have only the weights, read and perhaps write only the values that int8 has."""
 
     def __init__(

@@ -18,7 +18,7 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 # Folders of tests/, by their longest files: whole runs, exports to all targets.
-LONGEST = ("pipeline", "targets", "calibration", "devices", "cli")
+LONGEST = ("pruning", "commands", "runs", "targets", "calibration", "devices", "cli")
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """ruff and mypy find nothing to say about the project."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def run(tool: str, *words: object, cwd: Path = ROOT) -> None:
+def run(tool: str, *words: object, cwd: Path = ROOT, env: Mapping[str, str] = {}) -> None:
     if importlib.util.find_spec(tool) is None:
         pytest.skip(f"{tool} is not installed: pip install -e '.[dev]'")
     command = [sys.executable, "-m", tool, *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -33,6 +35,8 @@ def installed_layout(folder: Path) -> None:
     for name, path in wanted.items():
         if not (package / name).is_symlink():
             (package / name).symlink_to(path)
+    if not (folder / "tests").is_symlink():
+        (folder / "tests").symlink_to(ROOT / "tests")
 
 
 def test_ruff_check() -> None:
@@ -50,3 +54,8 @@ def test_mypy() -> None:
     words = ("--config-file", ROOT / "pyproject.toml", "--cache-dir", cache)
     run("mypy", *words, "-p", "wdp_edge", cwd=layout)
     run("mypy", *words, ROOT / "benchmarks", cwd=layout)
+    # Tests import what is in tests/support and benchmarks by its own name, as pytest finds it.
+    support = ROOT / "tests" / "support"
+    tests = [path for path in sorted((layout / "tests").rglob("*.py")) if path.resolve().parent != support]
+    there = {"MYPYPATH": f"{support}:{ROOT / 'benchmarks'}"}
+    run("mypy", *words, "--explicit-package-bases", *tests, cwd=layout, env=there)

@@ -13,52 +13,54 @@ Importing this module imports neither torch nor any target's runtime; the first 
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+# Not lazy: the import system would bind the package of this name in the function's place when it is first needed.
+from wdp_edge.report import report
+
 if TYPE_CHECKING:
+    from wdp_edge.commands.check import check
+    from wdp_edge.commands.doctor import doctor
+    from wdp_edge.commands.evaluate import evaluate
+    from wdp_edge.commands.export import export
+    from wdp_edge.commands.fit_head import fit_head
+    from wdp_edge.commands.import_dataset import import_dataset
+    from wdp_edge.commands.init import init
+    from wdp_edge.commands.inspect import inspect
+    from wdp_edge.commands.models import describe_model, known_models
+    from wdp_edge.commands.profile import profile
+    from wdp_edge.commands.set_up import set_up
+    from wdp_edge.commands.source import dense_run
+    from wdp_edge.commands.table import table
+    from wdp_edge.commands.verify import verify
+    from wdp_edge.config.file import load_recipe
+    from wdp_edge.config.recipe import Recipe
     from wdp_edge.models.files import load
-    from wdp_edge.pipeline.check import check
-    from wdp_edge.pipeline.doctor import doctor
-    from wdp_edge.pipeline.evaluate import evaluate
-    from wdp_edge.pipeline.export import export
-    from wdp_edge.pipeline.import_dataset import import_dataset
-    from wdp_edge.pipeline.inspect import inspect
-    from wdp_edge.pipeline.models import describe_model, known_models
-    from wdp_edge.pipeline.profile import profile
-    from wdp_edge.pipeline.prune import prune
-    from wdp_edge.pipeline.set_up import set_up
-    from wdp_edge.pipeline.source import dense_run
-    from wdp_edge.pipeline.table import table
-    from wdp_edge.pipeline.verify import verify
-    from wdp_edge.project import init
-    from wdp_edge.recipe import Recipe
-    from wdp_edge.recipe_file import load_recipe
-    from wdp_edge.report import report
+    from wdp_edge.pruning.prune import prune
 
     __version__: str
 
 _HOMES = {
-    "Recipe": "wdp_edge.recipe",
-    "check": "wdp_edge.pipeline.check",
-    "describe_model": "wdp_edge.pipeline.models",
-    "doctor": "wdp_edge.pipeline.doctor",
-    "dense_run": "wdp_edge.pipeline.source",
-    "evaluate": "wdp_edge.pipeline.evaluate",
-    "export": "wdp_edge.pipeline.export",
-    "inspect": "wdp_edge.pipeline.inspect",
-    "import_dataset": "wdp_edge.pipeline.import_dataset",
-    "init": "wdp_edge.project",
-    "known_models": "wdp_edge.pipeline.models",
+    "Recipe": "wdp_edge.config.recipe",
+    "check": "wdp_edge.commands.check",
+    "describe_model": "wdp_edge.commands.models",
+    "doctor": "wdp_edge.commands.doctor",
+    "dense_run": "wdp_edge.commands.source",
+    "evaluate": "wdp_edge.commands.evaluate",
+    "export": "wdp_edge.commands.export",
+    "fit_head": "wdp_edge.commands.fit_head",
+    "inspect": "wdp_edge.commands.inspect",
+    "import_dataset": "wdp_edge.commands.import_dataset",
+    "init": "wdp_edge.commands.init",
+    "known_models": "wdp_edge.commands.models",
     "load": "wdp_edge.models.files",
-    "load_recipe": "wdp_edge.recipe_file",
-    "profile": "wdp_edge.pipeline.profile",
-    "prune": "wdp_edge.pipeline.prune",
-    "set_up": "wdp_edge.pipeline.set_up",
-    "table": "wdp_edge.pipeline.table",
-    "verify": "wdp_edge.pipeline.verify",
+    "load_recipe": "wdp_edge.config.file",
+    "profile": "wdp_edge.commands.profile",
+    "prune": "wdp_edge.pruning.prune",
+    "set_up": "wdp_edge.commands.set_up",
+    "table": "wdp_edge.commands.table",
+    "verify": "wdp_edge.commands.verify",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "fit_head",
     "import_dataset",
     "init",
     "inspect",
@@ -97,18 +100,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Module(ModuleType):
-    """`wdp_edge.report` is the function; importing the package of that name must not take its place."""
-
-    @property
-    def report(self) -> Any:
-        return import_module("wdp_edge.report").report
-
-    @report.setter
-    def report(self, package: ModuleType) -> None:
-        """The import system binds the package here; it stays reachable as `from wdp_edge.report import …`."""
-
-
-sys.modules[__name__].__class__ = _Module

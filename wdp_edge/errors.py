@@ -1,14 +1,29 @@
-"""The one exception family: what is wrong, where, and what to do about it."""
+"""The one exception family: what is wrong, where, and what to do about it. What it quotes is shown, never obeyed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from wdp_edge.printable import printable
+# What a person reads as a space or joins letters with; Python calls some of it not printable.
+_HARMLESS = {"\u00a0", "\u202f", "\u2009", "\u3000", "\u200c", "\u200d"}
+
+
+def printable(text: str, lines: bool = False) -> str:
+    """`text` without characters that move the cursor, colour, clear, or turn the direction: they become \\x1b and such.
+
+    lines: line breaks and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _HARMLESS or (lines and c in "\n\t") else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 class WdpError(Exception):
-    """An error the user can mend.
+    """An error that the user can fix.
 
     message: one sentence that says what is wrong and where.
     hint: one sentence that says what to do, by any command or none.

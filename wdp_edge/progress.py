@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Protocol
 
-from wdp_edge.printable import printable
+from wdp_edge.errors import printable
 
 Advance = Callable[[int], None]
 

@@ -14,8 +14,8 @@ from arena.setting import Setting
 from tiny_vit import lively
 
 from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.structure import count
 from wdp_edge.models.vit import geometry_of, structure_of
-from wdp_edge.structure import count
 
 pytest.importorskip("torch_pruning")
 
@@ -36,14 +36,14 @@ def setting(tiny_model: Any) -> Setting:
         tiny_model(torch.ones(1, 3, 16, 16)).sum().backward()
         return {name: p.grad for name, p in tiny_model.named_parameters()}
 
-    target = SimpleNamespace(hidden_multiple=8)
-    context = SimpleNamespace(
-        example=lambda: torch.zeros(1, 3, 16, 16),
+    target = SimpleNamespace(mlp_width_multiple=8)
+    stand_in = SimpleNamespace(
+        dense=tiny_model,
+        data=SimpleNamespace(example=lambda: torch.zeros(1, 3, 16, 16)),
         tools=SimpleNamespace(target=target),
-        structure=structure_of(tiny_model),
+        recipe=SimpleNamespace(prune=SimpleNamespace(seed=0)),
+        gradients=gradients,
     )
-    recipe = SimpleNamespace(prune=SimpleNamespace(seed=0))
-    stand_in = SimpleNamespace(dense=tiny_model, context=context, recipe=recipe, gradients=gradients)
     return cast(Setting, stand_in)
 
 

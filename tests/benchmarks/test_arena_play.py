@@ -12,7 +12,7 @@ from arena.methods import CONTROL, CUT_STREAM, OURS
 from arena.play import ABLATIONS, Plan, of_training, play
 from arena.setting import refit_within
 
-from wdp_edge.recipe import Recipe
+from wdp_edge.config.recipe import Recipe
 
 PEER = "TP Taylor, isomorphic, heads and hidden"
 ALL = ((False, False), (True, False), (False, True), (True, True))

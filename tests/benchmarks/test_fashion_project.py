@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wdp_edge.commands.init import RECIPE_FILE
+from wdp_edge.config.file import load_recipe
 from wdp_edge.demo.train import TrainOptions
 from wdp_edge.errors import InputError
-from wdp_edge.project import RECIPE_FILE
-from wdp_edge.recipe_file import load_recipe
 
 
 def idx(path: Path, values: np.ndarray) -> None:

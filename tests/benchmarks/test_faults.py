@@ -26,8 +26,8 @@ from faults.warm import Child
 from PIL import Image
 from safetensors.torch import save
 
-from wdp_edge.pipeline.finish import Saved
-from wdp_edge.run import Run
+from wdp_edge.pruning.finish import Saved
+from wdp_edge.runs.run import Run
 
 BENCH = Path(__file__).parents[2] / "benchmarks/bench_faults.py"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import shapes_project as shapes
 
-from wdp_edge.data.pairs import scan_pairs
+from wdp_edge.commands.init import RECIPE_FILE
+from wdp_edge.config.file import load_recipe
+from wdp_edge.data.listed import scan_pairs
 from wdp_edge.demo.train import TrainOptions
 from wdp_edge.models.files import load_dense
 from wdp_edge.models.spec import ModelSpec
-from wdp_edge.project import RECIPE_FILE
-from wdp_edge.recipe_file import load_recipe
 
 
 def test_a_project_is_made_once(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rounded_models import fake_quantized, predict
 from tiny_vit import TINY, lively
 from toolkit_int8 import quantized_by_toolkit
 from torch import Tensor, nn
@@ -15,16 +16,14 @@ from wdp_edge.calibration.fake_quant import (
     STATIC,
     WEIGHT_ONLY,
     Scheme,
-    fake_quantized,
     integer_layers,
-    predict,
     round_activations,
     round_weights,
 )
 from wdp_edge.errors import InputError
+from wdp_edge.lowering.vit import lower, quantized_layers
 from wdp_edge.models.spec import create
-from wdp_edge.target import Observer
-from wdp_edge.targets.lowering import lower, quantized_layers
+from wdp_edge.protocols.target import Observer
 
 
 def images(count: int, seed: int = 0) -> Tensor:

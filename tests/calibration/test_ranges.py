@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from wdp_edge.calibration.fake_quant import round_activations
 from wdp_edge.calibration.ranges import input_and_output_ranges, least_error_range, percentile_range
-from wdp_edge.target import Observer
+from wdp_edge.protocols.target import Observer
 
 
 class Tail(nn.Module):

@@ -10,18 +10,20 @@ from typing import Any
 import pytest
 import timm
 import torch
+from rounded_models import fake_quantized, predict
 from scipy.stats import spearmanr
 from tiny_vit import TINY, lively
 from toolkit_int8 import quantized_by_toolkit
 from torch import Tensor, nn
 
-from wdp_edge.calibration.fake_quant import DYNAMIC, STATIC, Scheme, fake_quantized, integer_layers, predict
+from wdp_edge.calibration.fake_quant import DYNAMIC, STATIC, Scheme, integer_layers
 from wdp_edge.calibration.sensitivity import LayerSensitivity, sensitivity
 from wdp_edge.errors import InputError
+from wdp_edge.lowering.vit import lower, quantized_layers
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.target import ExportOptions, Observer, Precision, get_target
-from wdp_edge.targets.lowering import lower, quantized_layers
-from wdp_edge.task import facts_of, get_task
+from wdp_edge.protocols.precision import Precision
+from wdp_edge.protocols.target import ExportOptions, Observer, get_target
+from wdp_edge.protocols.task import facts_of, get_task
 from wdp_edge.tasks.classify import distillation
 
 TENSORS = Scheme("dynamic", convolutions=False)

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+from rounded_models import fake_quantized, predict
 from tiny_families import FORMS, made
 from torch import Tensor
 
-from wdp_edge.calibration.fake_quant import DYNAMIC, STATIC, WEIGHT_ONLY, Scheme, fake_quantized, predict
-from wdp_edge.calibration.simulation import Noting, quantized_weights, scheme_of, simulate
-from wdp_edge.parity import spread_error
-from wdp_edge.target import Observer, Precision, get_target
-from wdp_edge.targets.lowering import lower
+from wdp_edge.artifacts.parity import spread_error
+from wdp_edge.calibration.fake_quant import DYNAMIC, STATIC, WEIGHT_ONLY, Scheme
+from wdp_edge.calibration.simulation import NotingLayers, quantized_weights, scheme_of, simulate
+from wdp_edge.lowering.vit import lower
+from wdp_edge.protocols.precision import Precision
+from wdp_edge.protocols.target import Observer, get_target
 
 PER_TENSOR = Scheme("dynamic")
 
@@ -24,9 +26,9 @@ def images(count: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_layer_of_every_family_is_caught(form: str) -> None:
-    model, seen = made(form), {}
+    model, seen = made(form), dict[str, tuple[Tensor, Tensor]]()
     weights = quantized_weights(model, STATIC)
-    with torch.no_grad(), Noting(weights, seen):
+    with torch.no_grad(), NotingLayers(weights, seen):
         model(images(2))
     assert set(seen) == set(weights)
 

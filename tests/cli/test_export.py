@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -14,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from installed import installed_toy, use
 from tiny_project import Cli, init_words
 
 from wdp_edge.cli import main
-
-TOY = Path(__file__).parents[1] / "toy_target"
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,8 @@ Having = Callable[..., dict[str, Path]]
 @pytest.fixture(scope="module", autouse=True)
 def toy_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The toy target's package, installed by pip into a folder of its own."""
-    source, site = tmp_path_factory.mktemp("toy") / "source", tmp_path_factory.mktemp("site")
-    shutil.copytree(TOY, source)
-    words = ["--no-index", "--no-deps", "--no-build-isolation", "--target", str(site), str(source)]
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *words], check=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(site))
-        patch.setenv("PYTHONPATH", str(site))
+        use(installed_toy(tmp_path_factory.mktemp("toy")), patch)
         yield
 
 

@@ -18,23 +18,49 @@ from wdp_edge.errors import InputError
 ROOT = Path(wdp_edge.__file__).parent.parent
 # Commands that can give what a file says, for files whose texts name options of a command.
 GIVEN_BY = {
-    "targets/coreml_trace.py": {"profile"},
+    "targets/coreml/trace.py": {"profile"},
     "wdp_edge/data/folder.py": {"init", "prune"},
     "wdp_edge/data/imported.py": {"import"},
+    "wdp_edge/data/unlabelled.py": {"init"},
     "wdp_edge/devices/emulated.py": {"verify"},
-    "wdp_edge/pipeline/choose.py": {"prune"},
-    "wdp_edge/pipeline/evaluate.py": {"evaluate"},
-    "wdp_edge/pipeline/export.py": {"export"},
-    "wdp_edge/pipeline/inside.py": {"prune"},
-    "wdp_edge/pipeline/operators.py": {"profile"},
-    "wdp_edge/pipeline/prune.py": {"prune"},
-    "wdp_edge/pipeline/selection.py": {"prune"},
-    "wdp_edge/pipeline/verify.py": {"verify"},
-    "wdp_edge/cli/_options.py": {"prune"},
+    "wdp_edge/heads/attach.py": {"init", "fit-head"},
+    "wdp_edge/models/originals.py": {"init"},
+    "wdp_edge/models/recognise/agreement.py": {"init", "fit-head"},
+    "wdp_edge/models/recognise/made.py": {"init"},
+    "wdp_edge/models/recognise/proposal.py": {"init", "fit-head"},
+    "wdp_edge/models/user_code.py": {"init"},
+    "wdp_edge/pruning/choose.py": {"prune"},
+    "wdp_edge/commands/beside.py": {"init", "fit-head"},
+    "wdp_edge/commands/brought.py": {"init", "fit-head"},
+    "wdp_edge/commands/check_against.py": {"init"},
+    "wdp_edge/commands/evaluate.py": {"evaluate"},
+    "wdp_edge/commands/init_data.py": {"init"},
+    "wdp_edge/commands/export.py": {"export"},
+    "wdp_edge/commands/fit_head.py": {"fit-head"},
+    "wdp_edge/commands/from_python.py": {"init"},
+    "wdp_edge/commands/profile.py": {"profile"},
+    "wdp_edge/pruning/first_look.py": {"init"},  # said by prune, too: "(--preprocess … of init)"
+    "wdp_edge/pruning/prune.py": {"prune"},
+    "wdp_edge/pruning/selection.py": {"prune"},
+    "wdp_edge/commands/verify.py": {"verify"},
 }
-ON_SCREEN = {"--json": "models", "--force": "prune"}  # lines of results
+# Lines of results, and helps that name another option of their command.
+ON_SCREEN = {
+    "--checkpoint": "init",
+    "--checkpoint-key": "fit-head",
+    "--data": "init",
+    "--fit-head": "init",
+    "--prefix": "fit-head",
+    "--json": "models",
+    "--force": "prune",
+    "--train": "prune",
+    "--val": "prune",
+    "--precision": "export",
+}
 # `wdp_edge.init` and what only `prune` reaches of project.py; of other programs.
-OF_PROJECT = {"--force": "init", "--checkpoint": "init", "--num-classes": "init"}
+OF_PROJECT = dict.fromkeys(
+    ("--force", "--from-python", "--checkpoint", "--num-classes", "--check-against", "--fit-head", "--task"), "init"
+)
 OTHERS = {"--help", "--nproc-per-node", "--find", "--cask"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
@@ -66,19 +92,17 @@ def test_every_option_in_a_text_is_one_of_the_commands_that_give_it() -> None:
         looked += 1
         named = set(OPTION.findall(text)) - OTHERS
         assert named <= everywhere, f"{file}: no command has {named - everywhere}: {text!r}"
-        if shown := re.findall(r"wdp-edge (\w+)([^,;]*)", text):
+        if shown := re.findall(r"wdp-edge ([\w-]+)([^,;]*)", text):
             for command, words in shown:
                 assert set(OPTION.findall(words)) <= has[command], f"{file}: {command} has not all of {words!r}"
             continue
         if command := re.search(r"--[a-z-]+ of (init|prune)\b", text):
             commands = {command[1]}
-        elif file.startswith("wdp_edge/cli/") and Path(file).stem.rstrip("_") in has:
-            commands = {Path(file).stem.rstrip("_")}
         elif by_option:
             continue  # a hint for a command that has the option: `WdpError.options`
-        elif file == "wdp_edge/cli/_print.py":
+        elif file in ("wdp_edge/cli/_heads.py", "wdp_edge/cli/_print.py", "wdp_edge/cli/commands.py"):
             commands = {ON_SCREEN[option] for option in named}
-        elif file == "wdp_edge/project.py":
+        elif file == "wdp_edge/commands/init.py":
             commands = {OF_PROJECT.get(option, "prune") for option in named}
         else:
             assert file in GIVEN_BY or not named, f"{file}: which commands can give this? {text!r}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tiny_project import CLASSES, Cli, init_words
 
-from wdp_edge.recipe_file import load_recipe
+from wdp_edge.config.file import load_recipe
 
 
 def test_a_dataset_becomes_lists_that_init_takes(cli: Cli, project: Path) -> None:

@@ -12,10 +12,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny_project import ARGS, MODEL, Cli, init_words
 
+from wdp_edge.config.file import load_recipe
+from wdp_edge.config.recipe import Recipe
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.recipe import Recipe
-from wdp_edge.recipe_file import load_recipe
-from wdp_edge.task import Output
+from wdp_edge.protocols.task import Output
 
 
 def test_init_writes_a_recipe_that_loads(cli: Cli, project: Path) -> None:
@@ -25,6 +25,7 @@ def test_init_writes_a_recipe_that_loads(cli: Cli, project: Path) -> None:
     # Its weights are random, which is said in the result and to whoever reads along.
     warning = found.pop("warnings")[0]
     assert "no better than chance on 48 training images" in warning and f"warning: {warning}" in said.err
+    assert found.pop("first_look")["images"] == 48
     assert found == {
         "version": 1,
         "path": "wdp-edge.toml",
@@ -34,6 +35,9 @@ def test_init_writes_a_recipe_that_loads(cli: Cli, project: Path) -> None:
         "val_images": 12,
         "head_blocks": "",
         "weights": "",
+        "args": ARGS,
+        "why": [],
+        "notes": [],
         "left_out": {},
         "class_order": "alphabetical",
         "task": "classify",
@@ -45,7 +49,7 @@ def test_init_writes_a_recipe_that_loads(cli: Cli, project: Path) -> None:
     assert recipe.model.checkpoint == "dense.safetensors"
     assert (recipe.data.train, recipe.data.val) == ("data/train", "data/val")
     assert recipe.prune == Recipe().prune
-    assert "# timm model name" in Path("wdp-edge.toml").read_text()
+    assert "# name of the model in timm" in Path("wdp-edge.toml").read_text()
 
 
 def test_init_says_which_files_it_leaves_out(cli: Cli, project: Path) -> None:
@@ -99,7 +103,7 @@ def test_the_order_of_classes_that_the_model_agrees_with_is_taken(cli: Cli, proj
     words = [*init_words(model_arg="global_pool=avg"), "--model-arg", "class_token=false"]
     said = cli(*words, *AS_PIXELS)
     assert said.code == 0, said.err
-    assert "0.0% with the alphabetical one and 100.0% with the natural one, on 48 training images" in said.out
+    assert "0.0% with the alphabetical one and 100.0% with the natural one, on 48 images" in said.out
     assert "warning" not in said.err
     data = load_recipe(Path("wdp-edge.toml")).data
     assert data.class_order == "natural"
@@ -118,9 +122,13 @@ def test_other_preprocessing_than_in_training_is_noticed(cli: Cli, project: Path
     sound_project(project, ("a", "b", "c"))
     words = [*init_words(model_arg="global_pool=avg"), "--model-arg", "class_token=false"]
     said = cli(*words, "--preprocess", "mean=1", "--preprocess", "std=0.1", "--json").json
-    assert "no better than chance" in said["warnings"][0] and "--preprocess" in said["warnings"][0]
+    (warning,) = said["warnings"]
+    assert "--preprocess mean=0 --preprocess std=1" in warning and "Set mean = 0 and std = 1 under" in warning
+    assert said["first_look"]["fit"]["value"] == 1.0 and said["first_look"]["value"] < 0.5
+    told = cli(*words, "--preprocess", "mean=0", "--preprocess", "std=1", "--force")
+    assert "accuracy 100.0% on 48 training images" in told.out and "warning" not in told.err
     wrong = cli(*words, "--preprocess", "mean=123.7", "--force")
-    assert wrong.code == 2 and "divide those of 0 to 255 by 255" in wrong.err
+    assert wrong.code == 2 and "divide those for 0 to 255 by 255" in wrong.err
 
 
 def test_class_numbers_may_leave_out_classes(cli: Cli, project: Path) -> None:
@@ -166,7 +174,7 @@ def test_lists_of_several_labels_are_found_and_masks_need_a_number_of_classes(cl
         rows = [f"{p.relative_to(project / 'data')},{p.parent.name};any" for p in (project / "data" / part).glob("*/*")]
         (project / "data" / f"{part}.csv").write_text("path,label\n" + "\n".join(rows))
     said = cli(*init_words(num_classes=0), "--task", "multilabel")
-    assert said.code == 2 and "has 3 classes, the recipe says 4" in said.err
+    assert said.code == 2 and "has 3 classes, but the recipe says 4" in said.err
     assert said.err.count("num_classes = 3") == 1
     said = cli(*init_words(num_classes=0), "--task", "segment")
     assert said.code == 2 and "has no folder images/" in said.err
@@ -194,7 +202,7 @@ def test_lists_of_several_labels_are_found_and_masks_need_a_number_of_classes(cl
 
 def test_the_python_twin_writes_paths_from_the_folder_of_the_recipe(project: Path) -> None:
     import wdp_edge
-    from wdp_edge.recipe import ModelRecipe
+    from wdp_edge.config.recipe import ModelRecipe
 
     (project / "sub").mkdir()
     result = wdp_edge.init(
@@ -248,14 +256,18 @@ def test_embeddings_need_no_class_folders(cli: Cli, project: Path) -> None:
             image.rename(project / "data" / part / f"{number}.png")
         for empty in [path for path in (project / "data" / part).iterdir() if path.is_dir()]:
             empty.rmdir()
-    assert "no class folders" in cli(*init_words(), "--json").json["error"]["message"]
+    said = cli(*init_words(num_classes=0))
+    assert "3 classes" in said.out and "the task is classify-unlabelled" in said.out
+    recipe = load_recipe(Path("wdp-edge.toml"))
+    assert (recipe.model.task, recipe.model.num_classes) == ("classify-unlabelled", 3)
+    Path("wdp-edge.toml").unlink()
     said = cli(*init_words(num_classes=0, task="features"))
     assert said.code == 0 and "embeddings, 48 training and 12 validation images" in said.out
     recipe = load_recipe(Path("wdp-edge.toml"))
     assert (recipe.model.task, recipe.model.num_classes) == ("features", 0)
 
 
-@pytest.mark.parametrize(("task", "says"), [("retreive", "retreive"), ("retrieve", "has no classes, not 3")])
+@pytest.mark.parametrize(("task", "says"), [("retreive", "retreive"), ("retrieve", "num_classes is 3")])
 def test_init_refuses_a_task_that_does_not_fit(cli: Cli, project: Path, task: str, says: str) -> None:
     said = cli(*init_words(task=task), "--json")
     assert said.code == 2 and says in said.json["error"]["message"]

@@ -51,8 +51,8 @@ def test_what_cannot_be_cut_is_said(cli: Cli) -> None:
         ("vit_base_patch16_siglip_224", "it pools by attention"),
         ("vit_small_patch16_rope_mixed_224", "learned for every head"),
         ("eva02_enormous_patch14_clip_224", "EvaBlockPostNorm"),
-        ("vit_base_mci_224", "come out of a HybridEmbed"),
-        ("vit_tiny_r_s16_p8_224", "come out of a HybridEmbed"),
+        ("vit_base_mci_224", "come from a HybridEmbed"),
+        ("vit_tiny_r_s16_p8_224", "come from a HybridEmbed"),
     ],
 )
 def test_others_are_refused_with_the_reason_and_the_families(cli: Cli, name: str, reason: str) -> None:
@@ -64,14 +64,14 @@ def test_others_are_refused_with_the_reason_and_the_families(cli: Cli, name: str
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["in_chans=1"], "takes images of 1 channel; they are read as RGB"),
+        (["in_chans=1"], "takes images of 1 channel; images are read as RGB"),
         (["in_chans=4"], "takes images of 4 channels"),
-        (["global_pool=", "depth=1"], "pools nothing"),
+        (["global_pool=", "depth=1"], "does not pool"),
         (["patch_drop_rate=0.5", "depth=1"], "drops patches"),
         (["patch_size=10", "dynamic_img_pad=True", "depth=1"], "cannot run an image of its own size, 224 x 224"),
-        (["num_classes=7"], "num_classes is no argument"),
-        (["pretrained=True"], "pretrained is no argument"),
-        (["checkpoint_path=x.pth"], "checkpoint_path is no argument"),
+        (["num_classes=7"], "num_classes is not an argument"),
+        (["pretrained=True"], "pretrained is not an argument"),
+        (["checkpoint_path=x.pth"], "checkpoint_path is not an argument"),
         (["depth=0"], "at least one block"),
         (["num_heads=0"], "timm cannot make"),
         (["img_size=48,32"], "img_size is the text '48,32'; a pair of numbers is written [32, 48]"),

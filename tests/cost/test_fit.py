@@ -1,4 +1,4 @@
-"""wdp_edge/cost/fit.py and probes.py: a table is recovered from what models of known cost would take."""
+"""A table is recovered from what models of known cost would take."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wdp_edge.config.recipe import TableRecipe
 from wdp_edge.cost.fit import Fit, Grid, Observation, fit_table, read_context, rising
-from wdp_edge.cost.probes import Probes, plan_probes, spaced
+from wdp_edge.cost.probes import Probes, plan_probes
 from wdp_edge.cost.table import LatencyTable, TableKey
-from wdp_edge.device import Kind
-from wdp_edge.recipe import TableRecipe
-from wdp_edge.structure import BlockWidths, Structure
+from wdp_edge.models.structure import BlockWidths, Structure
+from wdp_edge.protocols.device import Kind
 
 DENSE = Structure(384, (BlockWidths(6, 64, 1536),) * 12)
 OPTIONS = TableRecipe()
@@ -99,46 +99,6 @@ def test_nothing_is_negative_and_wider_never_cheaper() -> None:
     fit = fit_table(observations(1.2, noise=0.05), grid_of(probes))
     assert fit.fixed >= 0 and (fit.attention >= 0).all() and (fit.mlp >= 0).all()
     assert (np.diff(fit.attention) >= 0).all() and (np.diff(fit.mlp) >= 0).all()
-
-
-def test_probes_cover_the_widths() -> None:
-    probes = plan_probes(DENSE, OPTIONS, 16, narrow=True)
-    assert probes.heads == (0.25, 1, 2, 3, 4, 5, 6)
-    assert probes.hidden[:2] == (16, 192) and probes.hidden[-1] == 1536 and len(probes.hidden) == OPTIONS.points + 1
-    assert {b.heads * b.head_dim / 64 for s in probes.chains for b in s.blocks} >= {0, *probes.heads}
-    assert {b.hidden for s in probes.chains for b in s.blocks} == {0, *probes.hidden}
-    assert {s.depth for s in probes.chains} == {1, OPTIONS.chain}
-    assert [s.depth for s in probes.sizes] == [5, 8, 12, 12, 12, 12]
-    assert all(s.blocks == DENSE.blocks[: s.depth] for s in probes.sizes[:2])
-    uneven = probes.sizes[2:]
-    assert all(len(set(s.blocks)) > 3 for s in uneven), "every block has widths of its own"
-    shares = [sum(b.hidden for b in s.blocks) / (12 * 1536) for s in uneven]
-    assert shares == sorted(shares) and shares[0] < 0.4 and shares[-1] > 0.7
-
-
-def test_probes_of_large_and_of_tiny_models() -> None:
-    large = plan_probes(Structure(1280, (BlockWidths(20, 64, 5120),) * 2), OPTIONS, 16)
-    assert (large.heads[0], large.heads[-1], len(large.heads)) == (1, 20, 8)
-    tiny = plan_probes(Structure(8, (BlockWidths(1, 8, 8),)), OPTIONS, 16)
-    assert tiny.heads == (1,) and tiny.hidden == (8,)
-    assert all(s.depth == 1 for s in tiny.chains) and not tiny.sizes, "a model of one width cannot be cut"
-
-
-def test_probes_stay_within_a_model_that_was_cut_before() -> None:
-    uneven = Structure(32, (BlockWidths(2, 8, 64), BlockWidths(4, 8, 128), BlockWidths(1, 8, 16)))
-    probes = plan_probes(uneven, OPTIONS, 16)
-    for structure in (*probes.chains, *probes.sizes):
-        for block, most in zip(structure.blocks, uneven.blocks, strict=False):
-            assert block.heads <= most.heads and block.hidden <= most.hidden
-
-
-@given(st.integers(1, 64), st.integers(1, 4096), st.integers(1, 12), st.sampled_from([1, 8, 16, 32]))
-def test_grids_rise_and_end_at_the_full_width(low: int, extra: int, count: int, multiple: int) -> None:
-    high = low + extra
-    grid = spaced(low, high, count, multiple)
-    assert list(grid) == sorted(set(grid)) and grid[-1] == high and grid[0] >= 1
-    assert len(grid) <= max(count, 1) + 1
-    assert all(w % multiple == 0 for w in grid[:-1])
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=9))

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from wdp_edge.config.recipe import TableRecipe
 from wdp_edge.cost import measure
 from wdp_edge.cost.measure import Setting, cache_folder, digest, export_all, measure_table
-from wdp_edge.device import Kind, TimingPlan
-from wdp_edge.devices import get_device
 from wdp_edge.errors import InputError
 from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.structure import Structure
 from wdp_edge.models.vit import structure_of
-from wdp_edge.recipe import TableRecipe
-from wdp_edge.structure import Structure
-from wdp_edge.target import Precision, get_target
+from wdp_edge.protocols.device import Kind, TimingPlan, get_device
+from wdp_edge.protocols.precision import Precision
+from wdp_edge.protocols.target import get_target
 
 SPEC = ModelSpec(
     "vit_tiny_patch16_224", 4, {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -76,7 +76,7 @@ def test_the_key_holds_everything_that_matters() -> None:
 
 def test_cache_folder_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WDP_EDGE_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
+    assert cache_folder() == tmp_path / "tables"
     monkeypatch.delenv("WDP_EDGE_CACHE")
     assert cache_folder().parts[-3:] == (".cache", "wdp-edge", "tables")
 

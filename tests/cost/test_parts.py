@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wdp_edge.cost.parts import Part, parts_of
-from wdp_edge.structure import BlockWidths, Structure
-from wdp_edge.target import OperatorRole as Role
+from wdp_edge.models.structure import BlockWidths, Structure
+from wdp_edge.protocols.target import OperatorRole as Role
 
 LINEAR, MATMUL, SOFTMAX, NORM, OTHER = Role.LINEAR, Role.MATMUL, Role.SOFTMAX, Role.NORM, Role.OTHER
 

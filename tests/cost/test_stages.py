@@ -7,16 +7,18 @@ import pytest
 import torch
 from tiny_families import FORMS, SWIN, made
 
+from wdp_edge.config.recipe import TableRecipe
 from wdp_edge.cost.fit import Grid, Observation, fit_table
 from wdp_edge.cost.measure import scales_of
 from wdp_edge.cost.probes import plan_probes
 from wdp_edge.cost.table import LatencyTable, TableKey
-from wdp_edge.device import Kind
+from wdp_edge.io.files import to_plain
+from wdp_edge.io.plain import from_plain
 from wdp_edge.learn.budget_term import CostModel, structure_cost
 from wdp_edge.learn.masks import Alignment, Masks
+from wdp_edge.models.structure import BlockWidths, Structure
 from wdp_edge.models.vit import blocks_of
-from wdp_edge.recipe import TableRecipe
-from wdp_edge.structure import BlockWidths, Structure
+from wdp_edge.protocols.device import Kind
 
 DEPTHS = (2, 2, 6, 2)
 DENSE = Structure(
@@ -48,7 +50,7 @@ def table() -> LatencyTable:
 
 def test_a_table_from_probes_predicts_other_models() -> None:
     found, rng = table(), np.random.default_rng(0)
-    assert LatencyTable.from_json(found.to_json()) == found
+    assert from_plain(LatencyTable, to_plain(found)) == found
     for _ in range(20):
         heads = [int(rng.integers(max(1, b.heads // 3), b.heads + 1)) for b in DENSE.blocks]
         hidden = [16 * int(rng.integers(b.hidden // 64, b.hidden // 16 + 1)) for b in DENSE.blocks]

@@ -12,7 +12,7 @@ from wdp_edge.data.classes import absent, arranged, in_order, natural_key, settl
 from wdp_edge.data.folder import scan
 from wdp_edge.data.listed import images_at
 from wdp_edge.errors import InputError
-from wdp_edge.task import Labels
+from wdp_edge.protocols.task import Labels, facts_of
 
 NAMES = ("10", "9", "Apple", "banana", "Cherry", "b2", "b10", "x²")
 
@@ -51,9 +51,10 @@ def test_class_numbers_may_leave_out_classes_and_names_may_be_missing_from_valid
     (tmp_path / "train.csv").write_text("path,label\na/000.png,1\na/001.png,1\nb/000.png,3\n")
     (tmp_path / "val.csv").write_text("path,label\nb/000.png,3\nc/000.png,4\n")
     train, val = settled(images_at(tmp_path / "train.csv"), images_at(tmp_path / "val.csv"), 6)
+    one, several = facts_of("classify"), facts_of("multilabel")
     assert train.classes == val.classes == ("0", "1", "2", "3", "4", "5")
     assert train.labels == (1, 1, 3) and val.labels == (3, 4)
-    assert "4 of the model's 6 classes have no training images (0, 2, 4, …)" in absent(train, val)[0]
+    assert "4 of the model's 6 classes have no training images (0, 2, 4, …)" in absent(train, val, one)[0]
     with pytest.raises(InputError, match=r"class 4; the model's 4 classes are 0 to 3.*start at 1: subtract 1"):
         settled(train := images_at(tmp_path / "val.csv"), train, 4)
     with pytest.raises(InputError, match=r"class 3; the model's 2 classes are 0 to 1.*num_classes"):
@@ -62,9 +63,10 @@ def test_class_numbers_may_leave_out_classes_and_names_may_be_missing_from_valid
     write_classes(tmp_path / "train", {"a": 1, "b": 1, "c": 1})
     train, val = settled(scan(tmp_path / "train"), images_at(tmp_path / "val.csv"), 3)
     assert val.classes == train.classes == ("a", "b", "c") and val.labels == (0, 2)
-    assert absent(train, val) == [
-        "1 of the model's 3 classes have no validation images (b): the final figures say nothing of them."
+    assert absent(train, val, one) == [
+        "1 of the model's 3 classes have no validation images (b): the final figures say nothing about them."
     ]
+    assert absent(train, val, several) == [], "an image may show none of the classes"
 
 
 def test_a_file_names_class_numbers(tmp_path: Path) -> None:

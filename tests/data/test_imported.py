@@ -137,7 +137,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "split", "message"),
     [
-        ("cifar10", "train", "is no dataset of timm"),
+        ("cifar10", "train", "is not a timm dataset"),
         ("torch/nothing", "train", "cannot open split train of torch/nothing"),
         ("torch/cifar10", "train", "cannot open split train of torch/cifar10"),
         ("torch/cifar10", "../train", "cannot be the name of a list"),
@@ -180,5 +180,5 @@ def test_images_are_kept_as_files_that_can_be_read() -> None:
     for mode in ("CMYK", "I;16", "YCbCr", "RGBA"):
         content, suffix = encoded(Image.new(mode, (4, 4)))
         assert suffix == ".png" and Image.open(io.BytesIO(content)).size == (4, 4)
-    with pytest.raises(InputError, match=r"cannot be kept: its pixels .* of unknown range"):
+    with pytest.raises(InputError, match=r"cannot be saved: its pixels .* of unknown range"):
         encoded(Image.new("F", (4, 4)))

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as s
 
 from wdp_edge.data.folder import check_classes, fingerprint, resolve_data, scan
-from wdp_edge.data.labels import labels_of
 from wdp_edge.data.listed import images_at, read_list
+from wdp_edge.data.loading import find_unreadable, labels_of
 from wdp_edge.data.preprocess import Preprocessing
-from wdp_edge.data.readable import find_unreadable
 from wdp_edge.errors import InputError
-from wdp_edge.task import Labels
+from wdp_edge.protocols.task import Labels
 
 PREPROCESSING = Preprocessing((16, 16), (0.5,) * 3, (0.5,) * 3, "bicubic", 0.9)
 
@@ -67,11 +66,11 @@ def test_absolute_paths_below_the_list_are_taken(images: Path) -> None:
         ("file,label\na.png,1\n", "no column 'path'; it has: file, label"),
         ("path,label\n", "lists no images"),
         ("path,label\ncat/000.png,\ndog/000.png,b\n", "Row 1 of .* has no label"),
-        ("path,label\ncat/000.png,a\n", "one class only"),
+        ("path,label\ncat/000.png,a\n", "only one class"),
         ("path,label\ncat/000.png,a\ndog/000.png,b\n./cat/000.png,b\n", "lists 'cat/000.png' 2 times"),
         ("path,label\ncat/000.png,a\n../dog/000.png,b\n", "not in"),
         ("path,label\n/etc/passwd,a\ndog/000.png,b\n", "not in"),
-        ("path,label\n.,a\ndog/000.png,b\n", "no image"),
+        ("path,label\n.,a\ndog/000.png,b\n", "not an image"),
         ("path,label\ncat/000.png,a\ndog/009.png,b\n", "1 images of .* do not exist.*dog/009.png"),
         ('path,label\n"cat/000.png,a\ndog/000.png,b\n', "cannot be read as CSV"),
     ],
@@ -107,7 +106,7 @@ def test_no_path_of_a_list_leaves_its_folder(tmp_path: Path, name: str) -> None:
     "name", ["cat/0\0.png", "cat/000.png\0", "\0", "cat\n/000.png", "cat/\x1b[2J.png", "a" * 5000 + ".png"]
 )
 def test_odd_paths_of_a_list_are_named(images: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"do not exist|is no image|cannot be read as CSV|is not in"):
+    with pytest.raises(InputError, match=r"do not exist|is not an image|cannot be read as CSV|is not in"):
         read_list(listed(images, f'path,label\n"{name}",cat\ndog/000.png,dog\n'))
 
 
@@ -177,7 +176,7 @@ def test_a_part_that_lacks_classes_gets_the_numbers_of_the_whole(images: Path) -
     ("text", "reason"),
     [
         ("path,label\ncat/000.png,\n", "holds no classes"),
-        ("path,label\ncat/000.png,a;\n", "one class only, 'a'"),
+        ("path,label\ncat/000.png,a;\n", "only one class, 'a'"),
         ("path,label\ncat/000.png,99999999999\n", "names class 99999999999"),
     ],
 )

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from class_folders import write_classes
 
 from wdp_edge import progress
-from wdp_edge.data import loading
+from wdp_edge.data import loading, worker
 from wdp_edge.data.folder import ImageFolder, scan
 from wdp_edge.data.loading import Views, eval_batches, load_images
 from wdp_edge.data.preprocess import Preprocessing
@@ -86,7 +88,7 @@ def test_reports_progress(folder: ImageFolder, monkeypatch: pytest.MonkeyPatch) 
             told.append((title, total))
             return super().task(title, total)
 
-    monkeypatch.setattr(progress, "_reporter", progress.ContextVar("listener", default=Listener()))
+    monkeypatch.setattr(progress, "_reporter", ContextVar("listener", default=Listener()))  # noqa: B039
     load_images(folder, [1, 2], SMALL, title="Looking")
     assert told == [("Looking", 2)]
 
@@ -124,6 +126,7 @@ def test_processes_end_with_the_generator(folder: ImageFolder, started: list[sub
     batches = eval_batches(folder, range(13), SMALL, 2, workers=2)
     next(batches)
     assert [p.poll() for p in started] == [None, None]
+    assert isinstance(batches, Generator)
     batches.close()
     assert [p.poll() for p in started] == [-signal.SIGKILL] * 2
 
@@ -183,7 +186,7 @@ def test_works_beside_busy_torch_threads(folder: ImageFolder) -> None:
 
 
 def test_the_worker_imports_only_the_standard_library_and_pillow() -> None:
-    code = f"import runpy, sys; runpy.run_path({loading.worker.__file__!r}); print(*sys.modules)"
+    code = f"import runpy, sys; runpy.run_path({worker.__file__!r}); print(*sys.modules)"
     out = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "numpy", "timm", "wdp_edge"} & {name.split(".")[0] for name in out.stdout.split()}
 

@@ -11,15 +11,13 @@ from class_folders import write_image
 from PIL import Image
 
 from wdp_edge.data.folder import ImageFolder, fingerprint
-from wdp_edge.data.listed import images_at
-from wdp_edge.data.loading import check_headers, eval_batches, load_images, load_labelled
-from wdp_edge.data.pairs import scan_pairs
+from wdp_edge.data.listed import images_at, scan_pairs
+from wdp_edge.data.loading import check_headers, eval_batches, load_images, load_labelled, readable
 from wdp_edge.data.preprocess import Preprocessing
-from wdp_edge.data.readable import readable
 from wdp_edge.data.stream import Augmentation, StreamOptions, TrainStream
 from wdp_edge.data.worker import IGNORED
 from wdp_edge.errors import InputError
-from wdp_edge.task import Labels
+from wdp_edge.protocols.task import Labels
 
 SMALL = Preprocessing((16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 1.0)
 CLASSES = ("0", "1", "2")
@@ -117,7 +115,7 @@ def test_other_layouts_are_refused(root: Path, tmp_path: Path) -> None:
     [
         (Image.new("L", (20, 24)), "it has 20 x 24 pixels, the image 24 x 20"),
         (Image.new("RGB", (24, 20)), "it holds pixels of kind RGB, not 8-bit class numbers"),
-        (Image.new("L", (24, 20), 3), "it holds class 3, the model's are 0 to 2"),
+        (Image.new("L", (24, 20), 3), "it holds class 3, but the model's classes are 0 to 2"),
     ],
     ids=["size", "kind", "class"],
 )

@@ -10,8 +10,8 @@ from class_folders import write_classes
 
 from wdp_edge import progress
 from wdp_edge.data.folder import scan
+from wdp_edge.data.loading import find_unreadable, readable
 from wdp_edge.data.preprocess import Preprocessing
-from wdp_edge.data.readable import find_unreadable, readable
 from wdp_edge.errors import InputError
 
 HALF = (0.5, 0.5, 0.5)

@@ -12,7 +12,7 @@ from wdp_edge.data.folder import ImageFolder, scan
 from wdp_edge.data.preprocess import Preprocessing
 from wdp_edge.data.stream import Augmentation, StreamOptions, TrainStream
 from wdp_edge.errors import InputError
-from wdp_edge.parallel import World
+from wdp_edge.workers.parallel import World
 
 SMALL = Preprocessing((16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 1.0)
 

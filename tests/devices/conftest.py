@@ -1,4 +1,4 @@
-"""This machine as a device, reached in every way there is."""
+"""This machine as a device, reached in every way there is, and files for it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from real_adbd import Adbd, start_adbd
 from real_sshd import start_sshd
 
-from wdp_edge.devices.adb import AdbHost
-from wdp_edge.devices.host import Host
-from wdp_edge.devices.local_host import LocalHost
-from wdp_edge.devices.ssh import SshHost
+from wdp_edge.devices.hosts.adb import AdbHost
+from wdp_edge.devices.hosts.host import Host
+from wdp_edge.devices.hosts.local import LocalHost
+from wdp_edge.devices.hosts.ssh import SshHost
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +38,11 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
         yield ssh
         ssh.close()
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Files of `small_net`, by their width."""
+    from small_net import export_nets
+
+    return export_nets(tmp_path_factory.mktemp("programs"))

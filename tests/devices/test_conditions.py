@@ -9,7 +9,6 @@ from fake_sysfs import fake_sysfs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wdp_edge.device import Conditions, Latency, Timing, TimingPlan, is_warm
 from wdp_edge.devices.conditions import (
     Reading,
     observed,
@@ -19,7 +18,8 @@ from wdp_edge.devices.conditions import (
     read_there,
     throttling,
 )
-from wdp_edge.devices.local_host import LocalHost
+from wdp_edge.devices.hosts.local import LocalHost
+from wdp_edge.protocols.device import Conditions, Latency, Timing, TimingPlan, is_warm
 
 # Of a phone: sensors that are off (-273 °C, 0), one in other units, and what a shell that may not read says.
 ZONES = "-273000\n0\n41200\n38900\n450000\ncat: /sys/class/thermal/thermal_zone9/temp: Invalid argument\n43700\n25\n"

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 from host_contract import SECONDS
 
-from wdp_edge.device import Kind, TimingPlan, ratio
-from wdp_edge.devices import get_device
-from wdp_edge.devices.host import Completed, Host
-from wdp_edge.devices.local_host import LocalHost
+from wdp_edge.devices.hosts.host import Completed, Host
+from wdp_edge.devices.hosts.local import LocalHost
 from wdp_edge.devices.own_runner import OwnRunner
 from wdp_edge.devices.remote import Interrupted
 from wdp_edge.errors import InputError
+from wdp_edge.protocols.device import Kind, TimingPlan, get_device, ratio
 
 every_transport = pytest.mark.parametrize("host", ["local", "ssh", "adb"], indirect=True)
 PLAN = TimingPlan(rounds=3, runs=4, warmup=2)
@@ -152,7 +151,7 @@ def test_a_program_that_fails_or_is_none(host: Host, files: list[Path], tmp_path
     with pytest.raises(Interrupted, match=r"benchmark_model failed on .* \(exit code 1, last words: ERROR: Failed"):
         OwnRunner(host, failing).time("tflite", files, PLAN)
     silent = program(tmp_path, "#!/bin/sh\necho hello\n")
-    with pytest.raises(Interrupted, match=r"executor_runner on .* tells no times\. .*ENABLE_LOGGING"):
+    with pytest.raises(Interrupted, match=r"executor_runner on .* reports no times\. .*ENABLE_LOGGING"):
         OwnRunner(host, silent).time("executorch", files, PLAN)
     foreign = program(tmp_path, "\x7fELF of another machine")
     with pytest.raises(Interrupted, match="benchmark_model failed on"):
@@ -176,7 +175,7 @@ def test_a_program_that_hangs_is_ended_and_named(host: Host, files: list[Path], 
 
 def test_wrong_words_are_refused_before_anything_runs(files: list[Path], tmp_path: Path) -> None:
     device = OwnRunner(LocalHost(folder=tmp_path / "device"), tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"no program of others that times onnx files.*benchmark_model for tflite"):
+    with pytest.raises(InputError, match=r"that times onnx files.*benchmark_model for tflite"):
         device.time("onnx", files, PLAN)
     with pytest.raises(InputError, match=r"There is no program .*nowhere"):
         device.time("tflite", files, PLAN)

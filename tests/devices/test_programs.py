@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wdp_edge.device import TimingPlan
 from wdp_edge.devices.programs import (
     PROGRAMS,
-    Told,
+    ReportedTimes,
     benchmark_model_memory_options,
     parse_benchmark_model,
     parse_benchmark_model_memory,
     parse_executor_runner,
 )
+from wdp_edge.protocols.device import TimingPlan
 
 PLAN = TimingPlan(runs=15, warmup=3, threads=2)
 
@@ -80,8 +80,8 @@ def test_executor_runner_is_asked_for_one_round() -> None:
 
 
 def test_benchmark_model_tells_a_median_or_a_mean() -> None:
-    assert parse_benchmark_model(NEW, PLAN) == Told(1238.588, 1239.807, "median")
-    assert parse_benchmark_model(OLD, PLAN) == Told(247.067, 249.684, "mean")
+    assert parse_benchmark_model(NEW, PLAN) == ReportedTimes(1238.588, 1239.807, "median")
+    assert parse_benchmark_model(OLD, PLAN) == ReportedTimes(247.067, 249.684, "mean")
     assert parse_benchmark_model_memory(NEW + MEMORY) == round(93.2383 * 1024 * 1024)
     assert parse_benchmark_model_memory(NEW) is None
 
@@ -90,22 +90,24 @@ def test_benchmark_model_tells_a_median_or_a_mean() -> None:
 def test_runs_that_are_all_alike(line: str) -> None:
     """Of stats_calculator.h; the last form is of 2017."""
     said = f"count=3 first=60 curr=41 min=41 max=60 avg=50 std=9\n{line}\n\n{END}"
-    assert parse_benchmark_model(said, PLAN) == Told(0.041, 0.041, "median")
+    assert parse_benchmark_model(said, PLAN) == ReportedTimes(0.041, 0.041, "median")
 
 
 def test_executor_runner_tells_every_execution_or_their_sum() -> None:
     once = TimingPlan(runs=1, warmup=0)
-    assert parse_executor_runner(EACH, once) == Told(241.944288, 241.944288, "median", (241.944288,))
-    assert parse_executor_runner(SUM, once) == Told(2.904883, 2.904883, "mean")
+    assert parse_executor_runner(EACH, once) == ReportedTimes(241.944288, 241.944288, "median", (241.944288,))
+    assert parse_executor_runner(SUM, once) == ReportedTimes(2.904883, 2.904883, "mean")
 
 
 def test_untimed_executions_are_left_out() -> None:
     times = [90.0, 50.0, 3.0, 1.0, 2.0]
     lines = [f"Iteration {i} of 5: {ms:f} ms" for i, ms in enumerate(times, 1)]
     said = "\n".join([*lines, f"Model executed successfully 5 time(s) in {sum(times):f} ms."])  # as in Android's log
-    assert parse_executor_runner(said, TimingPlan(runs=3, warmup=2)) == Told(1.0, 2.0, "median", (3.0, 1.0, 2.0))
+    assert parse_executor_runner(said, TimingPlan(runs=3, warmup=2)) == ReportedTimes(
+        1.0, 2.0, "median", (3.0, 1.0, 2.0)
+    )
     without = said.splitlines()[-1]
-    assert parse_executor_runner(without, TimingPlan(runs=3, warmup=2)) == Told(29.2, 29.2, "mean")
+    assert parse_executor_runner(without, TimingPlan(runs=3, warmup=2)) == ReportedTimes(29.2, 29.2, "mean")
 
 
 @pytest.mark.parametrize(

@@ -14,26 +14,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from heard import Heard
 from host_contract import SECONDS
 from real_adbd import Adbd, start_adbd
-from real_sshd import start_sshd, wait_until
-from test_ssh import tmpfs_wrap
+from real_sshd import start_sshd, tmpfs_wrap, wait_until
 from torch import Tensor, nn
 
 from wdp_edge import progress
-from wdp_edge.device import Conditions, Kind, TimingPlan, ratio
-from wdp_edge.devices import get_device
-from wdp_edge.devices.adb import AdbHost
-from wdp_edge.devices.host import Completed, Host
+from wdp_edge.devices.hosts.adb import AdbHost
+from wdp_edge.devices.hosts.host import Completed, Host
+from wdp_edge.devices.hosts.local import LocalHost
+from wdp_edge.devices.hosts.ssh import SshHost
 from wdp_edge.devices.local import LocalDevice
-from wdp_edge.devices.local_host import LocalHost
-from wdp_edge.devices.reference import Reference
+from wdp_edge.devices.reference import ExpectedOutput
 from wdp_edge.devices.remote import Interrupted, RemoteDevice, RunnerReport
-from wdp_edge.devices.ssh import SshHost
 from wdp_edge.errors import InputError, SetupError
-from wdp_edge.files import sha256
+from wdp_edge.io.files import sha256
+from wdp_edge.protocols.device import Conditions, Kind, TimingPlan, get_device, ratio
+from wdp_edge.protocols.precision import Precision
+from wdp_edge.protocols.target import ExportOptions, get_target
 from wdp_edge.runners.build import Bundle, bundle
-from wdp_edge.target import ExportOptions, Precision, get_target
 
 TARGET = "executorch"
 PLAN = TimingPlan(rounds=3, runs=4, warmup=1)
@@ -57,7 +57,7 @@ class Net(nn.Module):
 
 
 # What files give here, worked out once for all tests.
-_known: dict[tuple[str, str], Reference] = {}
+_known: dict[tuple[str, str], ExpectedOutput] = {}
 
 
 def remote(
@@ -106,7 +106,7 @@ def test_files_are_timed_in_the_order_given(host: Host, files: dict[int, Path]) 
 
 
 def test_memory_grows_with_the_file(files: dict[int, Path]) -> None:
-    small, large = (LocalDevice().peak_memory(TARGET, files[width], 1) for width in (8, 5000))
+    small, large = (get_device("local").peak_memory(TARGET, files[width], 1) for width in (8, 5000))
     assert large - small > 0.9 * (files[5000].stat().st_size - files[8].stat().st_size)
 
 
@@ -217,7 +217,7 @@ def test_a_runner_that_is_killed(host: Host, files: dict[int, Path]) -> None:
 @every_transport
 def test_a_runner_that_hangs(host: Host, files: dict[int, Path]) -> None:
     error = interrupted(host, files, lambda: send(signal.SIGSTOP), silence=2.0)
-    assert error.message == f"runner on {host.name} hung (no word for 2 s)."
+    assert error.message == f"runner on {host.name} hung (silent for 2 s)."
 
 
 def test_an_ssh_server_that_is_killed(files: dict[int, Path], tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_an_adb_daemon_that_is_killed(files: dict[int, Path], adbd: Adbd) -> Non
 
 def full(host: Host, files: dict[int, Path]) -> None:
     """A device with two megabytes: the file fits, its runner does not, and nothing half is left."""
-    with pytest.raises(SetupError, match=f"There is no space left on {host.name}") as caught:
+    with pytest.raises(SetupError, match=f"No space is left on {host.name}") as caught:
         remote(host).time(TARGET, [files[8]], PLAN)
     assert "\n" not in str(caught.value)
     assert listed(host) == []
@@ -330,8 +330,8 @@ ODD = [
     ([LOADED, DONE], "round 0 is missing"),
     ([LOADED, ROUND.replace("[1.0,1.0]", "[1.0]")], "round 0 is missing"),
     ([LOADED, ROUND.replace(":0", ":1")], "round 0 is missing"),
-    ([LOADED, ROUND.replace("1.0]", "-1.0]")], "no time"),
-    ([LOADED, ROUND.replace("1.0]", "NaN]")], "no finite number"),
+    ([LOADED, ROUND.replace("1.0]", "-1.0]")], "not a time"),
+    ([LOADED, ROUND.replace("1.0]", "NaN]")], "not a finite number"),
     ([LOADED, ROUND], "does not end as it should"),
     ([LOADED, ROUND, ROUND], "does not end as it should"),
     ([LOADED, ROUND, DONE, ROUND], "does not end as it should"),
@@ -345,8 +345,24 @@ def test_a_runner_that_says_odd_things(lines: list[str], what: str, files: dict[
     made = tmp_path / "bundle"
     made.mkdir()
     device = remote(host, make_bundle=lambda target, arch: Bundle(made, ("./runner",), "digest", "r"))
-    with pytest.raises(SetupError, match=rf"The runner on adb:scripted is not to be understood: .*{what}"):
+    with pytest.raises(SetupError, match=rf"Could not parse the output of the runner on adb:scripted: .*{what}"):
         device.time(TARGET, [files[8]], TimingPlan(rounds=1, runs=2, warmup=0))
+
+
+def test_a_clock_that_stood_still_for_a_run(files: dict[int, Path], tmp_path: Path) -> None:
+    made = tmp_path / "bundle"
+    made.mkdir()
+    timings = []
+    for ms in ("[0,1.5]", "[0,0]"):
+        lines = [line.replace("[1.0,1.0]", ms) for line in told(files[8], [40, 40], [2000, 2000])]
+        host = Scripted(tmp_path / "device", {}, lines)
+        device = remote(host, make_bundle=lambda target, arch: Bundle(made, ("./runner",), "digest", "r"))
+        if ms == "[0,1.5]":
+            timings = device.time(TARGET, [files[8]], TimingPlan(rounds=1, runs=2, warmup=0))
+        else:
+            with pytest.raises(SetupError, match="too coarse for this file"):
+                device.time(TARGET, [files[8]], TimingPlan(rounds=1, runs=2, warmup=0))
+    assert [t.rounds for t in timings] == [(1.5,)] and timings[0].latency.p50 == 1.5
 
 
 def told(path: Path, temperature: list[float], clock: list[float]) -> list[str]:
@@ -366,16 +382,6 @@ class Processes(Scripted):
 
     def stream(self, argv: Sequence[str], silence_seconds: float) -> Generator[str, None, None]:
         yield from self.processes.pop(0)
-
-
-class Heard(progress.Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.mark.parametrize("rounds", [1, 2])

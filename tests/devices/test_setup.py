@@ -44,7 +44,7 @@ def test_the_steps_name_every_file_and_its_size(bare: Path, monkeypatch: pytest.
     )
     monkeypatch.setattr(setup, "wheel_urls", lambda targets: [f"https://x/{t}-1.whl" for t in targets])
     monkeypatch.setattr(setup, "size_of_url", lambda url: 56)
-    monkeypatch.setattr(setup.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr("wdp_edge.devices.setup.platform.machine", lambda: "x86_64")
     for name in ("cmake", "gcc", "g++"):
         pretend(bare, name, "exit 0")
     steps = qemu_steps()

@@ -7,18 +7,17 @@ from typing import Any
 import pytest
 import torch
 from fake_gpu import GPU, fake_gpu
-from learning import recovery_of, search_of
-from test_masks import batch
+from learning import batch, recovery_of, search_of
 from tiny_families import FORMS, SMALL, made
 from tiny_vit import lively
 from torch import Tensor
 
+from wdp_edge.config.recipe import ComputeRecipe, RecoverRecipe
 from wdp_edge.errors import InputError
 from wdp_edge.learn.compute import device_of
 from wdp_edge.models import vit
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.recipe import ComputeRecipe, RecoverRecipe
-from wdp_edge.task import TASKS, Labels, Output
+from wdp_edge.protocols.task import Labels, Output, facts_of, task_names
 
 
 def two_steps(model: Any, compute: ComputeRecipe, options: RecoverRecipe) -> list[Tensor]:
@@ -109,10 +108,10 @@ def test_with_a_gpu_every_part_of_a_step_is_there(form: str, monkeypatch: pytest
     steps_on_a_gpu(made(form), "classify", batch(0), monkeypatch)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", task_names())
 def test_with_a_gpu_every_tasks_loss_is_there(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fake GPU."""
-    facts = TASKS[task]
+    facts = facts_of(task)
     args = {**SMALL, "global_pool": ""} if facts.output is Output.MAP else SMALL
     spec = ModelSpec("vit_tiny_patch16_224", 4 if facts.output.of_classes else 0, args, facts.output)
     images, labels = batch(0)

@@ -1,21 +1,17 @@
-"""wdp_edge/runners: what is built, from what, and when it is built again."""
+"""wdp_edge/runners/build.py: what is built, from what, and when it is built again."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import platform
-import zipfile
 from pathlib import Path
 
 import pytest
 from native import needs
 
 from wdp_edge.errors import InputError, SetupError
-from wdp_edge.files import sha256
-from wdp_edge.runners import runtimes
+from wdp_edge.io.files import sha256
 from wdp_edge.runners.build import Bundle, bundle, plugin, soname
-from wdp_edge.runners.runtimes import RUNTIMES, cache_folder, unpack
+from wdp_edge.runners.runtimes import cache_folder
 
 HERE = platform.machine()
 
@@ -70,14 +66,6 @@ def test_what_cannot_be_built_is_said(cache: Path, monkeypatch: pytest.MonkeyPat
         bundle("tflite", other)
 
 
-def test_a_wheel_that_is_not_to_be_had_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    other = "aarch64" if HERE == "x86_64" else "x86_64"
-    with pytest.raises(SetupError, match=f"pip cannot get the {other} wheel of ai-edge-litert"):
-        runtimes.package_folder(RUNTIMES["tflite"], other)
-    assert not list(cache.rglob("*.so"))
-
-
 def test_a_command_works_from_anywhere() -> None:
     command = ("./ld.so", "--library-path", ".", "./runner")
     made = Bundle(Path("here"), command, "digest", "runtime 1")
@@ -90,37 +78,3 @@ def test_a_command_works_from_anywhere() -> None:
 )
 def test_libraries_are_named_as_programs_call_them(name: str, expected: str) -> None:
     assert soname(name) == expected
-
-
-def wheel(folder: Path, files: dict[str, bytes], listed: dict[str, bytes]) -> Path:
-    """A wheel whose list says other things than it holds, where `listed` does."""
-    path = folder / "ai_edge_litert-1-py3-none-any.whl"
-    lines = []
-    for name, data in {**files, **listed}.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-        lines.append(f"{name},sha256={digest},{len(data)}\n")
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-        archive.writestr("ai_edge_litert-1.dist-info/RECORD", "".join(lines))
-    return path
-
-
-def test_only_what_is_needed_is_unpacked(tmp_path: Path) -> None:
-    files = {"ai_edge_litert/libLiteRt.so": b"library", "ai_edge_litert/other.py": b"", "libLiteRt.so": b""}
-    unpack(wheel(tmp_path, files, {}), RUNTIMES["tflite"], tmp_path / "out")
-    found = [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()]
-    assert found == ["ai_edge_litert/libLiteRt.so"]
-
-
-def test_a_damaged_wheel_is_refused(tmp_path: Path) -> None:
-    name = "ai_edge_litert/libLiteRt.so"
-    with pytest.raises(SetupError, match="damaged"):
-        unpack(wheel(tmp_path, {name: b"changed"}, {name: b"library"}), RUNTIMES["tflite"], tmp_path / "out")
-
-
-def test_a_wheel_writes_nowhere_else(tmp_path: Path) -> None:
-    files = {"ai_edge_litert/libLiteRt.so/../../../escaped": b"library"}
-    with pytest.raises(SetupError, match="damaged"):
-        unpack(wheel(tmp_path, files, {}), RUNTIMES["tflite"], tmp_path / "out")
-    assert not (tmp_path / "escaped").exists()

@@ -13,8 +13,8 @@ import torch
 from fake_sysfs import fake_sysfs
 from native import TARGETS, events, export, needs, refused, run
 
+from wdp_edge.protocols.target import get_target
 from wdp_edge.runners.build import Bundle, bundle
-from wdp_edge.target import get_target
 
 pytestmark = needs("cmake", "g++")
 

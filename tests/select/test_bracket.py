@@ -10,13 +10,14 @@ from statistics import median
 
 import pytest
 
+from wdp_edge.config.recipe import TableRecipe
 from wdp_edge.cost.fit import Grid, Observation, fit_table
 from wdp_edge.cost.probes import plan_probes
 from wdp_edge.cost.table import LatencyTable, TableKey
-from wdp_edge.device import Kind
+from wdp_edge.models.structure import BlockWidths, Structure
 from wdp_edge.models.surgery import Kept
-from wdp_edge.pipeline.timing import relative_error
-from wdp_edge.recipe import TableRecipe
+from wdp_edge.protocols.device import Kind
+from wdp_edge.pruning.timing import relative_error
 from wdp_edge.select.bracket import (
     MOST_SESSIONS,
     Goal,
@@ -34,8 +35,7 @@ from wdp_edge.select.bracket import (
 )
 from wdp_edge.select.candidates import Allowed, Ranking, solve
 from wdp_edge.shrink.axes import NarrowHeads
-from wdp_edge.shrink.saliency import Removal
-from wdp_edge.structure import BlockWidths, Structure
+from wdp_edge.shrink.saliency import Importance
 
 # The demo's model and DINOv2-S.
 MODELS = {
@@ -75,9 +75,9 @@ def table_of(name: str) -> LatencyTable:
 
 
 def ranking_of(dense: Structure, rng: random.Random, narrow: bool) -> Ranking:
-    def curve(units: int) -> Removal:
+    def curve(units: int) -> Importance:
         scale, power = rng.uniform(0.5, 2.0), rng.uniform(1.5, 3.0)
-        return Removal(tuple(range(units)), tuple(scale * (k / units) ** power for k in range(units + 1)))
+        return Importance(tuple(range(units)), tuple(scale * (k / units) ** power for k in range(units + 1)))
 
     heads = tuple(curve(b.heads) for b in dense.blocks)
     hidden = tuple(curve(b.hidden) for b in dense.blocks)
@@ -153,7 +153,7 @@ def test_fifty_seeds_of_fifty_end_in_the_band(monkeypatch: pytest.MonkeyPatch) -
     the aim of several noisy ones, a file lay outside for one seed in fifty. Where the dense structure itself takes less
     than the band, there is nothing nearer, and it is chosen.
     """
-    monkeypatch.setattr("wdp_edge.select.knapsack.GAP", 0.02)  # how near to the least loss does not matter here
+    monkeypatch.setattr("wdp_edge.select.candidates.GAP", 0.02)  # how near to the least loss does not matter here
     for seed in range(50):
         clock, budget = COMBINATIONS[seed % len(COMBINATIONS)]
         device, goal, first = device_of("demo", clock, budget, seed)
@@ -169,7 +169,7 @@ def test_fifty_seeds_of_fifty_end_in_the_band(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("clock", DEVICES)
 def test_a_large_model_ends_in_the_band(clock: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wdp_edge.select.knapsack.GAP", 0.02)
+    monkeypatch.setattr("wdp_edge.select.candidates.GAP", 0.02)
     device, goal, first = device_of("dinov2", clock, 50, seed=3)
     assert LOW <= device.share(best(bracket(device, first, goal), goal).kept) <= HIGH
 

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wdp_edge.cost.table import LatencyTable, TableKey
-from wdp_edge.device import Kind
+from wdp_edge.models.structure import BlockWidths, Structure
 from wdp_edge.models.surgery import Kept
+from wdp_edge.protocols.device import Kind
+from wdp_edge.runs.stages import Learned
 from wdp_edge.select.candidates import (
     Allowed,
     learned_ranking,
@@ -22,9 +24,7 @@ from wdp_edge.select.candidates import (
     width_options,
 )
 from wdp_edge.shrink.axes import NarrowHeads
-from wdp_edge.shrink.saliency import Removal, Saliency
-from wdp_edge.stages import Learned
-from wdp_edge.structure import BlockWidths, Structure
+from wdp_edge.shrink.saliency import Importance, Saliency
 
 DEPTH, HEADS, HIDDEN = 4, 6, 128
 DENSE = Structure(96, (BlockWidths(HEADS, 16, HIDDEN),) * DEPTH)
@@ -36,15 +36,16 @@ TABLE = LatencyTable(
     dense_ms=9.3,
     kind=Kind.MEASURED,
     key=KEY,
+    context=(),
 )
 OUTGROWS_CACHES = replace(TABLE, context=((3.0, 3.0), (5.0, 7.0), (9.0, 15.0)))
 
 
 def made_up(weight: float = 1.0) -> Saliency:
-    """Removal curves that rise like squares; later blocks matter more."""
+    """Importance curves that rise like squares; later blocks matter more."""
 
-    def curve(units: int, scale: float) -> Removal:
-        return Removal(tuple(range(units)), tuple(scale * (k / units) ** 2 for k in range(units + 1)))
+    def curve(units: int, scale: float) -> Importance:
+        return Importance(tuple(range(units)), tuple(scale * (k / units) ** 2 for k in range(units + 1)))
 
     return Saliency(
         tuple(curve(HEADS, weight * (i + 1)) for i in range(DEPTH)),
@@ -76,7 +77,7 @@ def test_solutions_fit_and_are_aligned(limit: float, depth: int, allowed: Allowe
 def test_sublayers_go_where_they_are_worth_less_than_their_time() -> None:
     """Of a block that matters little, even the narrowest attention costs 0.2 ms."""
     curve = made_up()
-    idle = replace(curve, heads=(Removal(tuple(range(HEADS)), (0.0,) * (HEADS + 1)), *curve.heads[1:]))
+    idle = replace(curve, heads=(Importance(tuple(range(HEADS)), (0.0,) * (HEADS + 1)), *curve.heads[1:]))
     kept = solve(saliency_ranking(idle), DENSE, DEPTH, TABLE, 5.0, Allowed(8, drop=True))
     whole = solve(saliency_ranking(idle), DENSE, DEPTH, TABLE, 5.0, Allowed(8))
     assert kept is not None and whole is not None

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wdp_edge.select.knapsack import GAP, Option, choose, frontier
+from wdp_edge.select.candidates import GAP, Option, choose, frontier
 
 options = st.lists(
     st.builds(Option, st.integers(1, 99), st.floats(0.01, 5), st.floats(0, 10)),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from cut_models import error, pictures, prepare
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_compensation import error, pictures, prepare
 from tiny_vit import lively
 
 from wdp_edge.models.spec import ModelSpec, create

@@ -1,45 +1,25 @@
+"""The stream refitted after a cut: closer to the dense model on images that were not seen."""
+
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from cut_models import error, halved, pictures, prepare
 from tiny_families import FORMS, made
 from tiny_vit import lively
 
 from wdp_edge.models import vit
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.protocols.task import Output
 from wdp_edge.shrink.compensation import compensate, plan_repairs
-from wdp_edge.shrink.gram import Moments
-from wdp_edge.shrink.saliency import removal, saliency
+from wdp_edge.shrink.saliency import saliency
 from wdp_edge.shrink.streams import Streams
-from wdp_edge.task import Output
 
 TINY = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
-
-
-def prepare(images: torch.Tensor) -> torch.Tensor:
-    return images.float() / 127.5 - 1
-
-
-def pictures(count: int, seed: int = 0) -> torch.Tensor:
-    """Smooth random pictures: [n, 3, 16, 16] uint8."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, 3, 4, 4, generator=generator)
-    return (torch.nn.functional.interpolate(coarse, size=16, mode="bilinear") * 255).byte()
-
-
-def halved(model: Any, depth: int | None = None) -> Kept:
-    blocks = vit.structure_of(model).blocks[:depth]
-    return Kept(tuple(tuple(range(0, b.heads, 2)) for b in blocks), tuple(tuple(range(0, b.hidden, 2)) for b in blocks))
-
-
-def error(model: Any, small: Any, images: torch.Tensor) -> float:
-    with torch.no_grad():
-        return float((model(prepare(images)) - small(prepare(images))).square().mean())
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -123,90 +103,6 @@ def test_the_result_does_not_depend_on_the_chunks(tiny_model: Any, monkeypatch: 
         compensate(tiny_model, small, pictures(96), prepare)
         results.append(small.blocks[2].mlp.fc2.weight.clone())
     assert torch.allclose(*results, atol=1e-4)
-
-
-def test_moments_are_least_squares_and_do_not_grow_with_the_samples() -> None:
-    generator = torch.Generator().manual_seed(0)
-    weight, bias = torch.randn(5, 7, generator=generator), torch.randn(5, generator=generator)
-    moments = Moments(7, 5)
-    size = {name: value.numel() for name, value in vars(moments).items() if isinstance(value, torch.Tensor)}
-    for _ in range(20):
-        z = torch.randn(50, 7, generator=generator) + 3
-        moments.add(z, z @ weight.T + bias)
-    got_weight, got_bias = moments.solve(1e-9)
-    assert torch.allclose(got_weight, weight, atol=1e-4)
-    assert torch.allclose(got_bias, bias, atol=1e-3)
-    assert size == {name: value.numel() for name, value in vars(moments).items() if isinstance(value, torch.Tensor)}
-
-
-def test_streams_leave_no_file(tmp_path: Path) -> None:
-    with Streams(10, (3, 4), tmp_path, chunk=4) as streams:
-        for part in streams.chunks():
-            x = torch.full((part.stop - part.start, 3, 4), float(part.start))
-            streams.write(part, x, x + 1)
-        streams.update(lambda dense, small: (dense * 2, small))
-        dense, small = streams.read(slice(8, 10))
-        assert dense.unique().tolist() == [16.0] and small.unique().tolist() == [9.0]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_removal_goes_for_redundant_and_silent_units_first() -> None:
-    generator = torch.Generator().manual_seed(0)
-    z = torch.randn(2000, 6, generator=generator, dtype=torch.float64)
-    z[:, 1] = z[:, 0] + 0.01 * torch.randn(2000, generator=generator, dtype=torch.float64)
-    z[:, 4] *= 1e-3
-    covariance = torch.cov(z.T)
-    found = removal(covariance, torch.eye(6, dtype=torch.float64), 1, 1)
-    assert found.order[0] == 4
-    assert found.order[1] in (0, 1)
-    assert sorted(found.order) == list(range(6))
-    assert list(found.cost) == sorted(found.cost) and found.cost[0] == 0
-
-
-def test_removal_cost_is_the_residual_of_the_refit() -> None:
-    generator = torch.Generator().manual_seed(0)
-    mix = torch.randn(8, 8, generator=generator, dtype=torch.float64)
-    z = torch.randn(5000, 8, generator=generator, dtype=torch.float64) @ mix
-    z -= z.mean(0)
-    weight = torch.randn(3, 8, generator=generator, dtype=torch.float64)
-    found = removal(z.T @ z / len(z), weight, 2, 1)
-    for gone in (1, 2, 3):
-        kept = [c for unit in found.keep(4 - gone) for c in (2 * unit, 2 * unit + 1)]
-        target = z @ weight.T
-        residual = target - z[:, kept] @ torch.linalg.lstsq(z[:, kept], target).solution
-        assert found.cost[gone] == pytest.approx(float(residual.square().sum(1).mean()), rel=0.05)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_saliency_knows_every_form(form: str) -> None:
-    model = made(form)
-    found = saliency(model, pictures(64), prepare, seed=0)
-    for block, heads, hidden in zip(vit.structure_of(model).blocks, found.heads, found.hidden, strict=True):
-        assert sorted(heads.order) == list(range(block.heads)) and sorted(hidden.order) == list(range(block.hidden))
-        assert 0 < heads.cost[-1] < float("inf") and 0 < hidden.cost[-1] < float("inf")
-
-
-def test_saliency_covers_every_unit_and_leaves_the_model_alone(tiny_model: Any) -> None:
-    before = {k: v.clone() for k, v in tiny_model.state_dict().items()}
-    found = saliency(tiny_model, pictures(64), prepare, seed=0)
-    assert [sorted(r.order) for r in found.heads] == [[0, 1, 2, 3]] * 3
-    assert all(sorted(r.order) == list(range(128)) for r in found.hidden)
-    assert all(torch.equal(before[k], v) for k, v in tiny_model.state_dict().items())
-    assert all(p.requires_grad for p in tiny_model.parameters())
-
-
-def test_saliency_beats_the_opposite_choice(tiny_model: Any) -> None:
-    found = saliency(tiny_model, pictures(256), prepare, seed=0)
-    good = Kept(tuple(r.keep(2) for r in found.heads), tuple(r.keep(40) for r in found.hidden))
-    bad = Kept(
-        tuple(tuple(sorted(r.order[:2])) for r in found.heads), tuple(tuple(sorted(r.order[:40])) for r in found.hidden)
-    )
-    errors = []
-    for kept in (good, bad):
-        small = cut(tiny_model, kept)
-        compensate(tiny_model, small, pictures(256), prepare)
-        errors.append(error(tiny_model, small, pictures(64, seed=9)))
-    assert errors[0] < errors[1]
 
 
 def test_a_dropped_sublayer_is_taken_over_by_the_one_before_it(tiny_model: Any) -> None:

@@ -53,8 +53,19 @@ def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path, monkeypa
 
     monkeypatch.setattr("os.posix_fallocate", full, raising=False)
     with (
-        pytest.raises(SetupError, match=r"no room for 0\.004 GB of scratch in .*scratch_gb"),
+        pytest.raises(SetupError, match=r"Not enough room for 0\.004 GB of scratch in .*scratch_gb"),
         Streams(1000, (125, 4), tmp_path),
     ):
         pytest.fail("there is no room")
     assert not list(tmp_path.iterdir())
+
+
+def test_streams_leave_no_file(tmp_path: Path) -> None:
+    with Streams(10, (3, 4), tmp_path, chunk=4) as streams:
+        for part in streams.chunks():
+            x = torch.full((part.stop - part.start, 3, 4), float(part.start))
+            streams.write(part, x, x + 1)
+        streams.update(lambda dense, small: (dense * 2, small))
+        dense, small = streams.read(slice(8, 10))
+        assert dense.unique().tolist() == [16.0] and small.unique().tolist() == [9.0]
+    assert list(tmp_path.iterdir()) == []

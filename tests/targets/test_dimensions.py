@@ -10,7 +10,8 @@ from tiny_vit import lively
 
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
-from wdp_edge.target import ExportOptions, Precision, get_target
+from wdp_edge.protocols.precision import Precision
+from wdp_edge.protocols.target import ExportOptions, get_target
 
 # Average pooling: a class token of so few attentions would see next to nothing of an image.
 SPEC = ModelSpec(
@@ -22,7 +23,7 @@ HALF = tuple(range(0, 128, 2))
 ALL = (0, 1, 2, 3)
 FORMS = {
     "without sub-layers": Kept((ALL, (), ()), ((), HALF, ())),
-    "narrow heads and stream": Kept((ALL, (1, 2)), (HALF,) * 2, ((0, 1, 4, 5, 7), (2, 3)), tuple(range(8, 32))),
+    "narrow heads": Kept((ALL, (1, 2)), (HALF,) * 2, ((0, 1, 4, 5, 7), (2, 3))),
 }
 
 
@@ -38,7 +39,7 @@ def test_files_compute_what_the_model_does(form: str, name: str, precision: Prec
     target.export(model, images[:1], path, ExportOptions(precision, images))
     program = target.load(path, threads=1)
     got, reference = torch.cat([program(x) for x in images.split(1)]), model(images)
-    if precision is Precision.FP32:
+    if precision == Precision.FP32:
         assert float((got - reference).abs().max()) < 1e-4
         return
     mean = reference.mean(0)

@@ -10,8 +10,9 @@ from tiny_vit import TINY, lively
 
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
-from wdp_edge.target import ExportOptions, Precision, get_target
-from wdp_edge.task import Output
+from wdp_edge.protocols.precision import Precision
+from wdp_edge.protocols.target import ExportOptions, get_target
+from wdp_edge.protocols.task import Output
 
 HALF = tuple(range(0, 128, 2))
 

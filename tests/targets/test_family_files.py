@@ -10,13 +10,14 @@ import pytest
 import torch
 from tiny_families import FORMS, made
 
+from wdp_edge.artifacts.parity import compare
+from wdp_edge.artifacts.proof import close, simulated_error, tolerance_of, within
 from wdp_edge.calibration.simulation import scheme_of
+from wdp_edge.config.recipe import VerifyRecipe
 from wdp_edge.models import vit
 from wdp_edge.models.surgery import Kept, cut
-from wdp_edge.parity import compare
-from wdp_edge.pipeline.proof import close, simulated_error, tolerance_of, within
-from wdp_edge.recipe import VerifyRecipe
-from wdp_edge.target import ExportOptions, Precision, get_target
+from wdp_edge.protocols.precision import Precision
+from wdp_edge.protocols.target import ExportOptions, get_target
 
 QUICK = ("dinov3", "swin")
 
@@ -43,13 +44,13 @@ def test_files_compute_what_the_model_does(form: str, name: str, tmp_path: Path)
     with torch.no_grad():
         expected = model(images)
     for precision in precisions:
-        path = tmp_path / f"{precision.value}{target.suffix}"
+        path = tmp_path / f"{precision}{target.suffix}"
         target.export(model, images[:1], path, ExportOptions(precision, images))
         program = target.load(path, threads=1)
         got = torch.cat([torch.as_tensor(program(image)) for image in images.split(1)])
-        parity = compare(precision.value, expected, got.reshape(expected.shape))
+        parity = compare(precision, expected, got.reshape(expected.shape))
         tolerance = tolerance_of(VerifyRecipe(), precision)
-        if precision is Precision.FP32:
+        if precision == Precision.FP32:
             assert within(parity, tolerance)
             continue
         scheme = scheme_of(target, precision)

@@ -20,7 +20,7 @@ from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.models import vit
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
-from wdp_edge.target import ExportOptions, get_target
+from wdp_edge.protocols.target import ExportOptions, get_target
 
 NAMES = ("swin_tiny_patch4_window7_224", "vit_small_patch16_dinov3", "deit_small_distilled_patch16_224")
 pytestmark = pytest.mark.slow

@@ -7,19 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 from int8_error import as_its_scheme
-from test_lowering import error
+from lowered_models import error
+from rounded_models import fake_quantized, predict
 from tiny_families import FORMS
 from tiny_vit import lively
 
-from wdp_edge.calibration.fake_quant import DYNAMIC, fake_quantized, predict
+from wdp_edge.artifacts.parity import compare
+from wdp_edge.calibration.fake_quant import DYNAMIC
 from wdp_edge.calibration.sensitivity import sensitivity
+from wdp_edge.lowering.parts import Norms
+from wdp_edge.lowering.vit import lower, output_name
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
-from wdp_edge.parity import compare
-from wdp_edge.target import ExportOptions, Precision, get_target
-from wdp_edge.targets.lowered_parts import Norms
-from wdp_edge.targets.lowering import lower, output_name
-from wdp_edge.task import Output, get_task
+from wdp_edge.protocols.precision import Precision
+from wdp_edge.protocols.target import ExportOptions, get_target
+from wdp_edge.protocols.task import Output, get_task
 
 CLASSES = 5
 HALF = tuple(range(0, 128, 2))
@@ -87,7 +89,7 @@ def test_files_put_out_the_model_s_map(name: str, precision: Precision, head: He
     got, reference = torch.cat([program(x) for x in images.split(1)]), model(images)
     assert got.shape == (8, CLASSES, 4, 4)
     parity = compare(name, reference, got, get_task("segment").agreement)
-    if precision is Precision.FP32:
+    if precision == Precision.FP32:
         assert parity.max_error < 1e-4 and parity.agreement == 1.0
     else:
         assert as_its_scheme(target, precision, model, images, images, got)

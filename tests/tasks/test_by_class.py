@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from scipy.stats import multinomial
 from sklearn.metrics import average_precision_score
 
-from wdp_edge.drops import Drops
+from wdp_edge.commands.check import class_limit
 from wdp_edge.errors import InputError
-from wdp_edge.pipeline.check import class_limit
-from wdp_edge.task import Labels, Output, Task, get_task, task_names
+from wdp_edge.protocols.task import Labels, Output, Task, get_task, task_names
+from wdp_edge.runs.drops import Drops
 from wdp_edge.tasks.by_class import average_precision, image_drops, paired_drops, paired_interval, widened
 
 NAMES = ("ant", "bee", "cat", "dog")
@@ -122,7 +122,7 @@ def test_every_task_tells_what_is_lost_by_its_own_metric(name: str) -> None:
     labels = {Labels.MANY: several, Labels.MASK: masks}.get(task.facts.labels, torch.arange(24) % 3)
     if task.facts.labels is Labels.MANY:
         several[:, 3] = 0
-    names = [f"{i}.png" for i in range(24)] if task.facts.labels is Labels.NONE else NAMES
+    names = [f"{i}.png" for i in range(24)] if task.facts.output is Output.EMBEDDING else NAMES
     drops = task.drops(dense, shipped, labels, names)
     figures = [task.metrics(outputs, labels, dense)[task.facts.metric] for outputs in (dense, shipped)]
     if name == "features":
@@ -133,10 +133,27 @@ def test_every_task_tells_what_is_lost_by_its_own_metric(name: str) -> None:
     assert drops.overall.points == pytest.approx(100 * (figures[0] - figures[1]), abs=1e-4)
     for part in (drops.overall, *drops.parts):
         assert part.low is None or (part.points is not None and part.low <= part.points <= (part.high or 0))
-    if name != "features":
+    if task.facts.labels is not Labels.NONE:
         assert [part.name for part in drops.empty] == ["dog"] and drops.count == 3
+    if name != "features":
         same = task.drops(dense, dense, labels, names)
         assert same.overall.points == 0 and not same.beyond_chance
+
+
+def test_without_labels_the_dense_model_s_answers_are_the_classes() -> None:
+    task: Task = get_task("classify-unlabelled")
+    answers = torch.tensor([0] * 40 + [1] * 40 + [3] * 20)
+    changed = answers.clone()
+    changed[:30] = 2
+    changed[99] = 0
+    drops = task.drops(F.one_hot(answers).float(), F.one_hot(changed, 4).float(), torch.zeros(100).long(), NAMES)
+    assert [(part.name, part.images, part.points) for part in drops.parts] == [
+        ("ant", 40, 75.0), ("bee", 40, 0.0), ("dog", 20, pytest.approx(5.0))
+    ]  # fmt: skip
+    assert drops.by_answers and drops.overall.points == pytest.approx(31) and not drops.empty
+    assert [part.name for part in drops.beyond_chance] == ["ant"]
+    ant, bee, _ = drops.parts
+    assert ant.low is not None and 31 < ant.low < 75 and (bee.low, bee.dense) == (0.0, 1.0) and (bee.high or 0) > 5
 
 
 def drops_of(*pairs: tuple[int, int]) -> Drops:

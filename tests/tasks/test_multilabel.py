@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wdp_edge.task import get_task
+from wdp_edge.protocols.task import get_task
 
 TASK = get_task("multilabel")
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from wdp_edge.data.worker import IGNORED
-from wdp_edge.task import get_task
+from wdp_edge.protocols.task import get_task
 from wdp_edge.tasks.segment import class_shares, confusion
 
 TASK = get_task("segment")

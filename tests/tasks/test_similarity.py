@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wdp_edge.errors import InputError
-from wdp_edge.task import defined, facts_of, get_task
+from wdp_edge.protocols.task import defined, facts_of, get_task
 from wdp_edge.tasks import similarity
 from wdp_edge.tasks.similarity import contrastive, mean_cosine, nearest, neighbour_divergence, retrieval, same_neighbour
 

@@ -1,8 +1,9 @@
-"""A target in a package of its own: files of torch.export, run by PyTorch. The example of docs/add-a-target.md."""
+"""A target in a package of its own: files of torch.export, run by PyTorch. docs/guides/add-a-target.md explains it."""
 
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
 from collections import Counter
 from importlib.metadata import version
@@ -10,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wdp_edge.errors import InputError
-from wdp_edge.files import atomic_path
-from wdp_edge.target import (
+from wdp_edge.io.files import atomic_path
+from wdp_edge.protocols.precision import Precision, PrecisionFamily
+from wdp_edge.protocols.target import (
     Artifact,
     Contents,
     ExportOptions,
     OperatorCount,
-    Precision,
     TensorInfo,
     WeightBytes,
     check_options,
@@ -26,16 +27,21 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
+    from wdp_edge.runners.build import Bundle
+
+# Weights with the digits of bfloat16: judged as fp16 files are, and tried by `--precision auto` before fp32.
+SHORT = Precision("toy-bf16", PrecisionFamily.FP16, speed=0.9)
+
 
 class ToyTarget:
     """The target `toy`."""
 
     name = "toy"
     suffix = ".pt2"
-    precisions = (Precision.FP32,)
+    precisions = (Precision.FP32, SHORT)
     default_precision = Precision.FP32
     observers = ()
-    hidden_multiple = 8
+    mlp_width_multiple = 8
 
     def timed_here(self) -> bool:
         return True
@@ -49,11 +55,13 @@ class ToyTarget:
     def export(self, model: nn.Module, example: Tensor, path: Path, options: ExportOptions) -> Artifact:
         import torch
 
-        from wdp_edge.targets.lowering import lower
+        from wdp_edge.lowering.vit import lower
 
         check_options(self, options)
         lowered = lower(model)
         break_on_purpose(lowered)
+        if options.precision == SHORT:
+            shorten(lowered, options.keep_float)
         with torch.no_grad():
             program = torch.export.export(lowered, (example,))
         with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -67,6 +75,12 @@ class ToyTarget:
             raise InputError(f"{path} uses what the toy does not know.", "Run it elsewhere.")
         torch.set_num_threads(threads)
         return ToyProgram(read(path)[0])
+
+    def bundle(self, arch: str) -> Bundle:
+        from wdp_edge.runners.build import bundle_of
+
+        runner = Path(__file__).with_name("wdp_edge_toy_runner.py")
+        return bundle_of({"runner.py": runner}, (sys.executable, "./runner.py"), f"torch {version('torch')}")
 
     def inspect(self, path: Path) -> Contents:
         program, metadata = read(path)
@@ -112,6 +126,15 @@ def read(path: Path) -> tuple[ExportedProgram, dict[str, str]]:
 def input_of(program: ExportedProgram) -> tuple[tuple[int, ...], str]:
     image = next(n for n in program.graph.nodes if n.name == program.graph_signature.user_inputs[0]).meta["val"]
     return tuple(image.shape), str(image.dtype).removeprefix("torch.")
+
+
+def shorten(lowered: nn.Module, keep_float: tuple[str, ...]) -> None:
+    """Rounds the weights of layers to bfloat16, and leaves those alone that are to stay as they are."""
+    from wdp_edge.lowering.vit import matches
+
+    for name, parameter in lowered.named_parameters():
+        if parameter.ndim > 1 and not matches(name.removesuffix(".weight"), keep_float):
+            parameter.data.copy_(parameter.data.bfloat16().float())
 
 
 def break_on_purpose(lowered: nn.Module) -> None:

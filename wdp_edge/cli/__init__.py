@@ -10,25 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from wdp_edge.cli import (
-    check,
-    demo,
-    devices,
-    doctor,
-    evaluate,
-    export,
-    import_,
-    init,
-    inspect,
-    models,
-    profile,
-    prune,
-    report,
-    table,
-    verify,
-)
+from wdp_edge.cli import commands
 from wdp_edge.cli._shared import INTERRUPTED, MET, WRONG_INPUT, begin, fail
-from wdp_edge.parallel import world
+from wdp_edge.workers.parallel import world
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
@@ -40,12 +24,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (
-    init, import_, models, prune, export, verify, inspect, profile, evaluate, check, table, report, demo, doctor
+for name in (
+    "init", "fit_head", "import_", "models", "prune", "export", "verify", "inspect", "profile", "evaluate", "check",
+    "table", "report", "demo", "doctor",
 ):  # fmt: skip
-    name = module.__name__.rpartition(".")[2]
-    app.command(name.rstrip("_"))(getattr(module, name))
-app.add_typer(devices.devices, name="devices")
+    app.command(name.rstrip("_").replace("_", "-"))(getattr(commands, name))
+app.add_typer(commands.devices, name="devices")
 
 
 @app.callback(invoke_without_command=True)
@@ -68,6 +52,18 @@ def _start(
         raise typer.Exit(fail(message, "Start it without torchrun.", "--json" in context.obj, WRONG_INPUT))
 
 
+_EXTRA = "Got unexpected extra argument(s) ("
+
+
+def _usage(said: str, path: str) -> tuple[str, str]:
+    """What is wrong with the words of a command, and what to do. A shell puts many names in the place of a pattern."""
+    names = said.removeprefix(_EXTRA).removesuffix(")").split(" ")
+    if not said.startswith(_EXTRA) or len(names) < 2:
+        return said, f"See `{path} --help`."
+    shown = f"Got unexpected extra arguments: {names[0]} and {len(names) - 1} more."
+    return shown, f"Put a pattern of file names in quotes, such as 'photos/*.jpg'; see `{path} --help`."
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code.
 
@@ -83,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(words, prog_name="wdp-edge", standalone_mode=False, obj=("wdp-edge", *words))
     except _UsageError as error:
         path = error.ctx.command_path if error.ctx else "wdp-edge"
-        return fail(error.format_message(), f"See `{path} --help`.", "--json" in words, WRONG_INPUT)
+        return fail(*_usage(error.format_message(), path), "--json" in words, WRONG_INPUT)
     except typer.Abort:
         return INTERRUPTED
     return MET if code is None else int(code)

@@ -1,97 +1,97 @@
-"""Options that several commands share, and which setting of the recipe each one sets."""
+"""Commands made from functions: the options that set something in a recipe come from the setting itself."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="timm model name.")]
-ModelArg = Annotated[
-    list[str] | None,
-    typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of timm.create_model; repeatable."),
-]
-NumClasses = Annotated[int | None, typer.Option("--num-classes", metavar="N", help="Classes of the trained head.")]
-Checkpoint = Annotated[
-    Path | None,
-    typer.Option("--checkpoint", metavar="FILE", help="Trained weights: .safetensors, .pt or .pth."),
-]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="FOLDER", help="Folder with train/ and val/ (or test/) inside."),
-]
-LatencyBudget = Annotated[
-    str | None,
-    typer.Option("--latency-budget", metavar="TIME", help="20ms, or 50% of the dense model's latency."),
-]
-Target = Annotated[str | None, typer.Option("--target", metavar="NAME", help="executorch, coreml, tflite, onnx …")]
-Precision = Annotated[
-    str | None,
-    typer.Option("--precision", metavar="NAME", help="fp32, int8-dynamic …; default: the target's choice."),
-]
-Device = Annotated[
-    str | None,
-    typer.Option("--device", metavar="NAME", help="Where files are timed: local, ssh:…, adb:…, qemu:…, apple."),
-]
-Accept = Annotated[
-    str | None,
-    typer.Option("--accept", metavar="KIND", help="Let virtual or estimated times pass the budget."),
-]
-Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help="Threads of the runtime on the device.")]
-Run = Annotated[
-    Path | None,
-    typer.Argument(metavar="[RUN]", help="A run folder; default: the latest one.", show_default=False),
-]
+from wdp_edge.cli._shared import parse_arguments, perform
+from wdp_edge.config.validation import setting_of
 
-NAMES = {
-    "model.name": "--model",
-    "model.args": "--model-arg",
-    "model.num_classes": "--num-classes",
-    "model.checkpoint": "--checkpoint",
-    "data.train": "--train",
-    "data.val": "--val",
-    "prune.latency_budget": "--latency-budget",
-    "prune.target": "--target",
-    "prune.precision": "--precision",
-    "prune.device": "--device",
-    "prune.accept": "--accept",
-    "prune.threads": "--threads",
-    "prune.seed": "--seed",
-    "prune.out": "--out",
-    "prune.images": "--images",
-    "prune.epochs": "--epochs",
-}
+_EXAMPLES = {"model.args": "img_size=56", "data.preprocess": "mean=0.5"}
 
 
-def model_settings(
-    name: str | None, arguments: Sequence[str] | None, num_classes: int | None, checkpoint: Path | None
-) -> dict[str, Any]:
-    """The [model] settings that were given, by dotted key.
+def option(flag: str, help: str) -> Any:
+    """flag: with what it takes, if anything: "--threads=N"."""
+    name, _, metavar = flag.partition("=")
+    return typer.Option(name, metavar=metavar or None, help=help)
 
-    Raises InputError for an argument that is not KEY=VALUE.
+
+def argument(metavar: str, help: str) -> Any:
+    return typer.Argument(metavar=metavar, help=help, show_default=False)
+
+
+Run = Annotated[Path | None, argument("[RUN]", "A run folder; default: the latest one.")]
+Json = Annotated[bool, option("--json", "Print one JSON object on standard output, nothing else.")]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command line says of settings, by dotted key, and what messages call every one that it could set."""
+
+    settings: dict[str, Any]
+    names: dict[str, str]
+
+    def arguments(self, table: str) -> dict[str, Any]:
+        """Those of a table of free arguments, such as "model.args", by name."""
+        return {key.removeprefix(f"{table}."): v for key, v in self.settings.items() if key.startswith(f"{table}.")}
+
+
+def command(show: Callable[[Any], None], *settings: str) -> Callable[[Callable[..., Any]], Callable[..., int]]:
+    """Makes a command of a function: it gets --json, what the function returns is shown, and an exit code comes out.
+
+    settings: dotted keys of those that get an option each; the function takes what is given of them first, as `Given`.
     """
-    from wdp_edge.cli._shared import given, parse_arguments
 
-    settings = given(
-        {
-            "model.name": name,
-            "model.num_classes": num_classes,
-            "model.checkpoint": None if checkpoint is None else str(checkpoint),
-        }
-    )
-    return settings | {f"model.args.{k}": v for k, v in parse_arguments(arguments or ()).items()}
+    def made(function: Callable[..., Any]) -> Callable[..., int]:
+        function.__annotations__.pop("return", None)  # typer would look for its type, which is imported for types only
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[bool(settings) :]
+        options = [_option(dotted) for dotted in settings]
+        as_json = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*options, *own, as_json)]
+
+        @functools.wraps(function)
+        def run(as_json: bool, **values: Any) -> int:
+            said = {dotted: values.pop(_variable(dotted)) for dotted in settings}
+            return perform(lambda: function(*([_given(said)] if settings else []), **values), show, as_json)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return made
 
 
-def data_settings(data: Path | None, train: Path | None, val: Path | None) -> dict[str, Any]:
-    """The [data] settings that were given; --train and --val win over what is found in --data.
+def _option(dotted: str) -> inspect.Parameter:
+    """A setting as an option of a command."""
+    facts, default = setting_of(dotted).metadata, setting_of(dotted).default
+    kind: Any = Path if facts["path"] else type(default) if isinstance(default, int | float | str) else list[str]
+    doc = facts["doc"] + ("; repeatable" if kind == list[str] else "")
+    name, _, metavar = facts["flag"].partition("=")
+    unset: Any = False if kind is bool else None
+    taken = typer.Option(unset, name, metavar=metavar or None, help=f"{doc[0].upper()}{doc[1:]}.")
+    annotation = kind if kind is bool else kind | None
+    return inspect.Parameter(_variable(dotted), inspect.Parameter.KEYWORD_ONLY, default=taken, annotation=annotation)
 
-    Raises InputError when --data holds no training or validation folder.
-    """
-    from wdp_edge.data.folder import resolve_data
 
-    otherwise = ", or name the two with --train and --val"
-    found = resolve_data(data, otherwise=otherwise) if data is not None and not (train and val) else (None, None)
-    chosen = {"data.train": train or found[0], "data.val": val or found[1]}
-    return {key: str(path) for key, path in chosen.items() if path is not None}
+def _variable(dotted: str) -> str:
+    return dotted.replace(".", "_")
+
+
+def _given(said: Mapping[str, Any]) -> Given:
+    """Raises InputError for an argument that is not KEY=VALUE."""
+    names = {dotted: setting_of(dotted).metadata["flag"].partition("=")[0] for dotted in said}
+    given: dict[str, Any] = {}
+    for dotted, value in said.items():
+        if isinstance(value, list):
+            read = parse_arguments(value, names[dotted], _EXAMPLES[dotted])
+            given |= {f"{dotted}.{key}": argument for key, argument in read.items()}
+        elif value is not None and value is not False:
+            given[dotted] = str(value) if isinstance(value, Path) else value
+    return Given(given, names)

@@ -7,30 +7,32 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wdp_edge.printable import printable
-from wdp_edge.results import (
-    ArtifactFigures,
-    BudgetFigures,
-    CheckResult,
-    EvaluateResult,
-    ExportResult,
-    InspectResult,
-    OperatorProfiles,
-    ProcessorProof,
-    ProfileResult,
-    PruneResult,
-    ReportResult,
-    SetupResult,
-    TriedFigures,
-    UnjudgedFile,
-    VerifyResult,
-)
-from wdp_edge.task import facts_of
+from wdp_edge.errors import printable
+from wdp_edge.protocols.task import facts_of
 
 if TYPE_CHECKING:
+    from wdp_edge.commands.doctor import DoctorResult
+    from wdp_edge.commands.models import KnownModels, ModelDescription
     from wdp_edge.cost.table import LatencyTable
-    from wdp_edge.pipeline.doctor import DoctorResult
-    from wdp_edge.pipeline.models import KnownModels, ModelDescription
+    from wdp_edge.runs.results import (
+        ArtifactFigures,
+        BudgetFigures,
+        CheckResult,
+        EvaluateResult,
+        ExportResult,
+        InspectResult,
+        OperatorProfiles,
+        ProcessorProof,
+        ProfileResult,
+        PruneResult,
+        ReportResult,
+        SetupResult,
+        TriedFigures,
+        UnjudgedFile,
+        VerifyResult,
+    )
+
+_COLUMNS = {"accuracy": "right", "agreement": "as dense"}
 
 
 def show_prune(result: PruneResult) -> None:
@@ -43,6 +45,8 @@ def show_prune(result: PruneResult) -> None:
     print_table(title, ("", "dense", "shipped", "change"), rows)
     for line in summary(result.drops) if result.drops else ["What each class loses is not recorded in this run."]:
         print_line(line)
+    if note := facts_of(result.task).note:
+        print_line(note)
     print_line(budget_line(result.budget))
     if not result.pruned:
         print_line("The dense file was inside the budget as it is and ships; --force prunes it all the same.")
@@ -88,14 +92,13 @@ def _tried(tried: Sequence[TriedFigures], metric: str) -> None:
 def show_verify(result: VerifyResult) -> None:
     from wdp_edge.report.units import share
 
-    metric, agreement = result.metric, facts_of(result.task).agreement
+    metric, facts = result.metric, facts_of(result.task)
     images = f"{result.images} {'held-back ' * result.held_back}training images"
-    print_line(f"{images}; dense model: {share(result.dense_accuracy)} {metric}.")
+    dense = "" if facts.of_answers else f"; dense model: {share(result.dense_accuracy)} {metric}"
+    print_line(f"{images}{dense}.")
     if result.shrunk is not None:
-        print_line(
-            f"Pruned model: {share(result.shrunk_accuracy)} {metric}, "
-            f"{share(result.shrunk.agreement)} {agreement} as the dense model."
-        )
+        own = "" if facts.of_answers else f"{share(result.shrunk_accuracy)} {metric}, "
+        print_line(f"Pruned model: {own}{share(result.shrunk.agreement)} {facts.agreement} as the dense model.")
     title = "Files, held against the pruned model" if result.shrunk else "Files"
     _artifacts(title, result.artifacts, result.metric, result.unjudged)
 
@@ -106,7 +109,8 @@ def _artifacts(
     """agree: share of images (or patches) that file and model treat alike. cosine: of outputs without their mean,
     smallest over the images.
 
-    metric: name of the task's, "right" for accuracy. ok: as close as the recipe's [verify] asks.
+    metric: name of the task's; its column is "right" for accuracy, "as dense" for agreement. ok: as close as the
+    recipe's [verify] asks.
     """
     from wdp_edge.report.cautions import cautions
     from wdp_edge.report.units import NONE, milliseconds, quantity, share
@@ -116,7 +120,7 @@ def _artifacts(
         "precision": [a.precision for a in artifacts],
         "agree": [share(a.parity.agreement, 1) for a in artifacts],
         "cosine": [f"{a.parity.cosine_centred:.4f}" for a in artifacts],
-        ("right" if metric == "accuracy" else metric): [share(a.accuracy, 1) for a in artifacts],
+        _COLUMNS.get(metric, metric): [share(a.accuracy, 1) for a in artifacts],
         "size": [quantity(a.bytes, "B") for a in artifacts],
         "p50": [milliseconds(a.latency_ms.p50) if a.latency_ms else NONE for a in artifacts],
         "ok": ["yes" if a.verified else "NO" for a in artifacts],
@@ -278,7 +282,7 @@ def show_table(table: LatencyTable) -> None:
 def show_check(result: CheckResult) -> None:
     """Every limit of every budget."""
     from wdp_edge.report.cautions import slowed_down
-    from wdp_edge.report.limits import words
+    from wdp_edge.report.units import against
 
     rows = []
     for budget in result.budgets:
@@ -286,7 +290,7 @@ def show_check(result: CheckResult) -> None:
         for limit in budget.limits:
             kind = limit.kind if limit.unit == "ms" else ""
             name = f"{result.metric} drop" if limit.name == "accuracy_drop" else limit.name.replace("_", " ")
-            rows.append((where, name, words(limit), kind, kept(limit.met)))
+            rows.append((where, name, against(limit), kind, kept(limit.met)))
         rows.append((where, "close to its model", "", "", kept(budget.verified)))
     rows += [(f"{u.target} {u.precision}", "", "", "", u.state) for u in result.unjudged]
     print_table("Budgets", ("file", "limit", "measured", "", ""), rows)
@@ -338,8 +342,9 @@ def _comparison(result: PruneResult) -> list[tuple[str, str, str, str]]:
         rows.append((name, quantity(old, unit), quantity(new, unit), change(old, new)))
     if dense.exit and shipped.exit:
         rows.append(("blocks", str(dense.exit), str(shipped.exit), change(dense.exit, shipped.exit)))
-    if shipped.agreement is not None:
-        rows.append((facts_of(result.task).agreement, NONE, share(shipped.agreement), ""))
+    facts = facts_of(result.task)
+    if shipped.agreement is not None and not facts.of_answers:
+        rows.append((facts.agreement, NONE, share(shipped.agreement), ""))
     return rows
 
 

@@ -8,22 +8,18 @@ import contextvars
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
-
-import typer
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from wdp_edge import progress
-from wdp_edge.errors import WdpError
-from wdp_edge.failures import mendable
-from wdp_edge.files import to_plain
-from wdp_edge.native_output import stdout_to
-from wdp_edge.parallel import world
-from wdp_edge.printable import printable
+from wdp_edge.errors import InputError, WdpError, printable
+from wdp_edge.io.files import to_plain
+from wdp_edge.io.native_output import stdout_to
+from wdp_edge.workers.failures import mendable
+from wdp_edge.workers.parallel import world
 
 MET, MISSED, WRONG_INPUT, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
 Result = TypeVar("Result")
 _own_options: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("own_options", default=frozenset())
 
@@ -117,12 +113,7 @@ def clean_stdout() -> Iterator[None]:
         yield
 
 
-def given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of options that were used; an option that was not is None."""
-    return {key: value for key, value in settings.items() if value is not None}
-
-
-def parse_arguments(pairs: Sequence[str], option: str = "--model-arg", example: str = "img_size=56") -> dict[str, Any]:
+def parse_arguments(pairs: Sequence[str], option: str, example: str) -> dict[str, Any]:
     """KEY=VALUE texts as keyword arguments: numbers, true/false, lists in brackets, else texts.
 
     Raises InputError for a text without a key.
@@ -131,8 +122,6 @@ def parse_arguments(pairs: Sequence[str], option: str = "--model-arg", example: 
 
 
 def _argument(pair: str, option: str, example: str) -> tuple[str, Any]:
-    from wdp_edge.errors import InputError
-
     key, equals, text = pair.partition("=")
     if not equals or not key.isidentifier():
         raise InputError(f"{option} {pair} is not KEY=VALUE.", f"Write it like {option} {example}.")

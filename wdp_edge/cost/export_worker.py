@@ -9,13 +9,13 @@ from typing import IO, Any
 import torch
 from torch import nn
 
-from wdp_edge.devices.messages import read_message, write_message
-from wdp_edge.devices.serve import serve
+from wdp_edge.io.plain import from_plain
 from wdp_edge.models.spec import ModelSpec
+from wdp_edge.models.structure import Structure
 from wdp_edge.models.surgery import build
 from wdp_edge.models.vit import example_of
-from wdp_edge.structure import Structure
-from wdp_edge.target import ExportOptions, Precision, get_target
+from wdp_edge.protocols.target import ExportOptions, get_target, parse_precision
+from wdp_edge.workers.messages import read_message, serve, write_message
 
 
 def main() -> None:
@@ -25,14 +25,14 @@ def main() -> None:
 def handle(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> None:
     """request: spec, target, precision. Each message asks for one structure at one path."""
     torch.set_num_threads(1)
-    target, spec = get_target(request["target"]), ModelSpec.from_json(request["spec"])
+    target, spec = get_target(request["target"]), from_plain(ModelSpec, request["spec"])
     while (message := read_message(requests)) is not None:
         job = message[0]
-        model: Any = build(spec, Structure.from_json(job["structure"]))
+        model: Any = build(spec, from_plain(Structure, job["structure"]))
         randomise(model)
         example = example_of(model)
         calibration = torch.randn(4, *example.shape[1:])
-        precision = Precision(request["precision"])
+        precision = parse_precision(request["precision"], target)
         target.export(model, example, Path(job["path"]), ExportOptions(precision, calibration))
         gc.collect()  # the graphs of an export are cycles, and hold the weights
         write_message(replies, {"done": job["path"]})

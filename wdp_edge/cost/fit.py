@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wdp_edge.cost.table import Points, Scales, along
-from wdp_edge.structure import Structure
+from wdp_edge.models.structure import Structure
 
 Array = NDArray[np.float64]
 _ROUNDS = 6
@@ -20,7 +20,7 @@ _KNOTS = (1 / 3, 1 / 2, 0.7, 1.0)
 
 @dataclass(frozen=True)
 class Observation:
-    """A timed model. size: a whole one, which tells what the size of a model does; the dense one is among them."""
+    """A timed model. size: whether it is a whole model, the dense one or one of another size, and not a chain."""
 
     structure: Structure
     ms: float

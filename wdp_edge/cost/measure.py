@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import queue
 import tempfile
 from collections.abc import Sequence
@@ -14,19 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from wdp_edge import progress
+from wdp_edge.config.recipe import TableRecipe
 from wdp_edge.cost.fit import Grid, Observation, fit_table
 from wdp_edge.cost.probes import Probes, plan_probes
 from wdp_edge.cost.table import TABLE_VERSION, LatencyTable, Scales, TableKey
-from wdp_edge.device import Device, DeviceInfo, Kind, TimingPlan, ratio
 from wdp_edge.devices.local import usable_cores
-from wdp_edge.devices.process import WorkerProcess
 from wdp_edge.errors import InputError
-from wdp_edge.files import read_json, write_json
+from wdp_edge.io.files import cache_root, write_json
+from wdp_edge.io.plain import read_as
 from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.structure import Structure, attention_counts, mlp_counts
 from wdp_edge.models.vit import fixed_heads, geometry_of, structure_of, tokens_of
-from wdp_edge.recipe import TableRecipe
-from wdp_edge.structure import Structure, attention_counts, mlp_counts
-from wdp_edge.target import Precision, Target, imports_of
+from wdp_edge.protocols.device import Device, DeviceInfo, Kind, TimingPlan, ratio
+from wdp_edge.protocols.precision import Precision
+from wdp_edge.protocols.target import Target, imports_of
+from wdp_edge.workers.process import WorkerProcess
 
 EXPORT_WORKER = "wdp_edge.cost.export_worker"
 # Raised whenever probes or fit change, so that cached tables made the old way are not used.
@@ -58,13 +59,12 @@ class Setting:
         """The models to time."""
         model = create(self.spec)
         narrow = fixed_heads(model) is None
-        return plan_probes(self.structure, self.options, self.target.hidden_multiple, narrow, scales_of(model))
+        return plan_probes(self.structure, self.options, self.target.mlp_width_multiple, narrow, scales_of(model))
 
 
 def cache_folder() -> Path:
-    """$WDP_EDGE_CACHE, or ~/.cache/wdp-edge/tables."""
-    given = os.environ.get("WDP_EDGE_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "wdp-edge" / "tables"
+    """`tables` in $WDP_EDGE_CACHE, or ~/.cache/wdp-edge/tables."""
+    return cache_root() / "tables"
 
 
 def measure_table(setting: Setting, cache: Path | None = None, dense_artifact: Path | None = None) -> LatencyTable:
@@ -94,7 +94,7 @@ def digest(setting: Setting, info: DeviceInfo) -> str:
         "structure": setting.structure.to_json(),
         "target": setting.target.name,
         "versions": setting.target.versions(),
-        "precision": setting.precision.value,
+        "precision": setting.precision,
         "device": info.key,
         "timing": asdict(setting.timing),
         "options": asdict(setting.options),
@@ -107,7 +107,7 @@ def read_cached(path: Path) -> LatencyTable | None:
     if not path.is_file():
         return None
     try:
-        return LatencyTable.from_json(read_json(path))
+        return read_as(path, LatencyTable)
     except InputError as error:
         progress.say(f"{error.message} Measuring the latency table again.")
         return None
@@ -147,7 +147,7 @@ def make_table(setting: Setting, info: DeviceInfo, observations: Sequence[Observ
         kind=kind,
         key=TableKey(
             target=setting.target.name,
-            precision=setting.precision.value,
+            precision=setting.precision,
             device=info.key,
             threads=setting.plan.threads,
             embed_dim=setting.structure.embed_dim,
@@ -191,7 +191,7 @@ def export_all(
     waiting: Jobs = queue.SimpleQueue()
     for job in sorted(jobs, key=lambda j: -j[0].depth):
         waiting.put(job)
-    request = {"spec": spec.to_json(), "target": target.name, "precision": precision.value}
+    request = {"spec": spec.to_json(), "target": target.name, "precision": precision}
     count = max(1, min(processes, usable_cores(), len(jobs)))
     with progress.task(title, len(jobs)) as advance, ThreadPoolExecutor(count) as pool:
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from wdp_edge.structure import BlockWidths, Structure
-from wdp_edge.target import OperatorRole
+from wdp_edge.models.structure import BlockWidths, Structure
+from wdp_edge.protocols.target import OperatorRole
 
 _MATMULS = 2
 
@@ -27,7 +27,7 @@ def parts_of(roles: Sequence[OperatorRole], structure: Structure) -> list[tuple[
     """The part and the block (from 0; None outside the blocks) of every operator; None for an order we do not know.
 
     Linear layers run in the order of the model. A norm that was rewritten for a delegate has a linear layer or two of
-    its own, which their number tells. Everything else belongs to what it stands between. A model without a head (for
+    its own, which shows in their number. Everything else belongs to what it stands between. A model without a head (for
     embeddings) ends with a norm as the runtime has it.
     """
     return _parts(roles, structure, has_head=True) or _parts(roles, structure, has_head=False)
@@ -52,7 +52,7 @@ def _parts(roles: Sequence[OperatorRole], structure: Structure, has_head: bool) 
 
 
 def linear_labels(structure: Structure, in_norms: int, has_head: bool) -> list[tuple[Part, int | None]]:
-    """Of every linear layer in the order of a model with this many of them in each norm.
+    """Part and block of every linear layer, in the model's order. in_norms: linear layers in each norm.
 
     has_head: whether the last one is the head's, with a norm before it that is like the others.
     """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from wdp_edge.config.recipe import TableRecipe
 from wdp_edge.cost.table import Scales
-from wdp_edge.recipe import TableRecipe
-from wdp_edge.structure import Structure
+from wdp_edge.models.structure import Structure
 
 _MOST_HEADS = 8
 _DEPTHS = (5 / 12, 2 / 3)
@@ -36,7 +36,7 @@ class Probes:
 
 
 def plan_probes(
-    dense: Structure, options: TableRecipe, hidden_multiple: int, narrow: bool = False, scales: Scales = ()
+    dense: Structure, options: TableRecipe, mlp_width_multiple: int, narrow: bool = False, scales: Scales = ()
 ) -> Probes:
     """Real models, not loose layers, so that every probe meets the exporter as the shipped model will.
 
@@ -51,9 +51,9 @@ def plan_probes(
     most_heads = round(max(b.heads * s for b, (s, _) in zip(dense.blocks, each, strict=True)))
     most_hidden = round(max(b.hidden * s for b, (_, s) in zip(dense.blocks, each, strict=True)))
     heads = spaced(1, most_heads, min(most_heads, _MOST_HEADS), 1)
-    hidden = spaced(max(most_hidden // 8, 1), most_hidden, options.points, hidden_multiple)
+    hidden = spaced(max(most_hidden // 8, 1), most_hidden, options.points, mlp_width_multiple)
     middle = (heads[len(heads) // 2], hidden[len(hidden) // 2])
-    hidden = tuple(sorted({min(hidden_multiple, most_hidden), *hidden}))
+    hidden = tuple(sorted({min(mlp_width_multiple, most_hidden), *hidden}))
     widths = [(h, middle[1]) for h in heads] + [(middle[0], n) for n in hidden if n != middle[1]]
     if not scales:
         widths += [(middle[0], 0), (0, middle[1])]
@@ -66,7 +66,7 @@ def plan_probes(
         chains.append(uniform(dense, *middle, 1, scales))
     depths = sorted({max(1, round(share * dense.depth)) for share in _DEPTHS} - {dense.depth})
     sizes = [uniform(dense, most_heads, most_hidden, d, scales) for d in depths]
-    sizes += [uneven(dense, share, hidden_multiple) for share in _WIDTHS]
+    sizes += [uneven(dense, share, mlp_width_multiple) for share in _WIDTHS]
     sizes = [s for s in dict.fromkeys(sizes) if s != dense]
     grid = (min(_NARROW), *heads) if narrow else heads
     return Probes(grid, hidden, tuple(dict.fromkeys(chains)), tuple(sizes))
@@ -82,7 +82,7 @@ def uniform(dense: Structure, heads: int, hidden: int, depth: int, scales: Scale
 
 
 def _counted(width: int, scale: float) -> int:
-    """A block's own units that cost as much as `width` of the table's; none where there are to be none."""
+    """A block's own units that cost as much as `width` of the table's; 0 for 0."""
     return max(1, round(width / scale)) if width else 0
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final, Literal
 
-from wdp_edge.device import Kind
 from wdp_edge.errors import InputError
-from wdp_edge.structure import Structure
+from wdp_edge.models.structure import Structure
+from wdp_edge.protocols.device import Kind
 
-TABLE_VERSION = 2
+TABLE_VERSION: Final = 2
+_STORED = ["version", "kind", "dense_ms", "fixed_ms", "attention", "mlp", "head_ms", "context", "scales", "key"]
 Points = tuple[tuple[float, float], ...]
 # Per block how many of the table's heads and hidden units one of its own costs as much as; empty: one, everywhere.
 Scales = tuple[tuple[float, float], ...]
@@ -50,11 +52,19 @@ class LatencyTable:
     dense_ms: float
     kind: Kind
     key: TableKey
-    context: Points = ()
+    context: Points
     head_ms: float = 0.0
     scales: Scales = ()
+    version: Literal[2] = TABLE_VERSION
 
     def __post_init__(self) -> None:
+        lines = [number for points in (self.attention, self.mlp, self.scales) for point in points for number in point]
+        figures = [*lines, self.fixed_ms, self.head_ms, self.dense_ms]
+        if not all(0 <= number < math.inf for number in figures) or not self.dense_ms:
+            raise InputError(
+                "A latency table needs finite figures of at least 0, and a dense model that takes time.",
+                "Measure the table again.",
+            )
         for points in (self.attention, self.mlp):
             widths = [w for w, _ in points]
             if not points or widths[0] <= 0 or any(a >= b for a, b in pairwise(widths)):
@@ -62,7 +72,7 @@ class LatencyTable:
                     f"A latency table needs rising positive widths, not {widths}.", "Measure the table again."
                 )
         line = ((0.0, 0.0), *self.context)
-        if any(a[0] >= b[0] or a[1] >= b[1] for a, b in pairwise(line)):
+        if not all(a[0] < b[0] < math.inf and a[1] < b[1] < math.inf for a, b in pairwise(line)):
             raise InputError(
                 f"A latency table needs a context that rises from zero, not {self.context}.",
                 "Measure the table again.",
@@ -94,21 +104,13 @@ class LatencyTable:
         blocks = sum(self.attention_ms(b.heads, b.head_dim, i) + self.mlp_ms(b.hidden, i) for i, b in numbered)
         return self.fixed_ms + blocks
 
-    def corrected(self, ratio: float) -> LatencyTable:
-        """The table with every prediction multiplied by `ratio`; the measured dense latency stays."""
-        return replace(self, context=tuple((x, y * ratio) for x, y in self.context))._scaled(ratio)
-
     def around(self, ms: float) -> LatencyTable:
         """The same predictions, with parts whose plain sum is exact for models that take `ms` and near for others.
 
         For a solver that adds up parts under the limit `ms`: the sum is within it exactly when the prediction is,
         because the context rises.
         """
-        parts = along(tuple((y, x) for x, y in self.context), ms)
-        return self._scaled(ms / parts)
-
-    def _scaled(self, ratio: float) -> LatencyTable:
-        """Parts and the sums on the context's axis times `ratio`: without context that scales predictions too."""
+        ratio = ms / along(tuple((y, x) for x, y in self.context), ms)
         return replace(
             self,
             attention=tuple((w, ms * ratio) for w, ms in self.attention),
@@ -118,59 +120,9 @@ class LatencyTable:
             context=tuple((x * ratio, y) for x, y in self.context),
         )
 
-    def attention_grid(self) -> tuple[list[float], list[float]]:
-        """Heads and ms, for a differentiable interpolation."""
-        return [w for w, _ in self.attention], [ms for _, ms in self.attention]
-
-    def mlp_grid(self) -> tuple[list[float], list[float]]:
-        """Hidden units and ms, for a differentiable interpolation."""
-        return [w for w, _ in self.mlp], [ms for _, ms in self.mlp]
-
     def to_json(self) -> dict[str, Any]:
-        return {
-            "version": TABLE_VERSION,
-            "kind": self.kind.value,
-            "dense_ms": self.dense_ms,
-            "fixed_ms": self.fixed_ms,
-            "attention": [list(p) for p in self.attention],
-            "mlp": [list(p) for p in self.mlp],
-            "head_ms": self.head_ms,
-            "context": [list(p) for p in self.context],
-            "scales": [list(s) for s in self.scales],
-            "key": {**self.key.__dict__, "versions": dict(self.key.versions)},
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> LatencyTable:
-        """Parses `to_json`'s output.
-
-        Raises InputError for another version or for missing, extra or wrong fields.
-        """
-        try:
-            if data["version"] != TABLE_VERSION:
-                raise InputError(
-                    f"Latency table version {data['version']} is not known here (this is {TABLE_VERSION}).",
-                    "Measure the table again.",
-                )
-            return cls(
-                attention=_points(data["attention"]),
-                mlp=_points(data["mlp"]),
-                context=_points(data["context"]),
-                scales=_points(data.get("scales", ())),  # tables of before knew models of one stage only
-                fixed_ms=float(data["fixed_ms"]),
-                head_ms=float(data.get("head_ms", 0.0)),  # tables of before knew no other heads
-                dense_ms=float(data["dense_ms"]),
-                kind=Kind(data["kind"]),
-                key=TableKey(**data["key"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"This is not a latency table: {type(error).__name__}: {error}.", "Measure the table again."
-            ) from error
-
-
-def _points(data: Any) -> Points:
-    return tuple((float(width), float(ms)) for width, ms in data)
+        """In the order that tables are stored in."""
+        return {name: getattr(self, name) for name in _STORED}
 
 
 def along(line: Points, x: float) -> float:
@@ -178,7 +130,11 @@ def along(line: Points, x: float) -> float:
     when there are none."""
     if not line:
         return x
-    points = ((0.0, 0.0), *line)
+    return on_line(((0.0, 0.0), *line), x)
+
+
+def on_line(points: Points, x: float) -> float:
+    """y at x, linear between these rising points, and beyond them along the outermost segment."""
     right = min(max(bisect_right(points, x, key=lambda p: p[0]), 1), len(points) - 1)
     (x0, y0), (x1, y1) = points[right - 1], points[right]
     return y0 + (y1 - y0) / (x1 - x0) * (x - x0)
@@ -191,8 +147,6 @@ def interpolate(points: Points, width: float) -> float:
     """
     if len(points) == 1:
         return points[0][1] * width / points[0][0]
-    right = min(max(bisect_right(points, width, key=lambda p: p[0]), 1), len(points) - 1)
-    (x0, y0), (x1, y1) = points[right - 1], points[right]
-    value = y0 + (y1 - y0) / (x1 - x0) * (width - x0)
+    value = on_line(points, width)
     first_width, first_ms = points[0]
     return max(value, 0.5 * first_ms * width / first_width) if width < first_width else value

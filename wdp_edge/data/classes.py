@@ -1,4 +1,4 @@
-"""In which order names are the model's classes."""
+"""The order in which names are the model's classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from wdp_edge.data.folder import ImageFolder, check_classes
 from wdp_edge.errors import InputError
-from wdp_edge.task import ALPHABETICAL, NATURAL
+from wdp_edge.protocols.task import ALPHABETICAL, NATURAL, Facts, Labels
 
 
 def natural_key(name: str) -> list[Any]:
@@ -52,7 +52,7 @@ def _lines(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"The list of class names {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no UTF-8'}.",
+            f"The list of class names {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}.",
             f"Set class_order in [data] (--class-order of init) to {ALPHABETICAL}, {NATURAL}, or a text file with one "
             "name per line.",
         ) from error
@@ -71,28 +71,54 @@ def in_order(folder: ImageFolder, order: str, num_classes: int = 0) -> ImageFold
     return folder.with_classes(_from_file((), Path(order)))
 
 
+def unlabelled_names(num_classes: int, order: str) -> tuple[str, ...]:
+    """The model's classes where images have no labels: those of a file, or their numbers.
+
+    Raises InputError for a file that cannot be read or names another number of classes.
+    """
+    if not num_classes or order in ("", ALPHABETICAL, NATURAL):
+        return tuple(map(str, range(num_classes)))
+    names = _from_file((), Path(order))
+    if len(names) != num_classes:
+        raise InputError(
+            f"{order} names {len(names)} classes, the model has {num_classes}.",
+            "Give one name per line, in the order of the model's classes.",
+        )
+    return names
+
+
 def settled(
     train: ImageFolder, val: ImageFolder, num_classes: int, order: str = ALPHABETICAL
 ) -> tuple[ImageFolder, ImageFolder]:
     """Training and validation images with the model's classes in their order; either may lack some of them.
 
-    Raises InputError like `arranged` and `check_classes`.
+    Training images may also have no labels. Raises InputError like `arranged` and `check_classes`.
     """
+    if not train.classes:
+        val = in_order(val, order, num_classes)
+        check_classes(val, val, num_classes)
+        return train, val
     train = in_order(train, order, num_classes)
     val = val.with_classes(train.classes)
     check_classes(train, val, num_classes)
     return train, val
 
 
-def absent(train: ImageFolder, val: ImageFolder) -> list[str]:
-    """What to say of classes that have no images."""
+def absent(train: ImageFolder, val: ImageFolder, facts: Facts) -> list[str]:
+    """What to say of classes that have no images; nothing where an image may have none or several."""
+    if not (facts.named_classes and facts.labels is Labels.ONE):
+        return []
     said = []
     for what, folder in (("training", train), ("validation", val)):
-        present = folder.present()
+        present = folder.present() if folder.classes else set()
         if gone := [name for number, name in enumerate(folder.classes) if number not in present]:
             some = ", ".join(gone[:3]) + (", …" if len(gone) > 3 else "")
             said.append(
                 f"{len(gone)} of the model's {len(folder.classes)} classes have no {what} images ({some}): "
-                + ("nothing is learned of them." if what == "training" else "the final figures say nothing of them.")
+                + (
+                    "nothing can be learned about them."
+                    if what == "training"
+                    else "the final figures say nothing about them."
+                )
             )
     return said

@@ -9,15 +9,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wdp_edge.data.walk import KINDS, Found, counted, find_images, is_image, is_passed_over, suffix_of
+from wdp_edge.data.walk import KINDS, FoundImages, counted, find_images, is_image, is_passed_over, suffix_of
 from wdp_edge.errors import InputError
-from wdp_edge.files import not_a_folder
-from wdp_edge.task import Facts, Labels
+from wdp_edge.io.files import not_a_folder
+from wdp_edge.protocols.task import Facts, Labels
 
 LISTS = (".csv", ".parquet")  # read by data/listed.py
 VALIDATION_NAMES = ("val", "validation", "valid", "test")
 _SAMPLED, _READ = 2000, 2**16
-_CLASSES = ": the classes the checkpoint was trained on, with one folder for each of them in train and val."
+_NO_CLASSES = 'Folders that are no classes need task = "classify-unlabelled" in [model].'
+_CLASSES = (
+    ": the classes the checkpoint was trained on, with one folder for each of them in train and val. " + _NO_CLASSES
+)
 _BESIDE = "beside the class folders"
 _LAYOUT = "Make one subfolder of images per class, for example train/cat/1.jpg."
 
@@ -30,7 +33,7 @@ class ImageFolder:
     several: all classes of each path, where an image may have any number; () elsewhere. Its label is then the rarest of
     them, or len(classes) for an image without any: what choices among the images are balanced by.
     masks: of each path the mask, relative to root, where masks say the class of every pixel; () elsewhere.
-    left_out: how many files of the folder are none of the images, by suffix; nothing for lists.
+    left_out: how many files of the folder are not images, by suffix; empty for lists.
     numbered: labels are the model's class numbers, so that classes which no image has may be missing.
     """
 
@@ -100,7 +103,11 @@ def scan(root: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     class or one class only, or when folders cannot hold such labels.
     """
     if not root.is_dir():
-        raise not_a_folder(root, "Image folder", "Set train and val in [data] to folders of images.")
+        options = {
+            "--train": "Name folders of images with --train and --val.",
+            "--val": "Name a folder of images with --val.",
+        }
+        raise not_a_folder(root, "Image folder", "Set train and val in [data] to folders of images.", options)
     if labels is Labels.MANY:
         raise InputError(
             f"{root} is a folder, which cannot say that an image shows several classes.",
@@ -124,7 +131,7 @@ def scan(root: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     )
 
 
-def _check_found(root: Path, found: dict[str, Found], beside: Counter[str]) -> None:
+def _check_found(root: Path, found: dict[str, FoundImages], beside: Counter[str]) -> None:
     """Raises InputError like `scan`. found: of each class; beside: images beside the class folders."""
     for name in found:
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python writes bytes that are not UTF-8
@@ -138,10 +145,10 @@ def _check_found(root: Path, found: dict[str, Found], beside: Counter[str]) -> N
             _LAYOUT,
         )
     if len(found) == 1:
-        (name, files), further = *found.items(), "Add a folder for every other class."
+        (name, files), further = *found.items(), f"Add a folder for every other class. {_NO_CLASSES}"
         if all(path.count("/") > 1 for path in files.images):
             further = f"If the classes are folders in {root / name}, name that one."
-        raise InputError(f"{root} holds one class only, '{name}'.", further)
+        raise InputError(f"{root} holds only one class, '{name}'.", further)
     if empty := [name for name, files in found.items() if not files.images]:
         others = sum((found[name].left_out for name in empty), Counter[str]())
         raise InputError(
@@ -200,6 +207,12 @@ def resolve_data(data: Path, labels: Labels = Labels.ONE, otherwise: str = "") -
     return training, validation
 
 
+def holds_parts(data: Path) -> bool:
+    """Whether something in `data` is called as training or validation images are."""
+    present = [entry.name for entry in data.iterdir()]
+    return any(_found(data, present, names, Labels.ONE) for names in (("train",), VALIDATION_NAMES))
+
+
 def _found(data: Path, present: Sequence[str], names: tuple[str, ...], labels: Labels) -> Path | None:
     """The first of these names, folder or list, in any case: Windows makes Train/ and VAL.CSV."""
     called: dict[str, str] = {}
@@ -232,7 +245,7 @@ def fingerprint(folder: ImageFolder) -> str:
 def contents(folder: ImageFolder) -> str:
     """SHA-256 over the first and the last 64 KiB of images and masks, of 2,000 at most, spread evenly.
 
-    Notices what sizes do not tell: images that were made anew without compression, or changed in place.
+    Notices what sizes do not show: images that were rewritten without compression, or changed in place.
     """
     digest = hashlib.sha256()
     paths = folder.paths + folder.masks
@@ -274,15 +287,16 @@ def check_apart(train: ImageFolder, val: ImageFolder) -> None:
     every = len(shared) == len(val)
     of_val, of_train = next(iter(shared.items()))
     raise InputError(
-        f"{'All' if every else f'{len(shared)} of the'} {len(val)} validation images in {val.root} are training images "
-        f"too, so their figures would say nothing of new ones: {of_val} is the same file as {train.root / of_train}.",
-        "Name other images in val of [data].",
-        {"--val": "Name other images with --val, or in val of [data]."},
+        f"{'All' if every else f'{len(shared)} of the'} {len(val)} validation images in {val.root} are also training "
+        f"images, so their figures would say nothing about new ones: {of_val} is the same file as "
+        f"{train.root / of_train}.",
+        "Name other images as val in [data].",
+        {"--val": "Name other images with --val, or as val in [data]."},
     )
 
 
 def _places(folder: ImageFolder) -> Iterator[tuple[int, int, int]]:
-    """Of every image where its bytes lie, whatever links lead there: device, number and size.
+    """Where the bytes of every image are, whatever links lead there: device, number and size.
 
     The size is for file systems whose numbers are not unique. Raises InputError when an image cannot be read.
     """
@@ -297,7 +311,7 @@ def _status(path: str) -> os.stat_result:
     try:
         return os.stat(path)  # noqa: PTH116 (a Path per image takes five times as long)
     except OSError as error:
-        raise InputError(f"{path} cannot be read any more.", "Restore the file and try again.") from error
+        raise InputError(f"{path} can no longer be read.", "Restore the file and try again.") from error
 
 
 def _beyond(folder: ImageFolder, num_classes: int) -> InputError:
@@ -315,12 +329,12 @@ def _beyond(folder: ImageFolder, num_classes: int) -> InputError:
 
 
 def check_counted(folder: ImageFolder, facts: Facts, what: str = "images") -> None:
-    """Raises InputError when the task's metric counts none of the images, as far as labels tell; see `task.defined`."""
+    """Raises InputError when the task's metric counts none of the images, by their labels; see `task.defined`."""
     if facts.of_pairs and len(set(folder.labels)) == len(folder):
         raise InputError(
-            f"{facts.metric} is not defined on the {len(folder)} {what} of {folder.root}: none has another of "
-            "its class.",
-            "Give classes more images there.",
+            f"{facts.metric} is not defined on the {len(folder)} {what} of {folder.root}: none shares its "
+            "class with another.",
+            "Add images, so that classes have several.",
         )
     if facts.labels is Labels.MANY and not any(folder.several):
         raise InputError(

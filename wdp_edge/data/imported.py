@@ -21,7 +21,7 @@ from wdp_edge import progress
 from wdp_edge.data.listed import COLUMNS, are_numbers
 from wdp_edge.data.worker import UNREADABLE, to_rgb
 from wdp_edge.errors import InputError, SetupError
-from wdp_edge.files import disk_error, write_text
+from wdp_edge.io.files import disk_error, write_text
 
 KINDS = ("torch", "hfds", "hfids", "wds", "tfds")
 _SUFFIXES = {
@@ -88,7 +88,7 @@ def open_split(name: str, split: str, data: Path | None, download: bool) -> Any:
     kind = name.partition("/")[0].lower()
     if kind not in KINDS:
         raise InputError(
-            f"'{name}' is no dataset of timm.", f"Write {', '.join(f'{k}/NAME' for k in KINDS)}; see timm.data."
+            f"'{name}' is not a timm dataset.", f"Write {', '.join(f'{k}/NAME' for k in KINDS)}; see timm.data."
         )
     from timm.data import ImageDataset, create_dataset
 
@@ -133,7 +133,7 @@ def encoded(image: Any) -> tuple[bytes, str]:
     try:
         (image if image.mode in _PNG_MODES else to_rgb(image)).save(file, "PNG")
     except ValueError as error:
-        raise InputError(f"An image cannot be kept: {error}.", "Write files of 8 or 16 bits yourself.") from error
+        raise InputError(f"An image cannot be saved: {error}.", "Write files of 8 or 16 bits yourself.") from error
     return file.getvalue(), ".png"
 
 
@@ -189,7 +189,7 @@ def _check_count(name: str, split: str, dataset: Any, count: int) -> None:
 
 
 def _length(dataset: Any) -> int:
-    """0 where it does not tell."""
+    """0 when it does not say."""
     try:
         return len(dataset)
     except TypeError:

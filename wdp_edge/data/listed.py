@@ -1,4 +1,4 @@
-"""Images named in a CSV or Parquet file, with their labels."""
+"""Images by where they lie: named in a file, with their labels or without, or in pairs with their masks."""
 
 from __future__ import annotations
 
@@ -6,34 +6,55 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wdp_edge.data.folder import LISTS, ImageFolder, scan
-from wdp_edge.data.pairs import scan_pairs
+from wdp_edge.data.paths import PATHS, check_files, no_list, read_paths
 from wdp_edge.data.walk import is_image
 from wdp_edge.errors import InputError, SetupError
-from wdp_edge.task import Labels
+from wdp_edge.io.files import not_a_folder
+from wdp_edge.protocols.task import Labels
 
 COLUMNS = ("path", "label")
 SEPARATOR = ";"
-_SHOWN = 300  # characters of a name
 _MOST_CLASSES = 100_000
 _WHOLE = re.compile(r"-?[0-9]{1,18}(\.0{1,6})?")
 _OTHER_SEPARATORS = ("|", "\t", ",", "/", "&", "+", " ")
+IMAGES, MASKS = "images", "masks"
+_NAMED = 3
+_LAYOUT = f"Put images into {IMAGES}/ and masks of the same names into {MASKS}/, such as {IMAGES}/1.jpg, {MASKS}/1.png."
 
 
 def images_at(place: Path, labels: Labels = Labels.ONE) -> ImageFolder:
-    """The images of a folder, or of a CSV or Parquet file.
+    """The images of a folder, of a CSV or Parquet file, or of a text file with paths alone.
 
-    Raises InputError like `scan_pairs`, `read_list` and `scan`.
+    Raises InputError like `scan_pairs`, `read_paths`, `read_list` and `scan`.
     """
     if labels is Labels.MASK:
         return scan_pairs(place)
-    is_list = place.suffix.lower() in LISTS and not place.is_dir()
-    return read_list(place, labels) if is_list else scan(place, labels)
+    if is_list(place, PATHS):
+        return read_paths(place, labels)
+    return read_list(place, labels) if is_list(place, *LISTS) else scan(place, labels)
+
+
+def is_list(place: Path, *suffixes: str) -> bool:
+    """Whether it is called like a file with one of these suffixes."""
+    return place.suffix.lower() in suffixes and not place.is_dir()
+
+
+def has_labels(path: Path) -> bool:
+    """Whether some row of a CSV or Parquet file has a label. Raises InputError like `read_list`."""
+    if not path.is_file():
+        raise no_list(path)
+    label = COLUMNS[1]
+    if path.suffix.lower() != ".csv":
+        return label in _parquet_header(path) and any(_parquet_columns(path, (label,))[0])
+    with _opened(path) as reader:
+        return label in (reader.fieldnames or ()) and any((row[label] or "").strip() for row in reader)
 
 
 def read_list(path: Path, labels: Labels = Labels.ONE) -> ImageFolder:
@@ -42,19 +63,18 @@ def read_list(path: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     Whole numbers from 0 are the model's class numbers, and may leave out classes; other labels are classes in the order
     of their names. CSV may also be separated by tabs or, where labels hold none, by semicolons.
     labels: NONE reads none; with MANY a label holds any number of classes, separated by semicolons.
-    Raises InputError for a missing or damaged file, for paths that are no images below the folder, and for labels that
+    Raises InputError for a missing or damaged file, for paths that are not images below the folder, and for labels that
     name no classes; SetupError when pyarrow is missing.
     """
     if not path.is_file():
-        raise InputError(f"The list of images {path} does not exist.", "Check the path, and train and val in [data].")
+        raise no_list(path)
     columns = COLUMNS[:1] if labels is Labels.NONE else COLUMNS
-    read = _csv_columns if path.suffix.lower() == ".csv" else _parquet_columns
-    names, *texts = read(path, columns)
+    names, *texts = _columns(path, columns)
     if not names:
         raise InputError(f"{path} lists no images.", f"Give one row per image: {','.join(columns)}.")
     known = _labelled(path, texts[0], labels) if texts else _Labelled((), [0] * len(names))
     found = [_inside(path, name) for name in names]
-    _check_files(path, found)
+    check_files(path, found, path.parent)
     order = sorted(range(len(found)), key=lambda row: (known.labels[row], found[row]))
     return ImageFolder(
         root=path.parent,
@@ -66,25 +86,14 @@ def read_list(path: Path, labels: Labels = Labels.ONE) -> ImageFolder:
     )
 
 
-def _check_files(path: Path, names: list[str]) -> None:
-    """Raises InputError when a file is listed twice or missing."""
-    name, times = Counter(names).most_common(1)[0]
-    if times > 1:
-        raise InputError(f"{path} lists '{name}' {times} times.", "Keep one of the rows.")
-    if missing := sorted(name for name in names if not _is_file(path.parent / name)):
-        first = path.parent / missing[0][:_SHOWN]
-        raise InputError(
-            f"{len(missing)} images of {path} do not exist or are no files, the first is {first}.",
-            "Correct the paths, which are relative to the file's folder, or remove the rows.",
-        )
+def _columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
+    """The texts of these columns."""
+    return (_csv_columns if path.suffix.lower() == ".csv" else _parquet_columns)(path, columns)
 
 
-def _is_file(path: Path) -> bool:
-    """False also for a name that no file can have."""
-    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises for names that are too long)
-
-
-def _csv_columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
+@contextmanager
+def _opened(path: Path) -> Iterator[csv.DictReader[str]]:
+    """The rows of a CSV file, its columns' names without spaces around. Raises InputError where it cannot be read."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.readline()
@@ -92,10 +101,15 @@ def _csv_columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
             delimiter = next((mark for mark in (",", "\t", ";") if mark in head), ",")
             reader = csv.DictReader(file, strict=True, delimiter=delimiter)
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            _check_columns(path, reader.fieldnames, columns)
-            rows = [[(row[name] or "").strip() for name in columns] for row in reader if _whole(path, row, reader)]
+            yield reader
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}.", "Save it as CSV in UTF-8.") from error
+
+
+def _csv_columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
+    with _opened(path) as reader:
+        _check_columns(path, reader.fieldnames, columns)
+        rows = [[(row[name] or "").strip() for name in columns] for row in reader if _whole(path, row, reader)]
     rows = [row for row in rows if any(row)]
     return [[row[i] for row in rows] for i in range(len(columns))]
 
@@ -110,7 +124,24 @@ def _whole(path: Path, row: Mapping[Any, Any], reader: Any) -> bool:
     return True
 
 
+def _parquet_header(path: Path) -> list[str]:
+    """Names of all columns."""
+    with _parquet(path) as parquet:
+        names: list[str] = parquet.read_schema(path).names
+        return names
+
+
 def _parquet_columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
+    _check_columns(path, _parquet_header(path), columns)
+    with _parquet(path) as parquet:
+        table: Any = parquet.read_table(path, columns=list(columns))
+    values = (table.column(name).to_pylist() for name in columns)
+    return [[_text(value) for value in column] for column in values]
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    """pyarrow.parquet. Raises SetupError where it is missing, InputError where the file cannot be read."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -120,12 +151,9 @@ def _parquet_columns(path: Path, columns: tuple[str, ...]) -> list[list[str]]:
             "Install it with: pip install 'wdp-edge[parquet]', or give a CSV file.",
         ) from error
     try:
-        _check_columns(path, parquet.read_schema(path).names, columns)
-        table: Any = parquet.read_table(path, columns=list(columns))
+        yield parquet
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read as Parquet: {error}.", "Write the file again.") from error
-    values = (table.column(name).to_pylist() for name in columns)
-    return [[_text(value) for value in column] for column in values]
 
 
 def _text(value: Any) -> str:
@@ -151,9 +179,12 @@ def _inside(path: Path, name: str) -> str:
     root = os.path.abspath(path.parent)  # noqa: PTH100 (resolve() would follow links)
     inner = os.path.relpath(os.path.join(root, name), root).replace(os.sep, "/")  # noqa: PTH118 (text in, text out)
     if not name or inner.startswith("../") or inner == "..":
-        raise InputError(f"{path} lists '{name}', which is not in {root}.", "Put the list above all its images.")
+        raise InputError(
+            f"{path} lists '{name}', which is not in {root}.",
+            "Put the list in a folder that holds all its images.",
+        )
     if not is_image(inner):
-        raise InputError(f"{path} lists '{name}', which is no image.", "List files such as cat/1.jpg.")
+        raise InputError(f"{path} lists '{name}', which is not an image.", "List files such as cat/1.jpg.")
     return inner
 
 
@@ -174,9 +205,13 @@ def _labelled(path: Path, texts: list[str], labels: Labels) -> _Labelled:
 def _single(path: Path, labels: list[str]) -> _Labelled:
     names = sorted(set(labels))
     if "" in names:
-        raise InputError(f"Row {labels.index('') + 1} of {path} has no label.", "Label every image.")
+        more = f", and {labels.count('') - 1} more have none" if labels.count("") > 1 else ""
+        raise InputError(
+            f"Row {labels.index('') + 1} of {path} has no label{more}.",
+            "Label every image, or none: a classifier can also be pruned by a list without the column label.",
+        )
     if len(names) == 1:
-        raise InputError(f"{path} holds one class only, '{names[0]}'.", "List images of every class.")
+        raise InputError(f"{path} holds only one class, '{names[0]}'.", "List images of every class.")
     if are_numbers(names):
         chosen = [_number(path, label) for label in labels]
         return _Labelled(tuple(map(str, range(max(chosen) + 1))), chosen, numbered=True)
@@ -219,7 +254,7 @@ def _several(path: Path, texts: list[str]) -> _Labelled:
         place = {name: number for number, name in enumerate(names)}
         rows, classes = [tuple(sorted(place[name] for name in row)) for row in sets], tuple(names)
     if len(classes) < 2:
-        found = f"one class only, '{classes[0]}'" if classes else "no classes"
+        found = f"only one class, '{classes[0]}'" if classes else "no classes"
         raise InputError(
             f"{path} holds {found}.",
             f"List images of every class; names in a label are separated by {SEPARATOR}",
@@ -244,11 +279,61 @@ def check_separated(path: Path, texts: Sequence[str]) -> None:
         if combined and seems:
             raise InputError(
                 f"No row of {path} has two classes: its labels hold no {SEPARATOR}, but '{sorted(combined)[0]}'.",
-                f"Names in a label are separated by {SEPARATOR} - if this is one name, write {SEPARATOR} behind it.",
+                f"Names in a label are separated by {SEPARATOR}; if this is a single name, write {SEPARATOR} after it.",
             )
 
 
 def rarest(several: Sequence[tuple[int, ...]], classes: int) -> list[int]:
-    """Of each image the class that the fewest images have, the first of equals; `classes` for images without any."""
+    """For each image its class with the fewest images, the first of equals; `classes` for images without any."""
     counts = Counter(c for row in several for c in row)
     return [min(row, key=lambda c: (counts[c], c), default=classes) for row in several]
+
+
+def scan_pairs(root: Path) -> ImageFolder:
+    """The images in and below root/images, each with the mask of the same name, without its suffix, in root/masks.
+
+    Pixels are not looked at.
+    Raises InputError when one of the folders is missing or empty, and when images and masks do not pair up.
+    """
+    if root.suffix.lower() in (".csv", ".parquet") and not root.is_dir():
+        raise InputError(f"{root} is a list, which has no masks.", _LAYOUT)
+    if not root.is_dir():
+        raise not_a_folder(root, "Image folder", _LAYOUT)
+    if missing := [name for name in (IMAGES, MASKS) if not (root / name).is_dir()]:
+        raise InputError(f"{root} has no folder {missing[0]}/.", _LAYOUT)
+    found = [scan(root / name, Labels.NONE) for name in (IMAGES, MASKS)]
+    images, masks = (_by_name(folder) for folder in found)
+    _check_pairs(root, images, masks)
+    names = sorted(images)
+    return ImageFolder(
+        root=root,
+        classes=(),
+        paths=tuple(f"{IMAGES}/{images[name]}" for name in names),
+        labels=(0,) * len(names),
+        masks=tuple(f"{MASKS}/{masks[name]}" for name in names),
+        left_out=tuple(sum((Counter(dict(folder.left_out)) for folder in found), Counter[str]()).most_common()),
+    )
+
+
+def _by_name(folder: ImageFolder) -> dict[str, str]:
+    """Paths in the folder by their names without suffix. Raises InputError when two files have the same one."""
+    names = [str(PurePosixPath(path).with_suffix("")) for path in folder.paths]
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{folder.root} holds {times} files called '{name}'.", "Keep one of them.")
+    return dict(zip(names, folder.paths, strict=True))
+
+
+def _check_pairs(root: Path, images: Mapping[str, str], masks: Mapping[str, str]) -> None:
+    alone, unused = sorted(images.keys() - masks.keys()), sorted(masks.keys() - images.keys())
+    if alone or unused:
+        parts = [f"{_counted(alone, 'image')} without a mask"] * bool(alone)
+        parts += [f"{_counted(unused, 'mask')} without an image"] * bool(unused)
+        raise InputError(
+            f"{root} holds {' and '.join(parts)}.", f"Give every image {IMAGES}/NAME.jpg a mask {MASKS}/NAME.png."
+        )
+
+
+def _counted(names: Collection[str], what: str) -> str:
+    listed = ", ".join(list(names)[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({listed})"

@@ -1,4 +1,4 @@
-"""Images as tensors: decoded here or in other processes, in the order asked for, in bounded memory."""
+"""Images and their labels as tensors: decoded here or in other processes, in the order asked for, in bounded memory."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from torch import Tensor
 from wdp_edge import progress
 from wdp_edge.data import worker
 from wdp_edge.data.folder import ImageFolder
-from wdp_edge.data.labels import labels_of
 from wdp_edge.data.preprocess import Preprocessing
 from wdp_edge.data.worker import Augmentation, View
 from wdp_edge.errors import InputError, SetupError
 
 _BATCH = 64
 _NAMED = 3
+_CHECKED = 64
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Decoded:
 
 
 def view_of(folder: ImageFolder, preprocessing: Preprocessing, augmentation: Augmentation | None = None) -> View:
-    """What a decoding process must know about these images."""
+    """What a decoding process needs to know about these images."""
     red, green, blue = (round(255 * v) for v in preprocessing.mean)
     return View(
         root=os.path.abspath(folder.root),  # noqa: PTH100 (resolve() would follow links)
@@ -151,7 +151,7 @@ def eval_batches(
 
 
 def check_headers(folder: ImageFolder) -> None:
-    """Raises InputError that counts and names files that are no images, and masks that do not fit theirs.
+    """Raises InputError that counts and names files that are not images, and masks that do not fit their images.
 
     Reads headers only: fast, before long work.
     """
@@ -286,3 +286,57 @@ class _Process:
                 pipe.close()
             except BrokenPipeError:  # the unsent rest of a request to a process that is already gone
                 continue
+
+
+def labels_of(folder: ImageFolder, indices: Sequence[int], masks: Tensor | None = None) -> Tensor:
+    """What is known of these images: their masks, [n, H, W] uint8, ones for all classes of each, [n, K] float32, or the
+    class of each, [n] int64.
+
+    masks: where the images have them, as they were decoded with the images.
+    """
+    if masks is not None:
+        return masks
+    if not folder.several:
+        return torch.tensor([folder.labels[i] for i in indices], dtype=torch.int64)
+    labels = torch.zeros(len(indices), len(folder.classes))
+    for row, index in zip(labels, indices, strict=True):
+        row[list(folder.several[index])] = 1.0
+    return labels
+
+
+def readable(folder: ImageFolder, preprocessing: Preprocessing, limit: int, workers: int) -> ImageFolder:
+    """The folder without the images that cannot be decoded; says how many there are, and which.
+
+    limit: how many these may be. With 0 nothing is looked at here: whoever reads a broken image raises.
+    Raises InputError when there are more, or when a class loses all its images.
+    """
+    if limit == 0:
+        return folder
+    errors = find_unreadable(folder, preprocessing, workers)
+    if len(errors) > limit:
+        raise unreadable(folder, errors, f"max_unreadable in [data] allows {limit}.")
+    if not errors:
+        return folder
+    progress.say(f"{named(folder, errors)}; left out.")
+    kept = folder.subset([i for i, path in enumerate(folder.paths) if path not in errors])
+    if gone := folder.present() - kept.present():
+        of_class = f" of class '{folder.classes[min(gone)]}'" if folder.classes else ""
+        raise InputError(
+            f"No image{of_class} in {folder.root} can be read.",
+            "Replace the files and start again.",
+        )
+    return kept
+
+
+def find_unreadable(folder: ImageFolder, preprocessing: Preprocessing, workers: int) -> dict[str, str]:
+    """Decodes every image: paths of those that cannot be, and why."""
+    # One pixel is enough to have a file decoded, and cheap to pass between processes.
+    view = replace(view_of(folder, preprocessing), size=(1, 1), crop_mode="squash")
+    parts = [range(start, min(start + _CHECKED, len(folder))) for start in range(0, len(folder), _CHECKED)]
+    errors: dict[str, str] = {}
+    with progress.task("check all images", len(folder)) as advance:
+        requests = (Request.of(folder, part) for part in parts)
+        for part, batch in zip(parts, decoded(view, requests, workers), strict=True):
+            errors |= batch.errors
+            advance(len(part))
+    return errors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wdp_edge.errors import InputError
@@ -27,35 +27,16 @@ class Preprocessing:
     crop_pct: float
     crop_mode: str = "center"
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
-        """Parses `to_json`'s output.
-
-        Raises InputError for missing, extra or wrong fields.
-        """
-        try:
-            height, width = (int(n) for n in data["size"])
-            mean, std = (tuple(float(v) for v in data[name]) for name in ("mean", "std"))
-            if len(mean) != 3 or len(std) != 3:
-                raise ValueError("mean and std need three values each")
-            return cls(**{**data, "size": (height, width), "mean": mean, "std": std})
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"These are not preprocessing settings: {type(error).__name__}: {error}.",
-                "Point to a run that wdp-edge wrote.",
-            ) from error
-
 
 INTERPOLATIONS = ("bicubic", "bilinear", "lanczos", "hamming", "box", "nearest")
 CROP_MODES = ("center", "squash", "border")
-_WHOLE_RANGE = "They are of values from 0 to 1: divide those of 0 to 255 by 255."
+CHANNELS = ("rgb", "bgr")
+_WHOLE_RANGE = "They are for values from 0 to 1: divide those for 0 to 255 by 255."
 
 
 def parse_settings(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that differ from timm's: mean, std (one number, or one per channel), interpolation, crop_pct, crop_mode.
+    """Settings that differ from timm's: mean, std (one number, or one per channel), interpolation, crop_pct, crop_mode,
+    channels.
 
     Raises InputError for others, and for values that they cannot have.
     """
@@ -65,6 +46,7 @@ def parse_settings(data: Mapping[str, Any]) -> dict[str, Any]:
         "interpolation": lambda name, value: _one_of(name, value, INTERPOLATIONS),
         "crop_pct": _share,
         "crop_mode": lambda name, value: _one_of(name, value, CROP_MODES),
+        "channels": lambda name, value: _one_of(name, value, CHANNELS),
     }
     if unknown := [name for name in data if name not in known]:
         raise InputError(f"there is no setting '{unknown[0]}'.", f"Use: {', '.join(known)}.")
@@ -97,6 +79,11 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     if str(value).lower() not in allowed:
         raise InputError(f"{name} cannot be '{value}'.", f"Use one of: {', '.join(allowed)}.")
     return str(value).lower()
+
+
+def channels_of(settings: Mapping[str, Any]) -> str:
+    """The order of channels that a model was trained with, "rgb" or "bgr". Images always come in the first."""
+    return str(settings.get("channels", "rgb"))
 
 
 def preprocessing_of(model: nn.Module, settings: Mapping[str, Any] | None = None) -> Preprocessing:

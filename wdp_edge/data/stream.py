@@ -9,11 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from wdp_edge.data.folder import ImageFolder
-from wdp_edge.data.labels import labels_of
-from wdp_edge.data.loading import Request, decoded, unreadable, view_of
+from wdp_edge.data.loading import Request, decoded, labels_of, unreadable, view_of
 from wdp_edge.data.preprocess import Preprocessing, normalise
 from wdp_edge.data.worker import Augmentation
-from wdp_edge.parallel import World
+from wdp_edge.workers.parallel import World
 
 __all__ = ["Augmentation", "StreamOptions", "TrainStream"]
 
@@ -71,7 +70,7 @@ class TrainStream:
             yield normalise(batch.images, self.preprocessing), labels
 
     def chosen(self, step: int) -> list[int]:
-        """Which images this process has of batch `step`, in order."""
+        """This process's images of batch `step`, in order."""
         places = (divmod(place, len(self.indices)) for place in self._places(step))
         return [int(self._epoch(epoch)[offset]) for epoch, offset in places]
 

@@ -42,7 +42,7 @@ _MOST_SUFFIXES = 5
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundImages:
     """images: paths relative to the root, sorted. left_out: how many other files there are, by suffix."""
 
     images: tuple[str, ...]
@@ -50,7 +50,7 @@ class Found:
 
 
 def is_passed_over(name: str) -> bool:
-    """Whether a file or folder of this name is nobody's data: hidden, or made by a system."""
+    """Whether a file or folder of this name is not data: hidden, or made by a system."""
     return name.startswith(".") or name.lower() in _OF_SYSTEMS
 
 
@@ -64,10 +64,10 @@ def suffix_of(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 (hot)
 
 
-def find_images(root: Path, name: str = "") -> Found:
+def find_images(root: Path, name: str = "") -> FoundImages:
     """The files in and below root/name that are not passed over.
 
-    Raises OSError for a folder that cannot be read, InputError for what has the name of an image and is no file.
+    Raises OSError for a folder that cannot be read, InputError for what is called like an image but is not a file.
     """
     images, left_out = [], Counter[str]()
     for path in _files(root, name):
@@ -75,7 +75,7 @@ def find_images(root: Path, name: str = "") -> Found:
             images.append(path)
         else:
             left_out[suffix_of(path)] += 1
-    return Found(tuple(sorted(images)), left_out)
+    return FoundImages(tuple(sorted(images)), left_out)
 
 
 def _files(root: Path, name: str) -> Iterator[str]:
@@ -109,7 +109,7 @@ def _holds(question: Callable[[], bool]) -> bool:
 
 
 def _check_file(path: Path) -> None:
-    """Raises InputError for what would be waited for instead of read. Whoever reads it tells of a link to nowhere."""
+    """Raises InputError for what would block instead of being read. A link to nowhere is reported when it is read."""
     try:
         mode = path.stat().st_mode
     except OSError:

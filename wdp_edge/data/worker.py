@@ -58,7 +58,7 @@ class View:
 
     @property
     def bytes(self) -> int:
-        """Of one image, with its mask behind it."""
+        """Size of one image, followed by its mask."""
         return (3 + (self.mask_classes > 0)) * self.size[0] * self.size[1]
 
     def of_mask(self) -> View:
@@ -105,7 +105,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """As timm and torchvision make it: transparency is dropped, the orientation in EXIF not looked at.
 
     But grey of 16 bits is scaled to 8, where Pillow's own conversion makes everything above 255 white.
-    Raises ValueError for pixels whose range the file does not tell: signed, 32 bits, floating-point.
+    Raises ValueError for pixels whose range the file does not state: signed, 32 bits, floating-point.
     """
     if image.mode == "F" or image.mode.startswith("I"):
         image = image.convert("I").point(_to_eight_bits(_white(image), _is_inverted(image)), "L")
@@ -158,7 +158,7 @@ def _class_numbers(view: View, path: str, size: tuple[int, int]) -> Image.Image:
         mask = Image.frombytes("L", file.size, file.tobytes())
         found = [number for number, pixels in enumerate(mask.histogram()[:IGNORED]) if pixels]
         if found and found[-1] >= view.mask_classes:
-            raise ValueError(f"it holds class {found[-1]}, the model's are 0 to {view.mask_classes - 1}")
+            raise ValueError(f"it holds class {found[-1]}, but the model's classes are 0 to {view.mask_classes - 1}")
     return mask
 
 
@@ -246,7 +246,7 @@ def _random_box(
 def decode(
     view: View, paths: Sequence[str], seeds: Sequence[int], masks: Sequence[str]
 ) -> tuple[bytes, dict[str, str]]:
-    """The images one after the other, black where a file is unreadable, and why each of those is.
+    """The images in order, black where a file is unreadable, and why each of those is.
 
     masks: of the images, or none; each follows its image.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wdp_edge.files import disk_error
+from wdp_edge.io.files import disk_error
 
 SIZE = 32
 VALIDATION_SHARE = 5

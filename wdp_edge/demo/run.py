@@ -13,20 +13,20 @@ from typing import Any
 
 import tomlkit
 
+from wdp_edge.commands.init import RECIPE_FILE
+from wdp_edge.config.file import load_recipe
 from wdp_edge.errors import InputError
-from wdp_edge.files import write_text
-from wdp_edge.plain import read_as
-from wdp_edge.project import RECIPE_FILE
-from wdp_edge.recipe_file import load_recipe
-from wdp_edge.results import ModelFigures, PruneResult
-from wdp_edge.run import latest_run
-from wdp_edge.stages import MANIFEST, RECIPE, REPORT, RESULT
+from wdp_edge.io.files import write_text
+from wdp_edge.io.plain import read_as
+from wdp_edge.runs.results import ModelFigures, PruneResult
+from wdp_edge.runs.run import latest_run
+from wdp_edge.runs.stages import MANIFEST, RECIPE, REPORT, RESULT
 
 DATA = "digits"
 CHECKPOINT = "dense.safetensors"
 MET, MISSED = 0, 1
-# A mirrored digit is no digit, and a crop that keeps less of one cuts strokes off. There are 1,442 training images, and
-# fits to a part of them serve such a small model as well.
+# A mirrored digit is not a digit, and a crop that keeps less of one cuts strokes off. There are 1,442 training images,
+# and fits to a part of them serve such a small model as well.
 SETTINGS: dict[tuple[str, ...], dict[str, Any]] = {
     ("data",): {"flip": False, "min_crop": 0.7, "calibration_images": 512},
     ("prune", "select"): {"calibration_images": 192},

@@ -18,11 +18,11 @@ from wdp_edge.data.folder import ImageFolder
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.data.preprocess import normalise, preprocessing_of
 from wdp_edge.data.stream import Augmentation, StreamOptions, TrainStream
-from wdp_edge.files import write_bytes
+from wdp_edge.io.files import write_bytes
 from wdp_edge.learn.compute import autocast, bf16_pays
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.vit import fused_attention_pays, set_fused_attention, tokens_of
-from wdp_edge.task import Task, get_task
+from wdp_edge.protocols.task import Task, get_task
 
 SPEC = ModelSpec("vit_tiny_patch16_224", 10, {"img_size": 32, "patch_size": 4})
 
@@ -33,7 +33,7 @@ class TrainOptions:
 
     warmup: share of the steps with rising rate. smoothing: of the labels. clip: largest norm of the gradient.
     weights_std, position_std: spread of the first weights and position embeddings. With timm's 0.02 for both, the
-    model needs ten times as many images before it tells one place of the image from another.
+    model needs ten times as many images before it can tell one place in the image from another.
     """
 
     steps: int = 300
@@ -95,7 +95,8 @@ def loss_of(task: str, options: TrainOptions) -> Callable[[Tensor, Tensor], Tens
     """(outputs, labels) -> loss: cross-entropy with smoothed labels, or the task's loss without a teacher."""
     if task == "classify":
         return nn.CrossEntropyLoss(label_smoothing=options.smoothing)
-    return lambda outputs, labels: get_task(task).loss(outputs, outputs.detach(), labels, 0.0, 1.0)[0]
+    judge = get_task(task)
+    return lambda outputs, labels: judge.loss(outputs, outputs.detach(), labels, 0.0, 1.0)[0]
 
 
 def _fresh(spec: ModelSpec, options: TrainOptions) -> nn.Module:

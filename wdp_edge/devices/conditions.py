@@ -1,4 +1,4 @@
-"""How a device is while files are timed: its temperature and clock, and the signs that it slowed down."""
+"""The state of a device while files are timed: temperature, clock, and signs that it slowed down."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wdp_edge import progress
-from wdp_edge.device import Conditions, Timing
+from wdp_edge.protocols.device import Conditions, Timing
 
 if TYPE_CHECKING:
-    from wdp_edge.devices.host import Host
+    from wdp_edge.devices.hosts.host import Host
 
 _THERMAL = "sys/class/thermal"
 _CPUS = "sys/devices/system/cpu"
@@ -48,7 +48,7 @@ def parse_clock(text: str) -> float | None:
 
 
 def read_here(root: Path = Path("/")) -> Reading:
-    """Of this machine, and of the cores that this process may use. Nothing is known but on Linux. root: of /sys."""
+    """State of this machine and of the cores that this process may use; empty except on Linux. root: of /sys."""
     zones = sorted((root / _THERMAL).glob("thermal_zone*/temp"))
     cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     clocks = [root / _CPUS / f"cpu{cpu}" / _CLOCK for cpu in sorted(cpus)]
@@ -56,7 +56,7 @@ def read_here(root: Path = Path("/")) -> Reading:
 
 
 def read_there(host: Host, cpus: Sequence[int]) -> Reading:
-    """Of a device with a shell. cpus: cores whose clock counts, () for all. Raises SetupError when it is lost."""
+    """State of a device with a shell. cpus: cores whose clock counts, () for all. Raises SetupError when it is lost."""
     cores = [f"cpu{cpu}" for cpu in cpus] or ["cpu[0-9]*"]
     clocks = " ".join(f"/{_CPUS}/{core}/{_CLOCK}" for core in cores)
     return Reading(
@@ -84,7 +84,7 @@ def throttling(clock_mhz: tuple[float, float] | None, rounds: Sequence[Sequence[
 def observed(
     name: str, timings: Sequence[Timing], before: Reading, after: Reading, at_work: bool = True
 ) -> list[Timing]:
-    """The timings with what was read from the device before and after; a device that slowed down is told of.
+    """The timings with what was read from the device before and after; says so when the device slowed down.
 
     name: of the device. at_work: whether it was read while files ran; otherwise its clock may fall for that alone.
     """
@@ -102,13 +102,13 @@ def _pair(before: float | None, after: float | None) -> tuple[float, float] | No
 
 
 def _whole_numbers(text: str) -> list[int]:
-    """Of the lines that are one; a device may write anything else between them."""
+    """Numbers from the lines that hold one; a device may write anything else between them."""
     lines = [line.strip() for line in text.splitlines()]
     return [int(line) for line in lines if line.removeprefix("-").isdecimal() and line.isascii() and len(line) < 12]
 
 
 def _content(paths: Sequence[Path]) -> str:
-    """Of all of these that can be read: a sensor that is off gives an error instead of a value."""
+    """Contents of those that can be read: a sensor that is off gives an error instead of a value."""
     found = []
     for path in paths:
         try:

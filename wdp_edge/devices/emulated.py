@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wdp_edge.devices.host import Completed, demand, run_process
+from wdp_edge.devices.hosts.host import Completed, demand, run_process
 from wdp_edge.devices.processor import processor_kind
 from wdp_edge.devices.qemu import ARCH, CPUS, EMULATOR, QemuHost
 from wdp_edge.errors import InputError, SetupError
@@ -66,7 +66,7 @@ def get_processor(name: str) -> Emulated:
     """Raises InputError for an unknown name or on a machine that does not emulate it, SetupError without the
     emulator."""
     if name not in PROCESSORS:
-        raise InputError(f"There is no processor '{name}'.", f"Known are: {', '.join(PROCESSORS)}.")
+        raise InputError(f"There is no processor called '{name}'.", f"Known: {', '.join(PROCESSORS)}.")
     found = PROCESSORS[name]
     # Python itself is emulated for .onnx files on x86-64.
     if platform.system() != "Linux" or (found.arch == _X86_64 and platform.machine() != _X86_64):

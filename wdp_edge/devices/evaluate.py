@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from wdp_edge import progress
 from wdp_edge.devices.local import WORKER
-from wdp_edge.devices.process import WorkerProcess
 from wdp_edge.errors import InputError
+from wdp_edge.workers.process import WorkerProcess
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,7 @@ def run_artifact(
     batches: [b, 3, H, W] each, of the file's input type, taken one by one as workers get free: a generator keeps
     memory small.
     total: number of images, for the progress bar.
-    Raises InputError when the file is no artifact of `target` or takes images of another size, SetupError
+    Raises InputError when the file is not an artifact of `target` or takes images of another size, SetupError
     when a worker crashes.
     """
     import torch

@@ -30,16 +30,16 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Round:
-    """A round is done. ms: of every run, per file, in the order of the files."""
+class RoundDone:
+    """A round is done. ms: of every run, per file, in the order of the files; 0 where the clock stood still."""
 
     number: int
     ms: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
-class Output:
-    """A file's output for the fixed input: its values' number, sum of absolutes, and the first of them (16 at most)."""
+class OutputDigest:
+    """A file's output for the fixed input, in short: how many values, their absolute sum, and the first 16."""
 
     abs_sum: float
     first: tuple[float, ...]
@@ -50,28 +50,28 @@ class Output:
 class Done:
     """All rounds are done. temperature (°C) and clock_mhz: before and after, None where the device hides them."""
 
-    outputs: tuple[Output, ...]
+    outputs: tuple[OutputDigest, ...]
     peak_rss_bytes: int
     temperature: tuple[float, float] | None
     clock_mhz: tuple[float, float] | None
 
 
-Event = Loaded | Round | Done
+Event = Loaded | RoundDone | Done
 
 
 def parse_event(line: str) -> Event:
-    """Raises ValueError for a line that is no event of a runner."""
+    """Raises ValueError for a line that is not a runner's event."""
     try:
         data = json.loads(line)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     kind = data.get("event") if isinstance(data, Mapping) else None
     if not isinstance(kind, str) or kind not in _PARSERS:
-        raise ValueError("no event")
+        raise ValueError("not an event")
     try:
         return _PARSERS[kind](data)
     except KeyError as error:
-        raise ValueError(f"no {error}") from error
+        raise ValueError(f"{error} is missing") from error
 
 
 def _loaded(data: Mapping[str, Any]) -> Loaded:
@@ -84,9 +84,9 @@ def _file(data: Mapping[str, Any]) -> LoadedFile:
     return LoadedFile(_number(data["load_ms"]), shape, _text(data["dtype"]))
 
 
-def _round(data: Mapping[str, Any]) -> Round:
+def _round(data: Mapping[str, Any]) -> RoundDone:
     ms = tuple(tuple(_time(t) for t in _list(times)) for times in _list(data["ms"]))
-    return Round(_whole(data["number"]), ms)
+    return RoundDone(_whole(data["number"]), ms)
 
 
 def _done(data: Mapping[str, Any]) -> Done:
@@ -95,8 +95,9 @@ def _done(data: Mapping[str, Any]) -> Done:
     return Done(outputs, peak, _pair(data["temperature"]), _pair(data["clock_mhz"]))
 
 
-def _output(data: Mapping[str, Any]) -> Output:
-    output = Output(_number(data["abs_sum"]), tuple(_number(v) for v in _list(data["first"])), _whole(data["count"]))
+def _output(data: Mapping[str, Any]) -> OutputDigest:
+    first = tuple(_number(v) for v in _list(data["first"]))
+    output = OutputDigest(_number(data["abs_sum"]), first, _whole(data["count"]))
     if len(output.first) != min(_FIRST, output.count) or not output.first:
         raise ValueError("an output without its first values")
     return output
@@ -107,37 +108,37 @@ _PARSERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {"loaded": _loaded, 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError("no object")
+        raise ValueError("not an object")
     return value
 
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError("no list")
+        raise ValueError("not a list")
     return value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.isprintable() or len(value) > 100:
-        raise ValueError("no text")
+        raise ValueError("not a short text")
     return value
 
 
 def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
-        raise ValueError("no count")
+        raise ValueError("not a count")
     return value
 
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float) or abs(value) > 1e300 or not math.isfinite(value):
-        raise ValueError("no finite number")
+        raise ValueError("not a finite number")
     return float(value)
 
 
 def _time(value: Any) -> float:
-    if (number := _number(value)) <= 0:
-        raise ValueError("no time")
+    if (number := _number(value)) < 0:
+        raise ValueError("not a time")
     return number
 
 

@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wdp_edge.device import DeviceInfo, Timing, TimingPlan
 from wdp_edge.devices.conditions import Reading, observed, read_there
-from wdp_edge.devices.host import STARTED, Completed, Host, demand
-from wdp_edge.devices.local import summarise
-from wdp_edge.devices.process import SILENCE_SECONDS
-from wdp_edge.devices.programs import PROGRAMS, Program, Told
+from wdp_edge.devices.hosts.host import STARTED, Completed, Host, demand
+from wdp_edge.devices.programs import PROGRAMS, ReportedTimes, TimingProgram, program_for
 from wdp_edge.devices.remote import Interrupted, RemoteDevice
 from wdp_edge.errors import InputError, SetupError
-from wdp_edge.files import sha256
+from wdp_edge.io.files import sha256
+from wdp_edge.protocols.device import DeviceInfo, Timing, TimingPlan, summarise
+from wdp_edge.workers.process import SILENCE_SECONDS
 
 _ANSWER_SECONDS = 60.0
 
@@ -25,10 +24,12 @@ _ANSWER_SECONDS = 60.0
 class OwnRunner:
     """Times files on a host with the program `path`; the target of the files says which one that is.
 
-    Every round starts one process for each file, in turn. Nobody holds outputs against the file's runtime here, which
-    every latency carries as its caveat.
+    Every round starts one process for each file, in turn. Outputs are not compared with those of the file's runtime
+    here, which every latency carries as its caveat.
     seconds: how long a process may take before it counts as hung.
     """
+
+    targets = tuple(PROGRAMS)
 
     def __init__(self, host: Host, path: Path, seconds: float = SILENCE_SECONDS) -> None:
         self.name = host.name
@@ -55,14 +56,14 @@ class OwnRunner:
     ) -> list[Timing]:
         """Times the artifacts in interleaved rounds, each in processes of its own, in the given order.
 
-        on_round(done, total) is told of every finished round.
+        on_round(done, total) is called after every finished round.
         Raises InputError when there is no program or none for `target`, Interrupted (a SetupError) with what was timed
-        before when the device is lost or the program fails or tells no times.
+        before when the device is lost or the program fails or reports no times.
         """
         program = program_for(target)
         command = self._carried(program)
         job = _Job(program, command, [self._device.carry(path, sha256(path)) for path in artifacts], plan)
-        rounds: list[list[Told]] = []
+        rounds: list[list[ReportedTimes]] = []
         readings: list[Reading] = []
         try:
             for told in self._rounds(job):
@@ -78,29 +79,31 @@ class OwnRunner:
         return observed(self.name, timings, readings[0], readings[-1], at_work=False)
 
     def peak_memory(self, target: str, artifact: Path, threads: int) -> int:
-        """Raises InputError when the program does not tell, and like `time`."""
+        """Raises InputError when the program does not report it, and like `time`."""
         plan = TimingPlan(rounds=1, runs=1, warmup=1, threads=threads)
         if (peak := self.time(target, [artifact], plan)[0].peak_memory) is None:
-            raise InputError(f"{self._path.name} does not tell how much memory a file takes.", "Leave the runner out.")
+            raise InputError(
+                f"{self._path.name} does not report how much memory a file takes.", "Leave the runner out."
+            )
         return peak
 
-    def _rounds(self, job: _Job) -> Iterator[list[Told]]:
-        """What is told of each file, of each round. Every second one goes backwards, so that drift cancels."""
+    def _rounds(self, job: _Job) -> Iterator[list[ReportedTimes]]:
+        """What is reported for each file, for each round. Every second round goes backwards, so that drift cancels."""
         for number in range(job.plan.rounds):
             time.sleep(job.plan.cooldown_seconds if number else 0)
             files = job.files if number % 2 == 0 else job.files[::-1]
             told = [self._told(job, file) for file in files]
             yield told if number % 2 == 0 else told[::-1]
 
-    def _told(self, job: _Job, file: str) -> Told:
+    def _told(self, job: _Job, file: str) -> ReportedTimes:
         said = self._said(job, job.program.options(file, job.plan))
         try:
             return job.program.parse(said, job.plan)
         except ValueError as error:
-            raise SetupError(f"{job.program.name} on {self.name} tells no times.", job.program.advice) from error
+            raise SetupError(f"{job.program.name} on {self.name} reports no times.", job.program.advice) from error
 
     def _peak(self, job: _Job, file: str) -> int | None:
-        """Bytes that a process with this file had at most; None where the program does not tell."""
+        """Peak bytes of a process with this file; None when the program does not report it."""
         if job.program.memory is None:
             return None
         options, parse = job.program.memory
@@ -126,7 +129,7 @@ class OwnRunner:
         done = self._host.run(["logcat", "-d", "-v", "raw", f"--pid={pid}", "-s", tag], _ANSWER_SECONDS)
         return done.out if done.code == 0 else ""
 
-    def _carried(self, program: Program) -> str:
+    def _carried(self, program: TimingProgram) -> str:
         """The place of the program on the device. What was downloaded is often not executable, so a copy is made so."""
         name = f"{program.name}-{self._digest()}"
         with tempfile.TemporaryDirectory(prefix="wdp-edge-") as temporary:
@@ -137,7 +140,7 @@ class OwnRunner:
             return f"{self._device.carry(folder, name)}/{program.name}"
 
     def _digest(self) -> str:
-        """Raises InputError when the program is no file that can be read."""
+        """Raises InputError when the program is not a readable file."""
         if not self._path.is_file():
             raise InputError(f"There is no program {self._path}.", "Give a benchmark_model or executor_runner.")
         try:
@@ -146,19 +149,11 @@ class OwnRunner:
             raise InputError(f"{self._path} cannot be read: {error.strerror}.", "Check its permissions.") from error
 
 
-def program_for(target: str) -> Program:
-    """Raises InputError for files of a target that has no such program."""
-    if target not in PROGRAMS:
-        known = ", ".join(f"{p.name} for {name}" for name, p in PROGRAMS.items())
-        raise InputError(f"There is no program of others that times {target} files.", f"Known are: {known}.")
-    return PROGRAMS[target]
-
-
 @dataclass(frozen=True)
 class _Job:
-    """What is to be run. command: the program on the device. files: there too."""
+    """What to run. command: the program on the device. files: on the device, too."""
 
-    program: Program
+    program: TimingProgram
     command: str
     files: list[str]
     plan: TimingPlan
@@ -169,13 +164,13 @@ def _pinned(cpus: Sequence[int]) -> list[str]:
     return ["taskset", f"{sum(1 << cpu for cpu in set(cpus)):x}"] if cpus else []
 
 
-def _timings(program: Program, rounds: Sequence[Sequence[Told]]) -> list[Timing]:
-    """One for each file. rounds: what was told of each file, of each finished round."""
+def _timings(program: TimingProgram, rounds: Sequence[Sequence[ReportedTimes]]) -> list[Timing]:
+    """One for each file. rounds: what was reported for each file, for each finished round."""
     return [_summary(program, list(told)) for told in zip(*rounds, strict=True)]
 
 
-def _summary(program: Program, told: Sequence[Told]) -> Timing:
-    """Percentiles of all runs where the program tells them; of the rounds' middles, and said so, where it does not."""
+def _summary(program: TimingProgram, told: Sequence[ReportedTimes]) -> Timing:
+    """Percentiles of all runs where the program reports them; else of the rounds' medians or means, which is noted."""
     caveat = f"timed by {program.name}, whose outputs nobody checked"
     if all(t.runs for t in told):
         timing = summarise([t.runs for t in told])

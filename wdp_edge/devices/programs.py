@@ -1,4 +1,4 @@
-"""Programs of others that time a file: what LiteRT's benchmark_model and ExecuTorch's executor_runner take and say.
+"""Third-party programs that time a file: what LiteRT's benchmark_model and ExecuTorch's executor_runner take and say.
 
 Pure functions. `wdp_edge.devices.own_runner` starts the programs.
 """
@@ -10,10 +10,11 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wdp_edge.device import TimingPlan
+from wdp_edge.errors import InputError
+from wdp_edge.protocols.device import TimingPlan
 
 _MEBIBYTE = 1 << 20
-_ROUNDED = 1.0001  # means are told with six digits
+_ROUNDED = 1.0001  # means are reported with six digits
 _FIGURE = re.compile(r"\b(\w+)=(\d+(?:\.\d*)?(?:e[+-]?\d+)?)")
 _PEAK = re.compile(r"Overall peak memory footprint \(MB\) via periodic monitoring: (\d+(?:\.\d*)?)")
 _ITERATION = re.compile(r"\bIteration (\d{1,9}) of (\d{1,9}): (\d+(?:\.\d*)?) ms")
@@ -21,11 +22,11 @@ _TOTAL = re.compile(r"\bModel executed successfully (\d{1,9}) time\(s\) in (\d+(
 
 
 @dataclass(frozen=True)
-class Told:
-    """What one process tells of its timed runs, in ms.
+class ReportedTimes:
+    """What one process reports about its timed runs, in ms.
 
-    runs: of each, () where it only tells figures over all of them. middle: their median where it tells that, else their
-    mean, as `statistic` says. fastest: the mean again where it tells nothing else.
+    runs: of each, () where it only reports figures over all of them. middle: their median if it reports that, else
+    their mean, as `statistic` says. fastest: the mean again if it reports nothing else.
     """
 
     fastest: float
@@ -35,18 +36,18 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Program:
+class TimingProgram:
     """A program that runs one file.
 
     options: for a file on the device. parse: what it says, on stdout, stderr or in the device's log; raises ValueError
-    when no times are in it. memory: the options that let it tell its peak memory, and that in bytes from what it says;
-    None where it cannot. advice: what to do when it tells no times. log_tag: of its lines in Android's log, where they
-    do not come on stdout or stderr.
+    when no times are in it. memory: the options that make it report its peak memory, and a parser of that, in bytes;
+    None where it cannot. advice: what to do when it reports no times. log_tag: of its lines in Android's log, where
+    they do not come on stdout or stderr.
     """
 
     name: str
     options: Callable[[str, TimingPlan], list[str]]
-    parse: Callable[[str, TimingPlan], Told]
+    parse: Callable[[str, TimingPlan], ReportedTimes]
     memory: tuple[Callable[[str, TimingPlan], list[str]], Callable[[str], int | None]] | None
     advice: str
     log_tag: str = ""
@@ -67,7 +68,7 @@ def benchmark_model_memory_options(file: str, plan: TimingPlan) -> list[str]:
     return [f"--graph={file}", f"--num_threads={plan.threads}", *once]
 
 
-def parse_benchmark_model(said: str, plan: TimingPlan) -> Told:
+def parse_benchmark_model(said: str, plan: TimingPlan) -> ReportedTimes:
     """The last of the lines of figures before the summary; the first one is of the untimed runs.
 
     In microseconds, by `OutputToStream` of stats_calculator.h; newer versions add the percentiles:
@@ -89,7 +90,7 @@ def parse_benchmark_model(said: str, plan: TimingPlan) -> Told:
     fastest = middle if alike else figures.get("min", 0.0)
     if not 0 < fastest <= _ROUNDED * middle:
         raise ValueError("no times")
-    return Told(fastest, middle, statistic)
+    return ReportedTimes(fastest, middle, statistic)
 
 
 def parse_benchmark_model_memory(said: str) -> int | None:
@@ -107,8 +108,8 @@ def executor_runner_options(file: str, plan: TimingPlan) -> list[str]:
     return [f"--model_path={file}", *counts]
 
 
-def parse_executor_runner(said: str, plan: TimingPlan) -> Told:
-    """Newer versions tell every execution, of which the untimed ones are left out; older ones only the sum of all.
+def parse_executor_runner(said: str, plan: TimingPlan) -> ReportedTimes:
+    """Newer versions report every execution, of which the untimed ones are left out; older ones only the sum.
 
         I 00:00:06.075611 executorch:executor_runner.cpp:705] Iteration 1 of 1: 241.944288 ms
         I 00:00:06.075701 executorch:executor_runner.cpp:714] Model executed successfully 1 time(s) in 241.944288 ms.
@@ -125,19 +126,19 @@ def parse_executor_runner(said: str, plan: TimingPlan) -> Told:
     if min(runs, default=mean) <= 0:
         raise ValueError("no times")
     if runs:
-        return Told(min(runs), statistics.median(runs), "median", runs)
-    return Told(mean, mean, "mean")
+        return ReportedTimes(min(runs), statistics.median(runs), "median", runs)
+    return ReportedTimes(mean, mean, "mean")
 
 
 PROGRAMS = {
-    "tflite": Program(
+    "tflite": TimingProgram(
         "benchmark_model",
         benchmark_model_options,
         parse_benchmark_model,
         (benchmark_model_memory_options, parse_benchmark_model_memory),
-        "Take the benchmark_model of LiteRT or TensorFlow for this device's CPU.",
+        "Use the benchmark_model of LiteRT or TensorFlow for this device's CPU.",
     ),
-    "executorch": Program(
+    "executorch": TimingProgram(
         "executor_runner",
         executor_runner_options,
         parse_executor_runner,
@@ -146,3 +147,11 @@ PROGRAMS = {
         log_tag="ExecuTorch",
     ),
 }
+
+
+def program_for(target: str) -> TimingProgram:
+    """Raises InputError for files of a target that has no such program."""
+    if target not in PROGRAMS:
+        known = ", ".join(f"{p.name} for {name}" for name, p in PROGRAMS.items())
+        raise InputError(f"No third-party program that times {target} files is known.", f"Known: {known}.")
+    return PROGRAMS[target]

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from wdp_edge.device import Kind
-from wdp_edge.devices.events import Done, Round, parse_event
-from wdp_edge.devices.host import Completed, called, demand, run_process, stream_process
-from wdp_edge.devices.local_host import LocalHost
+from wdp_edge.devices.events import Done, RoundDone, parse_event
+from wdp_edge.devices.hosts.host import Completed, called, demand, run_process, stream_process
+from wdp_edge.devices.hosts.local import LocalHost
 from wdp_edge.errors import InputError, SetupError
-from wdp_edge.files import write_text
+from wdp_edge.io.files import write_text
+from wdp_edge.protocols.device import Kind
 from wdp_edge.runners.build import RUNNER, plugin, tool
 
 EMULATOR = "qemu-aarch64"
@@ -104,9 +104,9 @@ class QemuHost(LocalHost):
         return self._answer(list(argv)) or super().run(argv, timeout)
 
     def stream(self, argv: Sequence[str], silence_seconds: float) -> Generator[str, None, None]:
-        """Of a runner, its lines with virtual milliseconds in place of measured ones.
+        """A runner's lines, with virtual milliseconds in place of measured ones.
 
-        Raises InputError for a runner with more than one thread: what they execute together is no time.
+        Raises InputError for a runner with more than one thread: their instructions together are not a time.
         """
         if "--threads" in argv and argv[list(argv).index("--threads") + 1] != "1":
             raise InputError(f"{self.name} counts the instructions of one thread.", "Set threads = 1.")
@@ -118,7 +118,8 @@ class QemuHost(LocalHost):
                     try:
                         line = next(lines)
                     except StopIteration as ended:
-                        demand(ended.value, self.name, called(argv))
+                        if last := demand(ended.value, self.name, called(argv)).out:
+                            yield translator.translate(last)
                         return
                     yield translator.translate(line)
 
@@ -150,21 +151,22 @@ class Translator:
         self._used = 0
 
     def translate(self, line: str) -> str:
-        """A line of the runner, with times made of counts, and without what the emulator's host would tell of itself.
+        """A line of the runner, with times made of counts, and without what the emulator's host would report about
+        itself.
 
-        A line that is no event stays as it is. Raises SetupError when the plugin has not counted every run.
+        A line that is not an event stays as it is. Raises SetupError when the plugin has not counted every run.
         """
         try:
             event = parse_event(line)
         except ValueError:
             return line
-        if isinstance(event, Round):
+        if isinstance(event, RoundDone):
             return json.dumps({"event": "round", "number": event.number, "ms": self._virtual(event)})
         if isinstance(event, Done):
             return json.dumps(json.loads(line) | {"temperature": None, "clock_mhz": None})
         return line
 
-    def _virtual(self, event: Round) -> list[list[float]]:
+    def _virtual(self, event: RoundDone) -> list[list[float]]:
         """Virtual milliseconds in the shape of the measured ones; odd rounds ran backwards through the files."""
         files = range(len(event.ms))
         counts = [int(text) for text in self.counts.read_text(encoding="ascii").split()]

@@ -1,6 +1,6 @@
 """What files give for the fixed input of the native runners, in their target's own runtime here.
 
-A device's outputs are held against it: a wrong result cannot pass as a fast one. `python -m` runs the worker.
+A device's outputs are compared with it: a wrong result cannot pass as a fast one. `python -m` runs the worker.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from wdp_edge.devices.events import Output
-from wdp_edge.devices.messages import write_message
-from wdp_edge.devices.process import WorkerProcess
-from wdp_edge.devices.serve import serve
+from wdp_edge.devices.events import OutputDigest
+from wdp_edge.workers.messages import serve, write_message
+from wdp_edge.workers.process import WorkerProcess
 
 _MODULE = "wdp_edge.devices.reference"
 _FIRST = 16
@@ -27,18 +26,18 @@ MAX_SUM_ERROR = 0.05
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A file's input, as its runtime here sees it, and its output for the fixed input."""
+class ExpectedOutput:
+    """What a file must do on a device: its input as its runtime here sees it, and its output for the fixed input."""
 
     input: tuple[int, ...]
     dtype: str
-    output: Output
+    output: OutputDigest
 
 
-def references(target: str, paths: Sequence[Path]) -> list[Reference]:
+def expected_outputs(target: str, paths: Sequence[Path]) -> list[ExpectedOutput]:
     """One for each file, made in a worker process.
 
-    Raises InputError for a file that is no sound artifact of `target`, SetupError when the worker crashes.
+    Raises InputError for a file that is not a sound artifact of `target`, SetupError when the worker crashes.
     """
     request = {
         "what": f"running {', '.join(p.name for p in paths)}",
@@ -47,12 +46,11 @@ def references(target: str, paths: Sequence[Path]) -> list[Reference]:
     }
     with WorkerProcess(_MODULE, request, imports=("torch",)) as worker:
         replies = [worker.receive()[0] for _ in paths]
-    return [
-        Reference(tuple(r["input"]), r["dtype"], Output(r["abs_sum"], tuple(r["first"]), r["count"])) for r in replies
-    ]
+    digests = [OutputDigest(r["abs_sum"], tuple(r["first"]), r["count"]) for r in replies]
+    return [ExpectedOutput(tuple(r["input"]), r["dtype"], d) for r, d in zip(replies, digests, strict=True)]
 
 
-def difference(got: Output, reference: Output) -> str:
+def difference(got: OutputDigest, reference: OutputDigest) -> str:
     """How an output differs from the reference by more than another CPU's kernels explain; "" when it does not."""
     if got.count != reference.count:
         return f"{got.count} values instead of {reference.count}"
@@ -89,7 +87,7 @@ def _run(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> No
     """The worker's part: one message for each file."""
     import torch
 
-    from wdp_edge.target import get_target
+    from wdp_edge.protocols.target import get_target
 
     torch.set_grad_enabled(False)
     target = get_target(request["target"])

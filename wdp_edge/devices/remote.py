@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wdp_edge.device import DeviceInfo, Kind, Timing, TimingPlan
 from wdp_edge.devices.conditions import Reading, observed
-from wdp_edge.devices.events import Done, Event, Loaded, LoadedFile, Round, parse_event
-from wdp_edge.devices.host import Host, demand
-from wdp_edge.devices.local import cpu_features, cpu_name, parse_cpuinfo, summarise
-from wdp_edge.devices.process import SILENCE_SECONDS
-from wdp_edge.devices.reference import Reference, difference, references
+from wdp_edge.devices.events import Done, Event, Loaded, LoadedFile, RoundDone, parse_event
+from wdp_edge.devices.hosts.host import Host, demand
+from wdp_edge.devices.processor import cpu_features, cpu_name, parse_cpuinfo
+from wdp_edge.devices.reference import ExpectedOutput, difference, expected_outputs
 from wdp_edge.errors import InputError, SetupError
-from wdp_edge.files import sha256
-from wdp_edge.runners.runtimes import RUNTIMES
-from wdp_edge.target import get_target
+from wdp_edge.io.files import sha256
+from wdp_edge.protocols.device import DeviceInfo, Kind, Timing, TimingPlan, summarise
+from wdp_edge.protocols.target import get_target
+from wdp_edge.runners.runtimes import has_runner, runner_targets
+from wdp_edge.workers.process import SILENCE_SECONDS
 
 if TYPE_CHECKING:
     from wdp_edge.runners.build import Bundle
@@ -30,7 +30,7 @@ _ANSWER_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class RunnerReport:
-    """What the runner tells beside times. before, after: the first and the last round of the whole timing."""
+    """What the runner reports besides times. before, after: the first and the last round of the whole timing."""
 
     runtime: str
     files: tuple[LoadedFile, ...]
@@ -42,7 +42,7 @@ class RunnerReport:
 class Interrupted(SetupError):
     """The device or its runner gave up.
 
-    timings: of the rounds that were finished, () when none was. Outputs are told at the end, so they are not checked.
+    timings: of the rounds that were finished, () when none was. Outputs come at the end, so they are not checked.
     """
 
     def __init__(self, error: SetupError, timings: Sequence[Timing]) -> None:
@@ -70,7 +70,7 @@ class RemoteDevice:
         self._silence_seconds = silence_seconds
         self._make_bundle = make_bundle or _build
         self._there: set[str] = set()
-        self._references: dict[tuple[str, str], Reference] = {}
+        self._references: dict[tuple[str, str], ExpectedOutput] = {}
 
     def probe(self) -> DeviceInfo:
         """The device's CPU, cores, features and system, and the product's name where it has one.
@@ -102,8 +102,8 @@ class RemoteDevice:
         """Times the artifacts in interleaved rounds in one process on the device, in the given order.
 
         An emulator counts the same in every run, so there one run of one round stands for all.
-        on_round(done, total) is told of every finished round.
-        Raises InputError for a file that is no artifact of `target` or whose outputs are wrong on the device,
+        on_round(done, total) is called after every finished round.
+        Raises InputError for a file that is not an artifact of `target` or whose outputs are wrong on the device,
         Interrupted (a SetupError) with what was timed before when the device is lost or its runner fails.
         """
         get_target(target)
@@ -134,7 +134,7 @@ class RemoteDevice:
     def peak_memory(self, target: str, artifact: Path, threads: int) -> int:
         """Bytes of the runner's process with this one file, the runtime and all libraries; its output is checked too.
 
-        Raises like `time`, and InputError where nothing tells.
+        Raises like `time`, and InputError where nothing reports it.
         """
         check_memory(self.name, self.kind, target)
         (timing,) = self.time(target, [artifact], TimingPlan(rounds=1, runs=1, warmup=1, threads=threads))
@@ -148,7 +148,7 @@ class RemoteDevice:
         """Files are known by their bytes: each is checked here and carried over once."""
         digests = [sha256(path) for path in artifacts]
         new = {d: path for d, path in zip(digests, artifacts, strict=True) if (target, d) not in self._references}
-        for digest, reference in zip(new, references(target, list(new.values())) if new else [], strict=True):
+        for digest, reference in zip(new, expected_outputs(target, list(new.values())) if new else [], strict=True):
             self._references[target, digest] = reference
         bundle = self._make_bundle(target, self._host.arch())
         folder = self.carry(bundle.folder, bundle.digest)
@@ -167,7 +167,7 @@ class RemoteDevice:
                 self._host.push(local, part)
                 demand(self._host.run(["mv", part, remote], _ANSWER_SECONDS), self.name, "mv")
             except BaseException:
-                with contextlib.suppress(SetupError):  # the first error is the one to tell
+                with contextlib.suppress(SetupError):  # the first error is the one to report
                     self._host.run(["rm", "-rf", part], _ANSWER_SECONDS)
                 raise
         self._there.add(remote)
@@ -194,7 +194,7 @@ class RemoteDevice:
             loaded = self._loaded(job, next(events, None))
             for number in range(rounds):
                 event = next(events, None)
-                if not isinstance(event, Round) or event.number != number or not job.holds(event):
+                if not isinstance(event, RoundDone) or event.number != number or not job.holds(event):
                     raise self._garbled(f"round {number} is missing or incomplete")
                 yield event.ms
             done = next(events, None)
@@ -239,12 +239,12 @@ class RemoteDevice:
             if wrong := difference(got, expected.output):
                 raise InputError(
                     f"{name} gives a wrong result on {self.name} ({wrong}), so its time means nothing.",
-                    "Export it with another precision, or take another version of its runtime.",
+                    "Export it with another precision, or use another version of its runtime.",
                 )
 
     def _garbled(self, what: str) -> SetupError:
         return SetupError(
-            f"The runner on {self.name} is not to be understood: {what}.",
+            f"Could not parse the output of the runner on {self.name}: {what}.",
             "Check that nothing else on the device writes to the output of every command, such as a shell profile.",
         )
 
@@ -256,33 +256,33 @@ class RemoteDevice:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be run: the runner, the files on the device, their names and references here."""
+    """What to run: the runner, the files on the device, their names and expected outputs here."""
 
     command: list[str]
     files: list[str]
     names: list[str]
-    expected: list[Reference]
+    expected: list[ExpectedOutput]
     plan: TimingPlan
 
     def backwards(self) -> _Job:
         return _Job(self.command, self.files[::-1], self.names[::-1], self.expected[::-1], self.plan)
 
-    def holds(self, event: Round) -> bool:
+    def holds(self, event: RoundDone) -> bool:
         """Whether a round has all times that were asked for."""
         return len(event.ms) == len(self.files) and all(len(times) == self.plan.runs for times in event.ms)
 
 
 def check_memory(device: str, kind: Kind, target: str) -> None:
-    """Raises InputError where nothing tells how much memory a file takes. kind: of the device's times."""
+    """Raises InputError where nothing reports how much memory a file takes. kind: of the device's times."""
     if kind is not Kind.MEASURED:
         raise InputError(
-            f"Device '{device}' is emulated and does not tell how much memory a file takes.",
+            f"Device '{device}' is emulated and does not report how much memory a file takes.",
             "Leave peak_memory out of this [[budget]], or name another device.",
         )
-    if target not in RUNTIMES:
+    if not has_runner(target):
         raise InputError(
-            f"No native runner tells how much memory a file of target '{target}' takes.",
-            f"Leave peak_memory out of this [[budget]]; there is a runner for {', '.join(RUNTIMES)}.",
+            f"No native runner reports how much memory a file of target '{target}' takes.",
+            f"Leave peak_memory out of this [[budget]]; there is a runner for {', '.join(runner_targets())}.",
         )
 
 

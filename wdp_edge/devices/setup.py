@@ -17,7 +17,7 @@ from pathlib import Path
 
 from wdp_edge.devices.qemu import ARCH, EMULATOR, plugin_interface
 from wdp_edge.errors import SetupError
-from wdp_edge.files import atomic_folder
+from wdp_edge.io.files import atomic_folder
 from wdp_edge.runners.build import bundle, find_tool, plugin, tool, tools_folder
 from wdp_edge.runners.runtimes import (
     RUNTIMES,
@@ -41,7 +41,7 @@ LD_LIBRARY_PATH=$root/usr/lib/{machine}-linux-gnu exec "$root/usr/bin/{name}"{wo
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do. files: what it downloads; bytes: of these, None when that cannot be told before.
+    """One thing to do. files: what it downloads; bytes: of these, None when that is not known before.
 
     perform: does it; raises SetupError when it fails. A step that was done before is not planned again.
     """
@@ -199,7 +199,7 @@ def wheel_urls(targets: Sequence[str]) -> list[str]:
 
 
 def size_of_url(url: str) -> int | None:
-    """Bytes behind a web address; None when the server does not tell."""
+    """Size of what is at a web address; None when the server does not say."""
     if not url.startswith("https://"):
         return None
     try:

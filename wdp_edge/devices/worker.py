@@ -14,14 +14,13 @@ from typing import IO, Any
 
 import torch
 
-from wdp_edge.device import TimingPlan, is_warm
 from wdp_edge.devices.conditions import read_here
 from wdp_edge.devices.local import usable_cores
-from wdp_edge.devices.messages import read_message, write_message
-from wdp_edge.devices.serve import serve
 from wdp_edge.errors import InputError
-from wdp_edge.files import to_plain
-from wdp_edge.target import Program, Rounding, get_target
+from wdp_edge.io.files import to_plain
+from wdp_edge.protocols.device import TimingPlan, is_warm
+from wdp_edge.protocols.target import Program, Rounding, get_target
+from wdp_edge.workers.messages import read_message, serve, write_message
 
 TIME = "time"
 RUN = "run"
@@ -117,12 +116,12 @@ def stay_on(cpus: Sequence[int]) -> None:
     if not cpus:
         return
     if not hasattr(os, "sched_setaffinity"):
-        raise InputError("This system cannot keep a process to some cores.", "Leave cpus out of [prune.timing].")
+        raise InputError("This system cannot pin a process to cores.", "Leave cpus out of [prune.timing].")
     try:
         os.sched_setaffinity(0, cpus)
     except OSError as error:
         names = ", ".join(map(str, cpus))
-        raise InputError(f"A process cannot be kept to cores {names} here.", "lscpu lists those there are.") from error
+        raise InputError(f"A process cannot be pinned to cores {names} here.", "lscpu lists what there is.") from error
 
 
 def keep_the_core(threads: int) -> None:

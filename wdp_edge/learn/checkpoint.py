@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from wdp_edge.errors import InputError
-from wdp_edge.files import write_bytes
-from wdp_edge.parallel import tell, world
+from wdp_edge.io.files import write_bytes
+from wdp_edge.workers.parallel import broadcast, world
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -25,12 +25,12 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 def load_state(path: Path) -> dict[str, Any] | None:
     """None when there is no checkpoint for the first process. Raises InputError when it cannot be read."""
-    if not tell(path.exists()):
+    if not broadcast(path.exists()):
         return None
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"Checkpoint {path} is corrupt.", f"Delete {path} to train this stage anew.") from error
+        raise InputError(f"Checkpoint {path} is corrupt.", f"Delete {path} to train this stage again.") from error
 
 
 class Checkpointer:

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from wdp_edge.config.recipe import ComputeRecipe
 from wdp_edge.errors import InputError
 from wdp_edge.models import vit
-from wdp_edge.recipe import ComputeRecipe
 
 CPU = torch.device("cpu")
 
 
 def device_of(wanted: str) -> torch.device:
-    """This process's processor. wanted: auto, cpu or cuda. Raises InputError where there is no GPU to be had."""
+    """This process's processor. wanted: auto, cpu or cuda. Raises InputError when no GPU is available."""
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return CPU
     if not torch.cuda.is_available():

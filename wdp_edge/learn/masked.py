@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from wdp_edge.models import vit
-from wdp_edge.models.stream import norms_of
 
-Masks = Sequence[Tensor] | None
+BlockMasks = Sequence[Tensor] | None
 
 
 class MaskedForward:
@@ -21,16 +20,15 @@ class MaskedForward:
     heads, hidden: per block [heads] and [hidden]. Heads are silenced before `proj` (one mask silences query, key and
     value together), hidden units before `fc2` (a norm over them sees the kept ones only); a mask of zeros alone
     silences the whole sub-layer, biases included.
-    head_channels: per block [head_dim], for the q, k and v of all heads. stream: [D]; norms see these channels only.
-    Use as a context manager; inside, set the masks (see `Masks.masks`) before each forward pass. With None all stays.
+    head_channels: per block [head_dim], for the q, k and v of all heads.
+    Use as a context manager; inside, set the masks (`Masks.masks`) before each forward pass. With None all stays.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.heads: Masks = None
-        self.hidden: Masks = None
-        self.head_channels: Masks = None
-        self.stream: Tensor | None = None
+        self.heads: BlockMasks = None
+        self.hidden: BlockMasks = None
+        self.head_channels: BlockMasks = None
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> MaskedForward:
@@ -47,7 +45,6 @@ class MaskedForward:
                 self._handles.append(sublayer.readers[0].register_forward_hook(hook))
             if kind == "hidden" and not isinstance(module.norm, nn.Identity):
                 self._handles.append(module.norm.register_forward_hook(self._mask_hidden_norm(index)))
-        self._handles += [norm.register_forward_hook(self._mask_stream_norm) for norm in norms_of(self.model)]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,9 +80,6 @@ class MaskedForward:
 
         return hook
 
-    def _mask_stream_norm(self, norm: Any, args: tuple[Tensor], _: Tensor) -> Tensor | None:
-        return None if self.stream is None else masked_norm(norm, args[0], self.stream)
-
 
 def masked_norm(norm: Any, x: Tensor, mask: Tensor) -> Tensor:
     """LayerNorm over the channels that mask, [D], keeps; zero elsewhere. x: [..., D]."""
@@ -99,5 +93,5 @@ def masked_norm(norm: Any, x: Tensor, mask: Tensor) -> Tensor:
     return normed * kept if norm.bias is None else (normed + norm.bias) * kept
 
 
-def _of(masks: Masks, index: int) -> Tensor | None:
+def _of(masks: BlockMasks, index: int) -> Tensor | None:
     return None if masks is None else masks[index]

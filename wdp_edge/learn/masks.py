@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wdp_edge.structure import Structure
+from wdp_edge.models.structure import Structure
 
 START_KEEP = 0.97
 BOUNDARY = 0.08

@@ -14,16 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from wdp_edge import progress
+from wdp_edge.config.recipe import ComputeRecipe, RecoverRecipe
 from wdp_edge.data.stream import TrainStream
 from wdp_edge.learn.checkpoint import Checkpointer, load_state
 from wdp_edge.learn.compute import Compute, add_shares
-from wdp_edge.learn.features import BlockOutputs, feature_depths, feature_loss, output_tokens
-from wdp_edge.learn.teacher import Teacher
+from wdp_edge.learn.teacher import BlockOutputs, Teacher, feature_depths, feature_loss, output_tokens
 from wdp_edge.models import vit
-from wdp_edge.parallel import average_gradients, mean, world
-from wdp_edge.recipe import ComputeRecipe, RecoverRecipe
-from wdp_edge.stages import CurvePoint, Recovered
-from wdp_edge.task import Task, get_task
+from wdp_edge.protocols.task import Task, get_task
+from wdp_edge.runs.stages import CurvePoint, Recovered
+from wdp_edge.workers.parallel import average_gradients, mean, world
 
 CURVE_POINTS = 60
 JUDGEMENTS = 6
@@ -33,8 +32,8 @@ JUDGEMENTS = 6
 class RecoveryPlan:
     """steps: optimiser steps in all. judge: held-back training images' accuracy of a model, for the curve.
 
-    channels: residual channels of the dense model that the small one still has, ascending; None: all. task: its name.
-    compute: what the recovery runs on.
+    channels: residual channels of the dense model that a small one of another pruner still has, ascending; None: all.
+    task: its name. compute: what the recovery runs on.
     """
 
     steps: int

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wdp_edge import progress
+from wdp_edge.config.recipe import ComputeRecipe, LearnRecipe
 from wdp_edge.data.stream import TrainStream
 from wdp_edge.learn.budget_term import AugmentedLagrangian, CostModel, structure_cost
 from wdp_edge.learn.checkpoint import Checkpointer, load_state
@@ -25,10 +26,9 @@ from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.masks import Masks
 from wdp_edge.learn.teacher import Teacher
 from wdp_edge.models import vit
-from wdp_edge.parallel import average_gradients
-from wdp_edge.recipe import ComputeRecipe, LearnRecipe
-from wdp_edge.stages import CurvePoint, Learned
-from wdp_edge.task import Task, get_task
+from wdp_edge.protocols.task import Task, get_task
+from wdp_edge.runs.stages import CurvePoint, Learned
+from wdp_edge.workers.parallel import average_gradients
 
 EXIT_WEIGHT = 0.3
 DISTILLATION, TEMPERATURE = 0.7, 2.0

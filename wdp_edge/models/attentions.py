@@ -12,7 +12,7 @@ from timm.models.swin_transformer_v2 import WindowAttention as CosineWindowAtten
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wdp_edge.models.linears import keep_inputs, keep_outputs, kept
+from wdp_edge.models.layers import keep_inputs, keep_outputs, kept
 
 Projection = tuple[Tensor, Tensor | None]
 
@@ -22,7 +22,7 @@ def unsupported(attn: Any, kinds: tuple[type, ...]) -> str | None:
     if attn is None:
         return None
     if type(attn) not in kinds or getattr(attn, "gate", None) is not None:
-        return "its attention is not the plain one"
+        return "its attention is not the standard one"
     if not isinstance(getattr(attn, "norm", nn.Identity()), nn.Identity):
         return "its attention output is normalised across heads"
     return "its heads share keys and values" if getattr(attn, "num_kv_groups", 1) > 1 else None
@@ -89,7 +89,7 @@ def cut_heads(attn: Any, heads: Tensor, channels: Tensor) -> Any:
 
 
 def _cut_apart(attn: Any, heads: Tensor, inner: Tensor) -> Any:
-    """What stands beside qkv: biases of their own, and positions relative to each other."""
+    """Cuts what stands beside qkv: separate biases, and relative positions."""
     if getattr(attn, "q_bias", None) is not None:
         attn.q_bias, attn.v_bias = kept(attn.q_bias, inner), kept(attn.v_bias, inner)
         attn.k_bias = attn.k_bias[inner].clone()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save as serialised
@@ -14,35 +15,48 @@ from torch import Tensor, nn
 
 from wdp_edge import progress
 from wdp_edge.errors import InputError
-from wdp_edge.files import read_json, write_bytes, write_json
+from wdp_edge.io.files import write_bytes, write_json
+from wdp_edge.io.plain import read_as
 from wdp_edge.models.checkpoints import read_checkpoint, read_weights
+from wdp_edge.models.fitting import check_fit, fitted, head_of, without_head
 from wdp_edge.models.forms import check_forward
+from wdp_edge.models.heads import READ, check_heads
 from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.structure import Structure
 from wdp_edge.models.surgery import build
 from wdp_edge.models.vit import structure_of
-from wdp_edge.structure import Structure
-from wdp_edge.task import Output
 
-MODEL_VERSION = 1
-_HEADS = {f"{head}.{part}" for head in ("head", "head_dist", "head.fc") for part in ("weight", "bias")}
 _DEEPEST = 1000
 _PRUNED_AWAY, _SMALL = 64, 1 << 24  # the largest share that a cut leaves behind, and a model that any machine makes
 
 
-def load_dense(spec: ModelSpec, checkpoint: Path, key: str = "") -> nn.Module:
-    """The trained model, in eval mode, float32; one that puts out embeddings without the checkpoint's head, if any.
+@dataclass(frozen=True)
+class SavedModel:
+    """`structure.json` of a saved model."""
 
-    key: as in `read_checkpoint`. Raises InputError for a missing or corrupt checkpoint, one of another architecture or
-    of another class count, and for values that cannot be weights.
+    version: Literal[1] = field(default=1, kw_only=True)
+    model: ModelSpec
+    structure: Structure
+
+
+def load_dense(spec: ModelSpec, checkpoint: Path, key: str = "", prefix: str = "", new_head: bool = False) -> nn.Module:
+    """The trained model, in eval mode, float32; one that outputs embeddings without the checkpoint's head, if any.
+
+    key, prefix: as in `read_checkpoint`. new_head: leave out the checkpoint's head, if any, and keep the one of random
+    weights that timm makes. Raises InputError for a missing or corrupt checkpoint, one of another
+    architecture or of another class count, and for values that cannot be weights.
     """
     model = create(spec)
-    read = read_checkpoint(checkpoint, key)
+    read = read_checkpoint(checkpoint, key, prefix)
     if read.choice:
-        progress.say(f"Checkpoint {checkpoint}: {read.choice}. Set checkpoint_key in [model] to choose.")
-    weights = read.tensors
-    if not spec.output.of_classes:
-        weights = {k: v for k, v in weights.items() if k not in _HEADS}
-    _check_fit(model, weights, spec, checkpoint)
+        progress.say(f"Checkpoint {checkpoint}: {read.choice}. Set checkpoint_key or checkpoint_prefix in [model].")
+    if read.source != "timm" or read.unused or read.left_out:
+        progress.say(f"Checkpoint {checkpoint}: {read.summary}.")
+    tensors = {**without_head(read.tensors), **head_of(model.state_dict())} if new_head else read.tensors
+    if not new_head:
+        own = next((len(tensors[key]) for key in READ if key in tensors), 0)
+        check_heads(checkpoint, spec, own, read.heads)
+    weights = fitted(model, tensors, spec, checkpoint)
     model.load_state_dict(_as_floats(model, weights, checkpoint))
     check_forward(model.eval(), spec.name, spec.args, spec.output, spec.num_classes)
     return model
@@ -56,7 +70,7 @@ def _as_floats(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> d
         if own.is_floating_point() and not given.is_floating_point():
             raise InputError(
                 f"Checkpoint {path} holds {_type_name(given)} in {name}, not floating-point weights.",
-                "Give the weights from before they were quantized.",
+                "Use the weights as they were before quantization.",
             )
         value = given.float() if given.is_floating_point() else given
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -80,73 +94,16 @@ def _type_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def head_channels(weights: Mapping[str, Tensor]) -> int:
-    """Channels of the convolutional head (`ConvMapHead`) among these weights; 0 where there is none."""
-    first = weights.get("head.0.weight")
-    return len(first) if first is not None and first.ndim == 4 else 0
-
-
-def head_inputs(weights: Mapping[str, Tensor]) -> int:
-    """Channels that the head of a map among these weights reads, of all its blocks together; 0 where there is none."""
-    first = weights.get("head.0.weight", weights.get("head.weight"))
-    return first.shape[1] if first is not None and first.ndim > 1 else 0
-
-
-def _check_fit(model: nn.Module, weights: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:
-    own = model.state_dict()
-    if spec.output is Output.MAP:
-        _check_map_head(own, weights, spec, path)
-    wrong = {k for k in own if k in weights and own[k].shape != weights[k].shape}
-    missing, extra = own.keys() - weights.keys(), weights.keys() - own.keys()
-    if wrong and wrong <= _HEADS and not missing and not extra:
-        classes = len(weights[min(wrong)])
-        raise InputError(
-            f"Checkpoint {path} has {classes} classes, the recipe says {spec.num_classes}.",
-            f"Set num_classes = {classes} in [model].",
-            {"--num-classes": f"Set num_classes = {classes} in [model] or give --num-classes."},
-        )
-    if bad := sorted(wrong) + sorted(missing) + sorted(extra):
-        key = bad[0]
-        state = "has another shape" if key in wrong else "is missing" if key in missing else "is unexpected"
-        raise InputError(
-            f"Checkpoint {path} is not one of '{spec.name}' with {dict(spec.args)}: {key} {state}"
-            f"{f' ({len(bad)} tensors differ)' if len(bad) > 1 else ''}.",
-            "Name the timm model it was trained as, with the same arguments (img_size, …).",
-        )
-
-
-def _check_map_head(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:
-    """Raises InputError when the head of a map is of another kind, or reads other blocks."""
-    channels = head_channels(weights)
-    if channels != spec.head_channels:
-        has = f"a convolutional head of {channels} channels" if channels else "no convolutional head"
-        raise InputError(
-            f"Checkpoint {path} has {has}, the recipe says head_channels = {spec.head_channels}.",
-            f"Set head_channels = {channels} in [model].",
-        )
-    if head_inputs(weights) not in (0, head_inputs(own)):
-        raise InputError(
-            f"The head of checkpoint {path} reads {head_inputs(weights)} channels, that of the recipe's model "
-            f"{head_inputs(own)}.",
-            "Name the blocks that it reads, in their order, with head_blocks in [model].",
-        )
-
-
 def save(model: nn.Module, spec: ModelSpec, folder: Path) -> None:
     """Writes `structure.json` (timm name and arguments + Structure) and `model.safetensors`."""
     write_bytes(folder / "model.safetensors", serialised({k: v.contiguous() for k, v in model.state_dict().items()}))
-    data = {"version": MODEL_VERSION, "model": spec.to_json(), "structure": structure_of(model).to_json()}
-    write_json(folder / "structure.json", data)
+    write_json(folder / "structure.json", SavedModel(spec, structure_of(model)))
 
 
 def read_spec(folder: Path) -> tuple[ModelSpec, Structure]:
-    data = read_json(folder / "structure.json")
-    try:
-        return ModelSpec.from_json(data["model"]), Structure.from_json(data["structure"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"{folder / 'structure.json'} is not a saved model.", "Point to a folder that wdp-edge wrote."
-        ) from error
+    """The model saved in `folder`. Raises InputError where its structure.json is missing or damaged."""
+    saved = read_as(folder / "structure.json", SavedModel)
+    return saved.model, saved.structure
 
 
 def load(folder: Path | str) -> nn.Module:
@@ -159,7 +116,7 @@ def load(folder: Path | str) -> nn.Module:
     weights = read_weights(weights_path)
     _check_size(spec, structure, sum(w.numel() for w in weights.values()), folder)
     model = build(spec, structure)
-    _check_fit(model, weights, spec, weights_path)
+    check_fit(model, weights, spec, weights_path)
     model.load_state_dict(weights)
     return model.eval()
 

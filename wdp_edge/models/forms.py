@@ -1,4 +1,4 @@
-"""Whether the rest can serve a timm model in the form that its arguments give it: one check for `models` and `init`."""
+"""Whether a timm model, as its arguments make it, can be pruned: one check for `models` and `init`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wdp_edge.errors import InputError
 from wdp_edge.models import vit
-from wdp_edge.task import Output
+from wdp_edge.protocols.task import Output
 
 _COLOURS = 3
 # Of the largest output, between timm's own forward pass and the same in pieces: both are float32.
@@ -25,7 +25,7 @@ def check_arguments(name: str, args: Mapping[str, Any]) -> None:
     if taken := sorted(own & set(args)):
         of_model = taken[0] == "num_classes"
         raise InputError(
-            f"{taken[0]} is no argument of '{name}' itself.",
+            f"{taken[0]} is not an argument of '{name}' itself.",
             "Set num_classes in [model]." if of_model else "Leave it out.",
             {"--num-classes": "Set num_classes in [model] or give --num-classes."} if of_model else None,
         )
@@ -51,12 +51,12 @@ def argument_hint(args: Mapping[str, Any]) -> str:
 
 
 def check_form(model: Any, name: str, maps: bool) -> None:
-    """Raises InputError, with the reason, for a form that cannot be pruned. maps: what it puts out is made by us."""
+    """Raises InputError, with the reason, for a form that cannot be pruned. maps: whether the head is our own."""
     vit.check_supported(model, name)
     if (channels := model.patch_embed.proj.in_channels) != _COLOURS:
         raise InputError(
             f"'{name}' with in_chans = {channels} takes images of {channels} "
-            f"channel{'s' if channels > 1 else ''}; they are read as RGB, with {_COLOURS}.",
+            f"channel{'s' if channels > 1 else ''}; images are read as RGB, with {_COLOURS}.",
             "Train it with in_chans = 3. Grey images are read as RGB, too."
             if channels == 1
             else "Train it with in_chans = 3.",
@@ -64,7 +64,7 @@ def check_form(model: Any, name: str, maps: bool) -> None:
     pooling = getattr(model, "global_pool", None)
     if not maps and pooling in ("", None):
         raise InputError(
-            f"'{name}' with global_pool = '' pools nothing: it puts out something for every token.",
+            f"'{name}' with global_pool = '' does not pool: it outputs a vector for every token.",
             "Set global_pool in [model.args] to what it was trained with, such as token or avg, or task to segment.",
         )
 
@@ -92,10 +92,11 @@ def check_forward(model: Any, name: str, args: Mapping[str, Any], output: Output
     rank = 4 if output is Output.MAP else 2
     if whole.ndim != rank or (output.of_classes and whole.shape[1] != classes):
         raise InputError(
-            f"'{name}' with {dict(args)} puts out {list(whole.shape)}, not what the task needs.", "Check [model] args."
+            f"'{name}' with {dict(args)} outputs {list(whole.shape)}, which is not what the task needs.",
+            "Check [model] args.",
         )
     if parts.shape != whole.shape or not _same(parts, whole):
-        raise InputError(f"'{name}' with {dict(args)} has a form that pruning does not know.", "Check [model] args.")
+        raise InputError(f"'{name}' with {dict(args)} has a form that pruning does not support.", "Check [model] args.")
 
 
 def _in_parts(model: nn.Module, images: Tensor) -> Tensor:

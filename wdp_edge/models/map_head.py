@@ -1,4 +1,4 @@
-"""The heads of models that put out a map of classes."""
+"""The heads of models that output a map of classes, and the blocks before the last one that they may read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,51 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wdp_edge.models.taps import Tap
+
+class Tap:
+    """A forward hook of a block: keeps what it outputs until the head takes it, under the model's final norms.
+
+    A copy of the model has copies of its taps. They hold nothing between two passes.
+    """
+
+    def __init__(self, block: int, norms: tuple[nn.Module, ...]) -> None:
+        """block: its number, from 1."""
+        self.block, self.norms = block, norms
+        self.seen: Tensor | None = None
+
+    def __call__(self, module: nn.Module, arguments: Any, output: Tensor) -> None:
+        self.seen = output
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "seen": None}
+
+    def take(self) -> Tensor:
+        """The block's output, normed: [B, N, D]."""
+        if self.seen is None:
+            raise RuntimeError(f"Block {self.block} has not run since its output was taken.")
+        x, self.seen = self.seen, None
+        for norm in self.norms:
+            x = norm(x)
+        return x
+
+
+def move_taps(taps: Sequence[Tap], blocks: Sequence[nn.Module]) -> None:
+    """Taps of blocks that are not among these first ones go to the last of them."""
+    for tap in taps:
+        if tap.block > len(blocks):
+            tap.block = len(blocks)
+            blocks[-1].register_forward_hook(tap)
+
+
+def carry_taps(old: nn.Module, new: nn.Module) -> None:
+    """`new` takes the place of the block `old`: what was tapped stays so."""
+    for hook in old._forward_hooks.values():
+        if isinstance(hook, Tap):
+            new.register_forward_hook(hook)
 
 
 class MapHead(nn.Linear):
-    """A linear layer over the token of every patch, put out as a picture: [B, N, D] -> [B, classes, h, w].
+    """A linear layer over the token of every patch, given as a picture: [B, N, D] -> [B, classes, h, w].
 
     N: the h · w patches in rows, after any class token and registers, which are left out. Its weights are timm's linear
     head's and have their names: a saved model is the same with and without this class. taps: blocks before the last one
@@ -53,15 +93,9 @@ class ConvMapHead(nn.Sequential):
     def patches(self) -> int:
         return self.grid[0] * self.grid[1]
 
-    @property
-    def reads(self) -> nn.Conv2d:
-        """The layer that sees the residual stream."""
-        first = self[0]
-        assert isinstance(first, nn.Conv2d)
-        return first
-
     def forward(self, x: Tensor) -> Tensor:
-        picture: Tensor = super().forward(as_map(read(x, self.taps, self.patches), self.grid))
+        tokens = read(x, self.taps, self.patches)
+        picture: Tensor = super().forward(as_map(tokens, self.grid))  # type: ignore[no-untyped-call]
         return picture
 
 

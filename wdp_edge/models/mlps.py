@@ -8,7 +8,7 @@ import torch
 from timm.layers import GluMlp, Mlp, SwiGLU
 from torch import Tensor, nn
 
-from wdp_edge.models.linears import keep_channels, keep_inputs, keep_outputs
+from wdp_edge.models.layers import keep_channels, keep_inputs, keep_outputs
 
 KINDS = (Mlp, GluMlp, SwiGLU)
 

@@ -1,4 +1,4 @@
-"""Normalisation of images, folded into the model."""
+"""How a model takes pixels, folded into its first convolution: normalisation, and the order of the channels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from wdp_edge.errors import InputError
 from wdp_edge.models.vit import check_supported
 
 
@@ -29,3 +30,23 @@ def fold_normalization(model: nn.Module, mean: Sequence[float], std: Sequence[fl
         conv.bias = nn.Parameter(bias)
         conv.weight.mul_(scale[None, :, None, None])
     return folded
+
+
+def take_rgb(model: nn.Module, channels: str) -> nn.Module:
+    """A copy that takes red, green, blue, in whichever order the model was trained.
+
+    channels: "rgb", where it is the model itself, or "bgr".
+    Raises InputError for "bgr" where no convolution of three channels stands first.
+    """
+    if channels == "rgb":
+        return model
+    turned = copy.deepcopy(model)
+    first = next((module for module in turned.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is None or first.in_channels != 3:
+        raise InputError(
+            "channels = bgr cannot be kept: the model does not begin with a convolution of three channels.",
+            "Remove channels from preprocess in [data].",
+        )
+    with torch.no_grad():
+        first.weight.copy_(first.weight.flip(1))
+    return turned

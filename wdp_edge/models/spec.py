@@ -1,4 +1,4 @@
-"""How to make a timm model again: name, arguments, classes, and what it puts out."""
+"""How to make a timm model again: name, arguments, classes, and what it outputs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import timm
-from torch import nn
+from torch import Tensor, nn, rsqrt
 
+from wdp_edge.config.recipe import ModelRecipe
+from wdp_edge.config.values import parse_blocks
 from wdp_edge.errors import InputError
 from wdp_edge.models import vit
 from wdp_edge.models.forms import argument_hint, check_arguments, check_form, check_numbers
-from wdp_edge.models.map_head import ConvMapHead, MapHead
-from wdp_edge.models.taps import Tap
-from wdp_edge.models.unit import UnitLength
-from wdp_edge.numbers import parse_blocks
-from wdp_edge.recipe import ModelRecipe
-from wdp_edge.task import Output, facts_of
+from wdp_edge.models.map_head import ConvMapHead, MapHead, Tap
+from wdp_edge.protocols.task import Output, facts_of
+
+
+class UnitLength(nn.Module):
+    """x / |x|: [..., D] -> [..., D]. No weights: a saved model is the same with and without it.
+
+    By the mean of squares, which also stays within half precision where their sum would not.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (rsqrt((x * x).mean(-1, keepdim=True) + 1e-6) * x.shape[-1] ** -0.5)
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Arguments of `timm.create_model`. num_classes: 0 for models that put out embeddings.
+    """Arguments of `timm.create_model`. num_classes: 0 for models that output embeddings.
 
     head_channels: of a convolutional head over the patches; 0: one linear layer. head_blocks: numbers of the blocks,
     from 1 and ascending, that a head over the patches reads; (): the last one.
@@ -51,17 +59,6 @@ class ModelSpec:
         if self.head_channels:
             plain["head_channels"] = self.head_channels
         return {**plain, "head_blocks": list(self.head_blocks)} if self.head_blocks else plain
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ModelSpec:
-        """Parses `to_json`'s output. Raises KeyError, TypeError or ValueError for anything else."""
-        if not isinstance(data, Mapping) or not isinstance(data["args"], Mapping) or not isinstance(data["name"], str):
-            raise TypeError("not a model's name and arguments")
-        output = Output(data.get("output", Output.LOGITS))
-        classes, channels, blocks = data["num_classes"], data.get("head_channels", 0), data.get("head_blocks", [])
-        if not isinstance(blocks, list) or any(type(number) is not int for number in (classes, channels, *blocks)):
-            raise TypeError("not whole numbers of classes, channels and blocks")
-        return cls(data["name"], classes, dict(data["args"]), output, channels, tuple(blocks))
 
 
 def create(spec: ModelSpec) -> nn.Module:
@@ -91,8 +88,8 @@ def create(spec: ModelSpec) -> nn.Module:
     check_form(model, spec.name, spec.output is Output.MAP)
     if not spec.output.of_classes and vit.head_count(model) > 1:
         raise InputError(
-            f"'{spec.name}' cannot put out embeddings: its two heads read tokens of their own.",
-            "Take a model without distillation token.",
+            f"'{spec.name}' cannot output embeddings: its two heads read different tokens.",
+            "Choose a model without a distillation token.",
         )
     if spec.output is Output.UNIT:
         vit.set_head(model, UnitLength())
@@ -103,10 +100,10 @@ def create(spec: ModelSpec) -> nn.Module:
 
 def _set_map_head(model: Any, spec: ModelSpec) -> None:
     """Raises InputError when the tokens that the head reads are not the patches of the whole image."""
-    if not vit.puts_out_maps(model):
+    if not vit.outputs_maps(model):
         raise InputError(
-            f"'{spec.name}' cannot put out a class map: its last tokens are not the patches of the image.",
-            "Take a VisionTransformer (vit_*, deit_*, DINOv2) or an Eva (eva02_*, DINOv3).",
+            f"'{spec.name}' cannot output a class map: its last tokens are not the patches of the image.",
+            "Choose a VisionTransformer (vit_*, deit_*, DINOv2) or an Eva (eva02_*, DINOv3).",
         )
     size, patch = model.patch_embed.img_size, model.patch_embed.patch_size
     if any(pixels % side for pixels, side in zip(size, patch, strict=True)):
@@ -154,6 +151,6 @@ def _check_classes(spec: ModelSpec) -> None:
         )
     if not spec.output.of_classes and spec.num_classes:
         raise InputError(
-            f"A model that puts out embeddings has no classes, not {spec.num_classes}.",
-            "Set num_classes = 0 in [model]; a classifier's checkpoint is taken without its head.",
+            f"A model that outputs embeddings has no classes, but num_classes is {spec.num_classes}.",
+            "Set num_classes = 0 in [model]; a classifier's checkpoint is loaded without its head.",
         )

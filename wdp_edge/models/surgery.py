@@ -1,4 +1,4 @@
-"""Cutting a model: heads, their channels, hidden units, sub-layers, blocks and channels of the residual stream.
+"""Cutting a model: heads, their channels, hidden units, sub-layers and blocks.
 
 Slices and attributes: no wrappers, no index operators in the graph.
 """
@@ -16,12 +16,10 @@ from wdp_edge.errors import InputError
 from wdp_edge.models import attentions, mlps
 from wdp_edge.models.families import family_of
 from wdp_edge.models.families.base import Family
-from wdp_edge.models.map_head import taps_of
+from wdp_edge.models.map_head import carry_taps, move_taps, taps_of
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.models.stream import cut_stream
-from wdp_edge.models.taps import carry_taps, move_taps
+from wdp_edge.models.structure import Structure
 from wdp_edge.models.vit import structure_of
-from wdp_edge.structure import Structure
 
 Units = tuple[tuple[int, ...], ...]
 KeptOfBlock = tuple[tuple[int, ...], tuple[int, ...] | None, tuple[int, ...]]
@@ -33,13 +31,11 @@ class Kept:
 
     heads, hidden: per block the heads and the hidden units; none of them: the sub-layer is gone.
     head_channels: per block the channels of each of its heads, the same ones for all; None: all of them.
-    stream: channels of the residual stream; None: all of them.
     """
 
     heads: Units
     hidden: Units
     head_channels: Units | None = None
-    stream: tuple[int, ...] | None = None
 
     def structure(self, dense: Structure) -> Structure:
         """What is left of `dense`."""
@@ -47,7 +43,7 @@ class Kept:
         if self.head_channels is not None:
             channels = zip(small.blocks, self.head_channels, strict=True)
             small = replace(small, blocks=tuple(replace(b, head_dim=len(c)) for b, c in channels))
-        return small if self.stream is None else replace(small, embed_dim=len(self.stream))
+        return small
 
     def of_block(self, number: int) -> KeptOfBlock:
         """Heads, channels of each and hidden units of one block."""
@@ -61,7 +57,6 @@ class Kept:
             tuple(tuple(range(b.heads)) for b in structure.blocks),
             tuple(tuple(range(b.hidden)) for b in structure.blocks),
             tuple(tuple(range(b.head_dim)) for b in structure.blocks),
-            tuple(range(structure.embed_dim)),
         )
 
 
@@ -70,13 +65,12 @@ def cut(model: Any, kept: Kept) -> Any:
 
     Removed units contribute nothing: the result equals the model with those heads' outputs (before `proj`) and those
     hidden activations (before `fc2`) set to zero. Removed channels of a head are gone from its q, k and v; a removed
-    sub-layer leaves the stream as it is, biases included; a removed channel of the stream is gone from every tensor
-    on it, so LayerNorms see the others only. Removed blocks are skipped; the head is left as it is.
+    sub-layer leaves the stream as it is, biases included. Removed blocks are skipped; the head is left as it is.
     Raises InputError for what the family does not offer: channels of heads whose q and k are normalised, for one.
     """
     family = family_of(model)
     if any(tap.block > len(kept.heads) for head in family.heads(model) for tap in taps_of(head)):
-        raise InputError("A head that reads several blocks needs them.", "Keep the depth of this model.")
+        raise InputError("The head reads blocks that would be removed.", "Keep the depth of this model.")
     small = copy.deepcopy(model)
     family.truncate(small, len(kept.heads))
     for number, block in enumerate(family.blocks(small)):
@@ -84,10 +78,6 @@ def cut(model: Any, kept: Kept) -> Any:
             family.replace_block(small, number, left)
     if hasattr(small, "feature_info"):
         family.trim_features(small)
-    if kept.stream is not None and len(kept.stream) != small.embed_dim:
-        if not family.narrows_stream:
-            raise InputError(f"The stages of a {family.name} keep their width.", "Cut heads and hidden units.")
-        cut_stream(small, torch.tensor(kept.stream))
     return small
 
 
@@ -114,7 +104,7 @@ def _cut_block(family: Family, model: Any, block: Any, kept: KeptOfBlock) -> nn.
 def build(spec: ModelSpec, structure: Structure) -> nn.Module:
     """A model of this structure with random weights, in eval mode: for timing, and to load weights into.
 
-    Raises InputError for a structure that is no part of the model.
+    Raises InputError for a structure that is not part of the model.
     Where blocks that the head reads are gone it reads the last one in their place, so that it costs what it costs.
     """
     dense = create(spec)

@@ -13,8 +13,8 @@ from wdp_edge.errors import InputError
 from wdp_edge.models.families import family_of, known_families, unsupported
 from wdp_edge.models.families.base import mean_of_heads, set_heads
 from wdp_edge.models.map_head import taps_of
+from wdp_edge.models.structure import Geometry, Structure
 from wdp_edge.models.sublayers import Sublayer, same
-from wdp_edge.structure import Geometry, Structure
 
 
 def check_supported(model: nn.Module, name: str) -> None:
@@ -76,7 +76,7 @@ def classify(model: Any, x: Tensor) -> Tensor:
 def pooled(model: Any, x: Tensor, depth: int | None = None, norm: nn.Module | None = None) -> Tensor:
     """x: [B, ..., D] stream after `depth` blocks, all when None -> what the classifier sees: [B, F].
 
-    [B, patches, F] where the model puts out maps. norm: an exit's own norm instead of the model's final one.
+    [B, patches, F] where the model outputs maps. norm: an exit's own norm instead of the model's final one.
     """
     family = family_of(model)
     depth = len(family.blocks(model)) if depth is None else depth
@@ -84,7 +84,7 @@ def pooled(model: Any, x: Tensor, depth: int | None = None, norm: nn.Module | No
 
 
 def head_count(model: Any) -> int:
-    """Heads whose outputs the model puts out the mean of."""
+    """Number of heads; the model's output is the mean of theirs."""
     return len(family_of(model).heads(model))
 
 
@@ -98,7 +98,7 @@ def set_head(model: Any, head: nn.Module) -> None:
     family_of(model).set_head(model, head)
 
 
-def puts_out_maps(model: Any) -> bool:
+def outputs_maps(model: Any) -> bool:
     """Whether a head can read every patch of this family's models."""
     return family_of(model).maps
 
@@ -160,3 +160,21 @@ def logits(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
     """images: [n, 3, H, W] float32 -> the model's outputs, [n, ...] float32, in batches."""
     model.eval()
     return torch.cat([model(part).float() for part in images.split(batch_size)])
+
+
+class Prefix(nn.Module):
+    """The beginning of a ViT, to find where an artifact goes wrong: the embedding and some sub-layers.
+
+    sublayers: attention and MLP of the first block are 1 and 2, those of the next 3 and 4, and so on.
+    """
+
+    def __init__(self, vit: Any, sublayers: int) -> None:
+        super().__init__()
+        self.vit, self.sublayers = vit, sublayers
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: [B, 3, H, W] -> the stream: [B, ..., D]."""
+        x = embed(self.vit, images)
+        for sublayer in sublayers(self.vit)[: self.sublayers]:
+            x = x if sublayer is None else sublayer(x)
+        return x

@@ -1,4 +1,4 @@
-"""What a file given as a checkpoint is, told from its first bytes: a kind that can be read, or what to do instead.
+"""What a file given as a checkpoint is, judged by its first bytes: a kind that can be read, or what to do instead.
 
 Reads no more than a few kilobytes and imports nothing heavy: nothing in the file is run or trusted.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import pickletools
+import re
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -15,18 +16,24 @@ from enum import Enum
 from pathlib import Path
 
 from wdp_edge.errors import InputError
+from wdp_edge.models.strange_folders import FORMATS as _FORMATS
+from wdp_edge.models.strange_folders import MAX_NAMED, WEIGHT_SUFFIXES, unreadable
 
-WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
-_FORMATS = "Use a .safetensors, or a .pt/.pth that torch.load(weights_only=True) reads."
-_SAVE = "Where you trust the file, save its weights alone: torch.save(model.state_dict(), 'weights.pth')."
+_SAVE = "If you trust the file, save its weights alone: torch.save(model.state_dict(), 'weights.pth')."
 _HEAD = 4096
-_MAX_NAMED = 3
 _LOCAL = struct.Struct("<26xHH")  # of a zip archive's own header before each part: lengths of its name and extra field
 _MODEL_MODULES = ("timm.models.", "timm.layers.", "torch.nn.modules.")
+_BEFORE = "Give the weights that it was made from: " + _FORMATS[4:]
+_EXPORTED = "Give the weights that it was exported from: " + _FORMATS[4:]
+_CONVERT = "Load it in the library that wrote it, and save it for PyTorch. " + _FORMATS
+_UNFINISHED = (".crdownload", ".part", ".incomplete", ".aria2")
+_FLAX = re.compile(rb"(?:[\x81-\x8f]|\xde..|\xdf....)[\xa1-\xbf\xd9][\x20-\x7e]", re.DOTALL)  # a table with a text key
+# The first two or three fields of an ONNX or a Core ML model: a version, then a text or a graph.
+_PROTOBUF = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x3a\x42]", re.DOTALL)
 
 
-class Kind(Enum):
-    """Of the files that can be read."""
+class FileKind(Enum):
+    """Kinds of files that can be read."""
 
     SAFETENSORS = "safetensors"
     TORCH = "torch.save"
@@ -35,9 +42,15 @@ class Kind(Enum):
 # Beginning of the file: what it is, and what to do.
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the weights themselves", "Fetch them with: git lfs pull"),
-    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file (Keras or TensorFlow)", _FORMATS),
+    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file (Keras or TensorFlow)", _CONVERT),
     (b"\x93NUMPY", "is a NumPy array", _FORMATS),
-    (b"GGUF", "is a GGUF file", _FORMATS),
+    (b"GGUF", "is a GGUF file", _BEFORE),
+    (b"lmgg", "is a GGML file", _BEFORE),
+    (b"tjgg", "is a GGML file", _BEFORE),
+    (b"\xff\xd8\xff", "is an image", _FORMATS),
+    (b"\x89PNG", "is an image", _FORMATS),
+    (b"%PDF", "is a PDF document", _FORMATS),
+    (b"\x7fELF", "is a program or a library", _FORMATS),
     (b"\x1f\x8b", "is a gzip archive", "Unpack it and name the weights file in it."),
     (b"BZh", "is a bzip2 archive", "Unpack it and name the weights file in it."),
     (b"\xfd7zXZ", "is an xz archive", "Unpack it and name the weights file in it."),
@@ -45,13 +58,12 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"7z\xbc\xaf", "is a 7z archive", "Unpack it and name the weights file in it."),
     (b"Rar!", "is a rar archive", "Unpack it and name the weights file in it."),
 )
-_EXPORTED = "Give the weights that it was exported from: " + _FORMATS[4:]
 
 
 def check_file(path: Path) -> None:
     """Raises InputError unless `path` is a file that can be opened: what is there instead is said."""
     if path.is_dir():
-        raise _folder(path)
+        raise unreadable(path)
     if not path.exists():
         raise _absent(path)
     if not path.is_file():
@@ -63,28 +75,57 @@ def check_file(path: Path) -> None:
         raise InputError(f"Checkpoint {path} cannot be read: {error.strerror}.", "Check its permissions.") from error
 
 
-def kind_of(path: Path) -> Kind:
+def kind_of(path: Path) -> FileKind:
     """How to read the file, whatever it is called.
 
-    Raises InputError for one that is no weights file, or none that can be read without running what is in it.
+    Raises InputError for one that is not a weights file, or that cannot be read without running what is in it.
     """
     check_file(path)
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
         raise InputError(f"Checkpoint {path} is empty.", "Copy or download it again.")
+    if path.suffix.lower() in _UNFINISHED:
+        raise InputError(f"Checkpoint {path} is a download that did not end.", "Download it again.")
     for magic, what, hint in _MAGIC:
         if head.startswith(magic):
             raise InputError(f"Checkpoint {path} {what}.", hint)
     if head.startswith(b"PK\x03\x04"):
         return _zip_kind(path)
-    if head[4:8] == b"TFL3" or (head[4:6] == b"ET" and head[6:8].isdigit()) or path.suffix.lower() == ".onnx":
+    if _is_exported(path, head):
         raise InputError(f"Checkpoint {path} is an exported file, not a trained model.", _EXPORTED)
     if head[6:9] == b"\0\0{":  # the length of a header and its first byte
-        return Kind.SAFETENSORS
-    if head[:1] == b"\x80" or head[257:262] == b"ustar":
+        _check_length(path, int.from_bytes(head[:8], "little"))
+        return FileKind.SAFETENSORS
+    if head[:1] == b"\x80" and b"\x02" <= head[1:2] <= b"\x05":
         return _pickle_kind(path)
+    if head[257:262] == b"ustar":
+        raise InputError(f"Checkpoint {path} is a tar archive.", "Unpack it and name the weights file in it.")
+    if _FLAX.match(head):
+        raise InputError(f"Checkpoint {path} is a msgpack file (Flax, JAX).", _CONVERT)
     raise _text(path, head) or damaged(path)
+
+
+def _is_exported(path: Path, head: bytes) -> bool:
+    known = head[4:8] == b"TFL3" or (head[4:6] == b"ET" and head[6:8].isdigit())
+    return known or path.suffix.lower() in (".onnx", ".engine") or _PROTOBUF.match(head) is not None
+
+
+def _check_length(path: Path, header: int) -> None:
+    """Raises InputError where a .safetensors file is shorter than its own header, of this length, says."""
+    size = path.stat().st_size
+    if header > size - 8:
+        raise damaged(path, f"its header says {header} bytes, {max(0, size - 8)} are there")
+    with path.open("rb") as file:
+        file.seek(8)
+        ends = [
+            int(end) for end in re.findall(rb'"data_offsets"\s*:\s*\[\s*\d+\s*,\s*(\d{1,15})\s*\]', file.read(header))
+        ]
+    if ends and max(ends) + header + 8 > size:
+        raise InputError(
+            f"Checkpoint {path} is cut short or corrupt: {size} of {max(ends) + header + 8} bytes.",
+            "Copy or download it again.",
+        )
 
 
 def damaged(path: Path, reason: str = "") -> InputError:
@@ -98,7 +139,7 @@ def damaged(path: Path, reason: str = "") -> InputError:
 
 def _absent(path: Path) -> InputError:
     if path.is_symlink():
-        return InputError(f"Checkpoint {path} is a link to {path.readlink()}, which does not exist.", "Mend the link.")
+        return InputError(f"Checkpoint {path} is a link to {path.readlink()}, which does not exist.", "Fix the link.")
     try:
         beside = {p.stem: p for p in path.parent.iterdir()}
     except OSError:
@@ -110,22 +151,7 @@ def _absent(path: Path) -> InputError:
     return InputError(message, f"{hint}.", {"--checkpoint": f"{hint} or give --checkpoint."})
 
 
-def _folder(path: Path) -> InputError:
-    try:
-        names = sorted(p.name for p in path.iterdir() if p.suffix.lower() in WEIGHT_SUFFIXES and p.is_file())
-    except OSError:
-        names = []
-    if not names:
-        return InputError(f"Checkpoint {path} is a folder, with no weights files in it.", _FORMATS)
-    if any("-of-" in name for name in names):
-        hint = "Its weights are in several parts: load and save them as one file."
-    else:
-        shown = " or ".join(str(path / name) for name in names[:_MAX_NAMED])
-        hint = f"Name the file in it: {shown}{' …' if len(names) > _MAX_NAMED else ''}."
-    return InputError(f"Checkpoint {path} is a folder.", hint)
-
-
-def _zip_kind(path: Path) -> Kind:
+def _zip_kind(path: Path) -> FileKind:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -141,17 +167,35 @@ def _zip_kind(path: Path) -> Kind:
                 if sum(entry.file_size for entry in entries) > path.stat().st_size:
                     raise damaged(path, "its parts claim to be larger than the file")
                 _check_pickle(path, _part(path, archive, pickled))
-                return Kind.TORCH
+                return FileKind.TORCH
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError, ValueError) as error:
         raise damaged(path, str(error)) from error
+    raise _other_zip(path, names)
+
+
+def _other_zip(path: Path, names: list[str]) -> InputError:
+    """For an archive without a pickle of torch.save."""
+    if any(name.endswith("encoderblock_0/MlpBlock_3/Dense_0/kernel.npy") for name in names):
+        return InputError(
+            f"Checkpoint {path} holds a ViT with Google's names, for JAX (.npz).",
+            "timm reads it: model = timm.create_model(NAME, num_classes=N); model.load_pretrained(FILE); then save "
+            "model.state_dict().",
+        )
     if any(name.endswith(".npy") for name in names):
-        raise InputError(f"Checkpoint {path} is a NumPy archive (.npz), as JAX models come in.", _FORMATS)
+        return InputError(f"Checkpoint {path} is a NumPy archive (.npz), as JAX models come in.", _CONVERT)
     if any(name.endswith((".h5", ".keras")) for name in names):
-        raise InputError(f"Checkpoint {path} is a Keras model.", _FORMATS)
+        return InputError(f"Checkpoint {path} is a Keras model.", _CONVERT)
+    if any(name.rpartition("/")[2] in ("archive_format", "serialized_exported_program.json") for name in names):
+        return InputError(
+            f"Checkpoint {path} is a program that torch.export saved, not only weights.",
+            "Save its weights: torch.save(dict(torch.export.load(FILE).state_dict), 'weights.pth').",
+        )
+    if any(".mlpackage/" in name for name in names):
+        return InputError(f"Checkpoint {path} is an exported file, not a trained model.", _EXPORTED)
     inside = [name for name in names if name.lower().endswith(WEIGHT_SUFFIXES)]
-    shown = f": {', '.join(inside[:_MAX_NAMED])}" if inside else ""
-    raise InputError(
-        f"Checkpoint {path} is a zip archive, not one of torch.save.",
+    shown = f": {', '.join(inside[:MAX_NAMED])}" if inside else ""
+    return InputError(
+        f"Checkpoint {path} is a zip archive that torch.save did not write.",
         f"Unpack it and name the weights file in it{shown}.",
     )
 
@@ -175,16 +219,16 @@ def _part(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
         return file.read(entry.file_size)
 
 
-def _pickle_kind(path: Path) -> Kind:
-    """torch.save of before 1.6, or somebody else's pickle."""
+def _pickle_kind(path: Path) -> FileKind:
+    """What torch.save wrote before 1.6, or another pickle."""
     with path.open("rb") as file:
         head = file.read(2**16)
     if head[:1] == b"\x80" and head[1:2] > b"\x03":
         raise InputError(
             f"Checkpoint {path} is a plain Python pickle: reading it could run code.",
-            "Where you trust it, load it with pickle and save its tensors with safetensors.torch.save_file.",
+            "If you trust it, load it with pickle and save its tensors with safetensors.torch.save_file.",
         )
-    return Kind.TORCH
+    return FileKind.TORCH
 
 
 def _check_pickle(path: Path, data: bytes) -> None:
@@ -216,17 +260,18 @@ def _globals(data: bytes) -> Iterator[str]:
 def _text(path: Path, head: bytes) -> InputError | None:
     """For a file of text."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<error")):
+    if re.match(rb"(?:<!--.*?-->\s*|<\?xml[^>]*>\s*)*<(?:!doctype|html|head|body|error)\b", start, re.DOTALL):
         return InputError(
-            f"Checkpoint {path} is a web page, not weights: the download was answered with a page.",
+            f"Checkpoint {path} is a web page, not weights: the server answered the download with a page.",
             "Download it again, from the address of the file itself and logged in where that is needed.",
         )
     if start.startswith((b"{", b"[")):
         return InputError(
             f"Checkpoint {path} is a JSON file, not weights.", "Name the weights file that stands beside it."
         )
-    if b"\0" not in head and os.linesep.encode() in head and _printable(head):
-        return InputError(f"Checkpoint {path} is a text file, not weights.", _FORMATS)
+    if _printable(head) and head.isascii():
+        begins = head.strip().split(b"\n")[0][:60].decode("ascii").strip()
+        return InputError(f"Checkpoint {path} is a text file, not weights. It begins: {begins!r}.", _FORMATS)
     return None
 
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wdp_edge.results import ReportResult
+if TYPE_CHECKING:
+    from wdp_edge.runs.results import ReportResult
 
 
 def report(run: Path) -> ReportResult:
     """Writes `<run>/report.html`, whole or not at all.
 
-    run: a run directory whose result is there; stages that are missing are left out with a word on why.
-    Raises InputError when it is no such directory or one of its files is damaged, SetupError when the page
+    run: a run directory whose result is there; stages that are missing are left out, with the reason.
+    Raises InputError when it is not such a directory or one of its files is damaged, SetupError when the page
     cannot be written.
     """
-    from wdp_edge.files import write_text
-    from wdp_edge.printable import printable
+    from wdp_edge.errors import printable
+    from wdp_edge.io.files import write_text
     from wdp_edge.report.page import render
     from wdp_edge.report.record import read_record
-    from wdp_edge.stages import REPORT
+    from wdp_edge.runs.results import ReportResult
+    from wdp_edge.runs.stages import REPORT
 
     run = Path(run)
     page = render(read_record(run))
-    # Markup is escaped by the template; what would move a cursor, or is no text at all, is escaped here.
+    # Markup is escaped by the template; what would move a cursor, or is not text at all, is escaped here.
     write_text(run / REPORT, printable(page, lines=True))
     return ReportResult(run, run / REPORT)

@@ -1,9 +1,9 @@
-"""What has to be read with a figure, in words: how the device was, and what nobody checked."""
+"""What to know when reading a figure: how the device was, and what was not checked."""
 
 from __future__ import annotations
 
-from wdp_edge.device import Conditions, Latency
-from wdp_edge.results import BudgetFigures
+from wdp_edge.protocols.device import Conditions, Latency
+from wdp_edge.runs.results import BudgetFigures
 
 
 def device_rows(conditions: Conditions | None) -> list[tuple[str, str]]:
@@ -22,13 +22,13 @@ def slowed_down(conditions: Conditions | None) -> str:
 
 
 def cautions(latency: Latency) -> list[str]:
-    """What has to be read with a figure: a device that slowed down, and a program that is not wdp-edge's own."""
+    """What to know when reading a figure: a device that slowed down, and a program that is not wdp-edge's own."""
     slow = slowed_down(latency.conditions)
     return ([f"Warning: {slow}"] if slow else []) + ([f"Note: {latency.caveat}."] if latency.caveat else [])
 
 
 def two_times(budget: BudgetFigures, latency: Latency) -> str:
-    """Why the time that is held against the budget is not the shipped file's p50; "" where it is.
+    """Why the time that counts for the budget is not the shipped file's p50; "" where it is.
 
     latency: the shipped file's.
     """
@@ -37,7 +37,7 @@ def two_times(budget: BudgetFigures, latency: Latency) -> str:
     if budget.basis == "p50" or milliseconds(budget.measured_ms) == milliseconds(latency.p50):
         return ""
     return (
-        f"Note: the budget is a share, so the file is held against it by the ratio of its time to the dense file's in "
+        f"Note: the budget is a share, so what counts is the ratio of the file's time to the dense file's in "
         f"interleaved rounds, times the dense file's p50: {milliseconds(budget.measured_ms)}. Its own p50 over all "
-        f"runs, {milliseconds(latency.p50)}, counts what other work on the machine took as well."
+        f"runs, {milliseconds(latency.p50)}, includes what other work on the machine took."
     )

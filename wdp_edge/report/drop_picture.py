@@ -9,12 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from wdp_edge.drops import Drop, Drops, short
 from wdp_edge.report.drops import difference, interval
-from wdp_edge.report.style import DENSE, INK, KEPT, MUTED, SECOND, figure
+from wdp_edge.report.style import DENSE, INK, KEPT, MUTED, SECOND, figure, legend
+from wdp_edge.runs.drops import Drop, Drops, short
 
 _NAMED = 40
-_LEGEND: dict[str, Any] = {"handlelength": 1.3, "columnspacing": 1.2, "handletextpad": 0.5}
 
 
 def plot_drops(drops: Drops) -> Figure:
@@ -24,50 +23,52 @@ def plot_drops(drops: Drops) -> Figure:
     """
     if drops.unit == "image":
         return _plot_images(drops)
-    known = drops.known
-    return _plot_named(known, drops.overall) if len(known) <= _NAMED else _plot_ranked(known, drops.overall)
+    return _plot_named(drops) if len(drops.known) <= _NAMED else _plot_ranked(drops)
 
 
-def _plot_named(known: list[Drop], overall: Drop) -> Figure:
+def _plot_named(drops: Drops) -> Figure:
+    known, expected = drops.known, drops.expected
     drawn, (ax,) = figure(0.2 * len(known) + 1.1)
     for place, part in enumerate(known):
         low, high, points = _ends(part)
-        beyond = low > 0 or high < 0
-        colour = (SECOND if low > 0 else KEPT) if beyond else DENSE
+        beyond = low > expected or high < expected
+        colour = (SECOND if low > expected else KEPT) if beyond else DENSE
         ax.plot([-high, -low], [place, place], color=colour, linewidth=1.6, alpha=0.55)
         ax.plot(-points, place, linestyle="none", marker="o", markersize=4.5, color=colour)
     ax.set_yticks(range(len(known)), [f"{short(part.name, 18)} ({part.images:,})" for part in known])
     ax.set_ylim(len(known) - 0.4, -0.6)
     ax.tick_params(length=0)
     ax.grid(axis="x")
-    _finish(drawn, overall, band=False)
+    _finish(drawn, drops, band=False)
     return drawn
 
 
-def _plot_ranked(known: list[Drop], overall: Drop) -> Figure:
+def _plot_ranked(drops: Drops) -> Figure:
+    known = drops.known
     drawn, (ax,) = figure(4.2)
     ranks = range(1, len(known) + 1)
     ends = [_ends(part) for part in known]
     ax.fill_betweenx(ranks, [-high for _, high, _ in ends], [-low for low, _, _ in ends], color=DENSE, alpha=0.3, lw=0)
     ax.plot([-points for _, _, points in ends], ranks, color=KEPT)
-    lose = [(rank, points) for rank, (low, _, points) in zip(ranks, ends, strict=True) if low > 0]
+    lose = [(rank, points) for rank, (low, _, points) in zip(ranks, ends, strict=True) if low > drops.expected]
     look: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4, "color": SECOND}
     ax.plot([-points for _, points in lose], [rank for rank, _ in lose], **look)
     ax.set_ylim(len(known) + 0.5, 0.5)
     ax.set_ylabel("classes, worst first")
     ax.grid(axis="x")
-    _finish(drawn, overall, band=True)
+    _finish(drawn, drops, band=True)
     return drawn
 
 
-def _finish(drawn: Figure, overall: Drop, band: bool) -> None:
-    (ax,) = drawn.axes
+def _finish(drawn: Figure, drops: Drops, band: bool) -> None:
+    (ax,), overall = drawn.axes, drops.overall
     ax.axvline(0, color=INK, linewidth=1)
     if overall.points is not None:
         ax.axvline(-overall.points, color=MUTED, linewidth=1.2, linestyle=(0, (4, 2)))
     ax.set_xlabel("points against the dense model")
     ax.spines["left"].set_visible(False)
-    loss = Line2D([], [], linestyle="none", marker="o", markersize=4.5, color=SECOND, label="loss beyond chance")
+    word = "loss beyond chance" if not drops.by_answers else "above average, beyond chance"
+    loss = Line2D([], [], linestyle="none", marker="o", markersize=4.5, color=SECOND, label=word)
     every = Line2D([], [], color=MUTED, linewidth=1.2, linestyle=(0, (4, 2)), label="over all")
     shown = (
         Patch(color=DENSE, alpha=0.3, label="95 % intervals")
@@ -75,7 +76,7 @@ def _finish(drawn: Figure, overall: Drop, band: bool) -> None:
         else Line2D([], [], color=DENSE, alpha=0.55, label="95 % interval")
     )
     handles: list[Artist] = [loss, shown, every]
-    drawn.legend(handles=handles, loc="outside lower left", ncols=3, **_LEGEND)
+    legend(drawn, handles, 3)
 
 
 def _plot_images(drops: Drops) -> Figure:

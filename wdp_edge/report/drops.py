@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wdp_edge.drops import FEW_IMAGES, Drop, Drops, listed, short
 from wdp_edge.report.units import NONE, SPACE, share, signed, whole
+from wdp_edge.runs.drops import FEW_IMAGES, Drop, Drops, listed, short
 
 MANY_CLASSES = 10
 _ROWS = 1000
@@ -26,7 +26,7 @@ class DropRow:
 
 
 def summary(drops: Drops) -> list[str]:
-    """The difference over all, the worst part, and what cannot be told."""
+    """The difference over all, the worst part, and what cannot be judged."""
     overall, worst = drops.overall, drops.worst
     lines = [f"Difference over all: {difference(overall)}{_beside(overall)}."]
     if worst is None:
@@ -52,6 +52,10 @@ def cautions(drops: Drops) -> list[str]:
 def _beyond_chance(drops: Drops) -> str:
     """The worst of many is bad luck in part, and each interval misses in one case of twenty."""
     lose = len(drops.beyond_chance)
+    if drops.by_answers:
+        words = f"{whole(lose)} of {whole(drops.count)} classes" if lose else "no class"
+        verb = "lose" if lose > 1 else "loses"
+        return f"Classes are the dense model's own answers; {words} {verb} more than the average, beyond chance."
     if not lose:
         return "No class loses more than chance explains: every interval reaches 0."
     verb, whose = ("loses", "its interval lies") if lose == 1 else ("lose", "their intervals lie")
@@ -114,6 +118,11 @@ def percentiles(drops: Drops) -> list[tuple[str, str]]:
 
 def method(drops: Drops) -> str:
     """How the intervals were made, in a sentence."""
+    if drops.by_answers:
+        return (
+            "Classes are the dense model's own answers, right or wrong, and each image with another answer is a loss. "
+            "Intervals are exact (Clopper and Pearson)."
+        )
     if drops.method == "exact":
         return "Intervals are exact and paired: they rest on the images that only one of the two models gets right."
     return (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from wdp_edge.files import write_text
-from wdp_edge.printable import printable
-from wdp_edge.report.limits import words
-from wdp_edge.results import CheckedBudget, CheckResult, UnjudgedFile
+from wdp_edge.errors import printable
+from wdp_edge.io.files import write_text
+from wdp_edge.report.units import against
+from wdp_edge.runs.results import CheckedBudget, CheckResult, UnjudgedFile
 
 
 def write_junit(result: CheckResult, path: Path) -> None:
@@ -33,7 +33,7 @@ def _cases(budget: CheckedBudget) -> list[ElementTree.Element]:
     group = f"{budget.target}.{budget.precision}.{budget.device}"
     cases = [_case(group, "verified", budget.verified, f"{budget.path.name} is too far from its model")]
     return cases + [
-        _case(group, limit.name, limit.met, f"{limit.name}: {words(limit)}{'; ' + limit.note if limit.note else ''}")
+        _case(group, limit.name, limit.met, f"{limit.name}: {against(limit)}{'; ' + limit.note if limit.note else ''}")
         for limit in budget.limits
     ]
 

@@ -9,14 +9,14 @@ from functools import partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from wdp_edge.device import Kind
+from wdp_edge.protocols.device import Kind
+from wdp_edge.protocols.task import facts_of
 from wdp_edge.report import drops, units
 from wdp_edge.report.cautions import cautions, two_times
 from wdp_edge.report.parts import outside, part_rows
 from wdp_edge.report.pictures import pictures
 from wdp_edge.report.record import Record, Widths
-from wdp_edge.results import PruneResult
-from wdp_edge.task import facts_of
+from wdp_edge.runs.results import PruneResult
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,12 @@ def render(record: Record) -> str:
 
 
 def notes(result: PruneResult) -> list[str]:
-    """What has to be read with the figures of a run."""
+    """What to know when reading the figures of a run."""
     why = two_times(result.budget, result.shipped.latency_ms)
-    said = cautions(result.shipped.latency_ms) + ([why] if why else [])
+    note = facts_of(result.task).note
+    said = ([note] if note else []) + cautions(result.shipped.latency_ms) + ([why] if why else [])
+    if result.first_look:
+        said.append(f"First look at the {result.first_look.line}.")
     return said + [f"Warning: {text}" for text in result.warnings]
 
 
@@ -117,6 +120,7 @@ def rows(result: PruneResult) -> list[Row]:
     before, after = dense.latency_ms, shipped.latency_ms
     known = dense.accuracy is not None and shipped.accuracy is not None
     facts = facts_of(result.task)
+    alike = f"{facts.agreement.capitalize()} as dense"
     return [
         Row(
             facts.title,
@@ -132,9 +136,7 @@ def rows(result: PruneResult) -> list[Row]:
         _less("Parameters", dense.parameters, shipped.parameters, units.quantity),
         _less("File size", dense.bytes, shipped.bytes, partial(units.quantity, unit="B")),
         Row("Blocks kept (exit)", _count(dense.exit), _count(shipped.exit), _fewer(dense.exit, shipped.exit)),
-        Row(
-            f"{facts.agreement.capitalize()} as dense", units.share(dense.agreement), units.share(shipped.agreement), ""
-        ),
+        *([] if facts.of_answers else [Row(alike, units.share(dense.agreement), units.share(shipped.agreement), "")]),
     ]
 
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from wdp_edge.cost.parts import Part
-from wdp_edge.device import Kind
+from wdp_edge.protocols.device import Kind
 from wdp_edge.report.units import NONE, SPACE, change, share
-from wdp_edge.results import OperatorProfile, OperatorProfiles
+from wdp_edge.runs.results import OperatorProfile, OperatorProfiles
 
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 _KINDS_SHOWN = 12

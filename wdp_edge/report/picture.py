@@ -6,8 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from wdp_edge.errors import InputError, WdpError
-from wdp_edge.printable import printable
+from wdp_edge.errors import InputError, WdpError, printable
 
 
 def write_picture(run: Path, path: Path) -> None:
@@ -20,7 +19,7 @@ def write_picture(run: Path, path: Path) -> None:
     from wdp_edge.report.style import save
 
     if path.suffix.lower() not in (".png", ".svg"):
-        raise InputError(f"{path} is no picture that is written here.", "Name it .png or .svg.")
+        raise InputError(f"{path} is neither a .png nor an .svg.", "Name it .png or .svg.")
     widths = read_record(run).widths
     if widths is None:
         raise InputError(f"{run} has no stages/dense.json or stages/select.json.", "Give a finished run.")

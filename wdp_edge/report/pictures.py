@@ -1,4 +1,4 @@
-"""Which pictures a run's report has, and what each says to those who do not see it."""
+"""Which pictures a run's report has, and what each says to those who cannot see it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wdp_edge.report.record import Record, Widths
 from wdp_edge.report.style import inline_svg
 from wdp_edge.report.units import milliseconds
 from wdp_edge.report.waterfall import describe_waterfall, has_waterfall, plot_waterfall
-from wdp_edge.stages import CurvePoint, Measured, Round
+from wdp_edge.runs.stages import CurvePoint, Measured, Round
 
 
 def pictures(record: Record) -> dict[str, Markup]:
@@ -32,8 +32,9 @@ def pictures(record: Record) -> dict[str, Markup]:
         text = describe_curve("Learning", learned.curve)
         add("learning", partial(plots.plot_learning, learned.curve, budget), text)
     if (recovered := record.recovered) and plots.has_recovery(recovered.curve):
-        text = describe_curve("Recovery", recovered.curve)
-        add("recovery", partial(plots.plot_recovery, recovered.curve, record.result.metric), text)
+        metric = recovered.metric or record.result.metric
+        text = describe_curve("Recovery", recovered.curve, metric)
+        add("recovery", partial(plots.plot_recovery, recovered.curve, metric), text)
     if (selected := record.selected) and selected.rounds:
         text = describe_rounds(selected.rounds)
         add("rounds", partial(plots.plot_rounds, selected.rounds, record.recipe.prune.select.floor), text)
@@ -58,9 +59,14 @@ def describe_widths(widths: Widths) -> str:
     )
 
 
-def describe_curve(title: str, curve: Sequence[CurvePoint]) -> str:
+def describe_curve(title: str, curve: Sequence[CurvePoint], metric: str = "accuracy") -> str:
+    """metric: what the curve's `accuracy` is."""
     first, last = curve[0].values, curve[-1].values
-    said = [f"{n.replace('_', ' ')} from {first[n]:.3g} to {last[n]:.3g}" for n in first if n in last]
+    said = [
+        f"{n.replace('_', ' ').replace('accuracy', metric)} from {first[n]:.3g} to {last[n]:.3g}"
+        for n in first
+        if n in last
+    ]
     return f"{title} up to step {curve[-1].step}: {', '.join(said)}."
 
 

@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.report.record import Widths
-from wdp_edge.report.style import DENSE, GOOD, INK, KEPT, MUTED, SECOND, TRACK, figure
-from wdp_edge.stages import CurvePoint, Measured, Round
+from wdp_edge.report.style import DENSE, GOOD, INK, KEPT, MUTED, SECOND, TRACK, figure, legend
+from wdp_edge.runs.stages import CurvePoint, Measured, Round
 
 _Look = dict[str, Any]  # keyword arguments of matplotlib
 _DROPPED: _Look = {"facecolor": TRACK, "edgecolor": DENSE, "hatch": "////", "linewidth": 0}
@@ -26,12 +26,6 @@ _PREDICTED: _Look = _DOT | {"color": SECOND, "fillstyle": "none", "markersize": 
 _MEASURED: _Look = _DOT | {"color": KEPT}
 _DENSE: _Look = _DOT | {"color": DENSE, "marker": "s"}
 _TICK: _Look = {"linestyle": "none", "marker": "|", "markersize": 10, "markeredgewidth": 2}
-
-
-def _legend(drawn: Figure, handles: Sequence[Artist], columns: int) -> None:
-    """Under the plot, where it covers nothing on a narrow screen."""
-    look: _Look = {"handlelength": 1.3, "columnspacing": 1.2, "handletextpad": 0.5}
-    drawn.legend(handles=handles, loc="outside lower left", ncols=columns, **look)
 
 
 # ---- widths and exit
@@ -61,7 +55,7 @@ def plot_widths(widths: Widths) -> Figure:
     axes[0].set_yticks(places, [str(i + 1) for i in range(depth)])
     axes[0].set_ylim(max(places[-1], last) + 0.55, -0.6)
     axes[0].set_ylabel("block")
-    _legend(drawn, _width_legend(widths), 4)
+    legend(drawn, _width_legend(widths), 4)
     return drawn
 
 
@@ -200,7 +194,7 @@ def plot_rounds(rounds: Sequence[Round], floor: float) -> Figure:
     if any(one.dense_ms <= right for one in rounds):
         marks["dense"] = _DENSE
     handles: list[Artist] = [Line2D([], [], label=name, **look) for name, look in marks.items()]
-    _legend(drawn, [*handles, Patch(**_BAND, label=f"{floor:.0%}–100% of budget")], 2 if len(marks) > 2 else 3)
+    legend(drawn, [*handles, Patch(**_BAND, label=f"{floor:.0%}–100% of budget")], 2 if len(marks) > 2 else 3)
     return drawn
 
 
@@ -260,7 +254,7 @@ def plot_timing(measured: Measured) -> Figure:
         Line2D([], [], label="p90", color=MUTED, linewidth=1.2, linestyle=":"),
         Line2D([], [], label="budget", **_LIMIT),
     ]
-    _legend(drawn, handles, 4)
+    legend(drawn, handles, 4)
     return drawn
 
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
+from wdp_edge.config.recipe import Recipe
 from wdp_edge.cost.table import LatencyTable
-from wdp_edge.device import DeviceInfo
 from wdp_edge.errors import InputError
-from wdp_edge.files import read_json
-from wdp_edge.places import read_result, run_recipe
-from wdp_edge.plain import from_plain, read_as
-from wdp_edge.recipe import Recipe
-from wdp_edge.results import OperatorProfiles, PruneResult
-from wdp_edge.stages import MANIFEST, OPERATORS, RECIPE, RESULT, Learned, Measured, Recovered, Selected, Verified
-from wdp_edge.structure import Structure
+from wdp_edge.io.files import read_json
+from wdp_edge.io.plain import from_plain, read_as
+from wdp_edge.models.structure import Structure
+from wdp_edge.protocols.device import DeviceInfo
+from wdp_edge.runs.places import read_result, run_recipe
+from wdp_edge.runs.results import OperatorProfiles, PruneResult
+from wdp_edge.runs.stages import MANIFEST, OPERATORS, RECIPE, RESULT, Learned, Measured, Recovered, Selected, Verified
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class DataFigures:
 
 
 @dataclass(frozen=True)
-class ArtifactFigures:
+class FileFigures:
     """One file of a run."""
 
     sha256: str
@@ -52,16 +52,15 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     device: DeviceInfo | None = None
     data: dict[str, DataFigures] = field(default_factory=dict)
-    artifacts: dict[str, ArtifactFigures] = field(default_factory=dict)
+    artifacts: dict[str, FileFigures] = field(default_factory=dict)
     recipe_digest: str = ""
 
 
 @dataclass(frozen=True)
-class Dense:
+class DenseFigures:
     """What the report shows of the dense model's stage."""
 
     structure: Structure
-    accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Record:
     recipe: Recipe
     recipe_text: str
     manifest: Manifest
-    dense: Dense | None
+    dense: DenseFigures | None
     table: LatencyTable | None
     learned: Learned | None
     selected: Selected | None
@@ -149,7 +148,7 @@ def read_record(run: Path) -> Record:
         recipe=run_recipe(run) if has_recipe else Recipe(),
         recipe_text=(run / RECIPE).read_text(encoding="utf-8") if has_recipe else "",
         manifest=_part(run / MANIFEST, Manifest) or Manifest(),
-        dense=_part(stages / "dense.json", Dense),
+        dense=_part(stages / "dense.json", DenseFigures),
         table=_stage(stages / "table.json", LatencyTable),
         learned=_stage(stages / "learn.json", Learned),
         selected=_stage(stages / "select.json", Selected),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wdp_edge.files import atomic_path
+from wdp_edge.io.files import atomic_path
 
 INK = "#1f2429"
 MUTED = "#5f6872"
@@ -79,10 +80,16 @@ def figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tu
     return made, [ax for row in axes for ax in row]
 
 
+def legend(drawn: Figure, handles: Sequence[Artist], columns: int) -> None:
+    """Under the plot, where it covers nothing on a narrow screen."""
+    look: dict[str, Any] = {"handlelength": 1.3, "columnspacing": 1.2, "handletextpad": 0.5}
+    drawn.legend(handles=handles, loc="outside lower left", ncols=columns, **look)
+
+
 def inline_svg(plot: Callable[[], Figure], name: str, description: str) -> str:
     """The plot as an `<svg>` element: same text for same figure, no links, ids prefixed with `name`.
 
-    description: what the picture says, for those who do not see it.
+    description: what the picture says, for those who cannot see it.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name, "figure.facecolor": "none"}):

@@ -1,9 +1,13 @@
-"""Numbers as people read them: milliseconds, points, millions, megabytes, and differences of two."""
+"""Numbers for people to read: milliseconds, points, millions, megabytes, and differences of two."""
 
 from __future__ import annotations
 
 import math
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wdp_edge.runs.results import Limit
 
 SPACE = "\u00a0"
 NONE = "–"
@@ -64,6 +68,15 @@ def signed(value: float, form: str) -> str:
     if float(text) == 0:
         return text
     return f"{'+' if value > 0 else '−'}{text}"
+
+
+def against(limit: Limit) -> str:
+    """What was measured and what a [[budget]] allows, such as "3.90 ms of 4.10 ms"."""
+    if limit.unit == "ms":
+        return f"{milliseconds(limit.measured)} of {milliseconds(limit.limit)}"
+    if limit.unit == "bytes":
+        return f"{quantity(int(limit.measured), 'B')} of {quantity(int(limit.limit), 'B')}"
+    return f"{limit.measured:.2f} of {limit.limit:.2f} {limit.unit}"
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from matplotlib.patches import Patch
 
 from wdp_edge.report.parts import by_part, micro
 from wdp_edge.report.style import DENSE, GOOD, KEPT, MUTED, SECOND, figure
-from wdp_edge.results import OperatorProfiles
+from wdp_edge.runs.results import OperatorProfiles
 
 _WHOLE = 0.62
 

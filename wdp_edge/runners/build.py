@@ -9,14 +9,16 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from wdp_edge.errors import SetupError
-from wdp_edge.files import atomic_folder, sha256
+from wdp_edge.io.files import atomic_folder, sha256
+from wdp_edge.protocols.target import Bundling, get_target, target_class
 from wdp_edge.runners.runtimes import ARCHITECTURES, Runtime, cache_folder, package_folder, runtime_of
 
 SOURCES = Path(__file__).parent
@@ -76,24 +78,50 @@ class Compiler:
 
 
 def bundle(target: str, arch: str) -> Bundle:
-    """The runner for files of a target, for a CPU: built when there is none in the cache.
+    """The runner for files of a target, for a CPU: the target's own, or ours, built when there is none in the cache.
 
     arch: x86_64 or aarch64.
     Raises InputError for a target without a native runner, SetupError when a tool, the runtime or the network is
     missing.
     """
-    runtime = runtime_of(target)
-    compiler = compiler_for(arch)
+    if issubclass(target_class(target), Bundling):
+        own: Any = get_target(target)
+        made: Bundle = own.bundle(arch)
+        return made
+    return _built(runtime_of(target), compiler_for(arch))
+
+
+def bundle_of(files: Mapping[str, Path], command: Sequence[str], runtime: str) -> Bundle:
+    """A bundle of files that are here, copied into the cache once: for the runner that a target brings.
+
+    files: by their names in the bundle. command: as `Bundle` has it. runtime: name and version.
+    Raises SetupError when the cache cannot be written.
+    """
+    told = "".join(f"{name} {sha256(path)}\n" for name, path in sorted(files.items()))
+    folder = cache_folder() / "bundles" / f"own-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{folder.name}.lock"):
+        if not folder.is_dir():
+            with atomic_folder(folder) as made:
+                made.mkdir()
+                for name, path in files.items():
+                    shutil.copyfile(path, made / name)
+                    (made / name).chmod(0o755)
+    return Bundle(folder, tuple(command), sha256(folder), runtime)
+
+
+def _built(runtime: Runtime, compiler: Compiler) -> Bundle:
+    """The runner that links against a wheel's libraries."""
     label = f"{runtime.package} {runtime.version}"
     folder = cache_folder() / "bundles" / key(runtime.part, label, compiler)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         if not folder.is_dir():
-            package = package_folder(runtime, arch)
+            package = package_folder(runtime, compiler.arch)
             with build(runtime.part, compiler, {"WDP_RUNTIME": str(package)}) as built, atomic_folder(folder) as made:
                 made.mkdir()
                 collect(made, Path(built) / RUNNER, runtime, package, compiler)
-    command = (f"./{_LOADERS[arch]}", "--library-path", ".", f"./{RUNNER}")
+    command = (f"./{_LOADERS[compiler.arch]}", "--library-path", ".", f"./{RUNNER}")
     return Bundle(folder, command, sha256(folder), label)
 
 
@@ -118,7 +146,7 @@ def compiler_for(arch: str) -> Compiler:
     here = platform.machine()
     if platform.system() != "Linux" or here not in ARCHITECTURES:
         raise SetupError(
-            f"Runners are not built on {platform.system()} {here}.", "Build on Linux, on x86_64 or aarch64."
+            f"Runners cannot be built on {platform.system()} {here}.", "Build on Linux, on x86_64 or aarch64."
         )
     if arch not in ARCHITECTURES:
         raise SetupError(f"There is no runner for {arch}.", f"There is one for {' and '.join(ARCHITECTURES)}.")
@@ -160,7 +188,8 @@ def collect(folder: Path, runner: Path, runtime: Runtime, package: Path, compile
         found = sorted(package.glob(pattern))
         if len(found) != 1:
             raise SetupError(
-                f"{runtime.package} {runtime.version} has no {pattern}.", "Install the version that pyproject names."
+                f"{runtime.package} {runtime.version} has no {pattern}.",
+                "Install the version that pyproject.toml asks for.",
             )
         files[soname(found[0].name)] = found[0]
     for name, path in files.items():

@@ -21,7 +21,7 @@
 #define MARK_START 1L
 #define MARK_END 2L
 #define SHOWN 16 /* output values in the last message */
-/* When a file is warm: wdp_edge/device.py has the same rule. */
+/* When a file is warm: wdp_edge/protocols/device.py has the same rule. */
 #define ALIKE 3
 #define ALIKE_RATIO 1.05
 #define WARM_MS 1000.0

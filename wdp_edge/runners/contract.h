@@ -1,4 +1,4 @@
-/* What all runners share. docs/runners.md describes the options, the output and the errors.
+/* What all runners share. docs/reference/runners.md describes the options, the output and the errors.
  *
  * contract.c has main(): it reads the options, loads the files, times them and writes the JSON lines.
  * A runner is one file that implements the part below "For each runtime". */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import hashlib
 import platform
@@ -19,7 +20,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from wdp_edge.errors import InputError, SetupError
-from wdp_edge.files import atomic_folder, cache_root
+from wdp_edge.io.files import atomic_folder, cache_root
+from wdp_edge.protocols.target import Bundling, target_class, target_names
 
 ARCHITECTURES = ("x86_64", "aarch64")
 _PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux2014")
@@ -42,14 +44,13 @@ class Runtime:
 
     @property
     def version(self) -> str:
-        """Of the installed package, so that files are timed by the runtime that checked them.
+        """Version of the installed package, so that files are timed by the runtime that checked them.
 
         Raises SetupError when it is not installed.
         """
         if not is_installed(self):
-            raise SetupError(
-                f"The runner needs {self.package}.", f"Install it with: pip install 'wdp-edge[{_EXTRAS[self.part]}]'"
-            )
+            extra = next(target for target, runtime in RUNTIMES.items() if runtime == self)
+            raise SetupError(f"The runner needs {self.package}.", f"Install it with: pip install 'wdp-edge[{extra}]'")
         return version(self.package)
 
 
@@ -70,7 +71,6 @@ RUNTIMES = {
     "tflite": Runtime("litert", "ai-edge-litert", "ai_edge_litert", ("libLiteRt.so",), ("libLiteRt.so",)),
     "onnx": Runtime("onnx", "onnxruntime", "onnxruntime", ("capi/libonnxruntime.so.",), ("capi/libonnxruntime.so.*",)),
 }
-_EXTRAS = {runtime.part: target for target, runtime in RUNTIMES.items()}
 
 
 def is_installed(runtime: Runtime) -> bool:
@@ -81,9 +81,26 @@ def runtime_of(target: str) -> Runtime:
     """Raises InputError for a target without a native runner."""
     if target not in RUNTIMES:
         raise InputError(
-            f"There is no native runner for target '{target}'.", f"There is one for {', '.join(RUNTIMES)}."
+            f"There is no native runner for target '{target}'.", f"There is one for {', '.join(runner_targets())}."
         )
     return RUNTIMES[target]
+
+
+def has_runner(target: str) -> bool:
+    """Whether files of a target have a native runner: one of ours, or the target's own.
+
+    Raises InputError for an unknown target, SetupError for one that cannot be imported.
+    """
+    return target in RUNTIMES or issubclass(target_class(target), Bundling)
+
+
+def runner_targets() -> list[str]:
+    """Targets that have one, of those that can be imported."""
+    found = []
+    for name in target_names():
+        with contextlib.suppress(SetupError):
+            found += [name] if has_runner(name) else []
+    return found
 
 
 def cache_folder() -> Path:

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from wdp_edge.models.structure import Structure
 from wdp_edge.models.surgery import Kept
-from wdp_edge.structure import Structure
 
 MOST_SESSIONS = 6
-# What a table may be off by (its goal is 7 % at worst): a measured correction is weighed against this.
+# How far a table may be off (the goal is 7 % at worst): a measured correction is weighed against it.
 _TRUST = 0.07
 # A structure this near to the aim keeps its attentions: only hidden units change, whose time is nearly a line.
 _NEAR = 0.12
@@ -34,7 +34,7 @@ _LEAST = 1e-12
 
 @dataclass(frozen=True)
 class Session:
-    """One timing. used: measured share of the budget. spread: standard error of it, relative."""
+    """One timing session. used: measured share of the budget. spread: standard error of it, relative."""
 
     used: float
     spread: float
@@ -92,7 +92,7 @@ def weights(sessions: Sequence[Session]) -> list[float]:
 
 
 def steadied(sessions: Sequence[Session]) -> list[float]:
-    """The variance (relative) of each session: halfway to that of all, as a few dozen rounds tell their own roughly."""
+    """The variance (relative) of each session: halfway to that of all, as a few dozen rounds give a rough estimate."""
     usual = statistics.fmean(s.spread**2 for s in sessions)
     return [(s.spread**2 + usual) / 2 for s in sessions]
 
@@ -111,7 +111,7 @@ class Seen(Value):
         return seen * _TRUST**2 / (_TRUST**2 + self.spread**2)
 
 
-class Device(Protocol):
+class StructureTimer(Protocol):
     """What the loop acts on."""
 
     def propose(self, limit_ms: float, like: Structure | None) -> Kept | None:
@@ -132,28 +132,28 @@ class Device(Protocol):
         ...
 
 
-def bracket(device: Device, first: Kept | None, goal: Goal, known: Sequence[Seen] = ()) -> list[Seen]:
+def bracket(timer: StructureTimer, first: Kept | None, goal: Goal, known: Sequence[Seen] = ()) -> list[Seen]:
     """Times structures until one is confirmed inside the band, nothing is left to try, or `goal.rounds` were timed.
 
-    first: where to begin; None where `known`, structures that were timed before, tells. Returns those that were timed
+    first: where to begin; None to begin from `known`, structures that were timed before. Returns those that were timed
     here, in order; `best` takes one.
     """
     seen = list(known)
-    kept = first or following(device, seen, goal)
+    kept = first or following(timer, seen, goal)
     while kept is not None:
-        seen.append(timed(device, kept, seen, goal))
+        seen.append(timed(timer, kept, seen, goal))
         if confirmed(seen[-1], goal) or len(seen) - len(known) >= goal.rounds:
             break
-        kept = following(device, seen, goal)
+        kept = following(timer, seen, goal)
     here = seen[len(known) :]
     while here and (doubted := open_choice(here, goal)) is not None:
-        here[here.index(doubted)] = again(device, doubted)
+        here[here.index(doubted)] = again(timer, doubted)
     return here
 
 
 def best(seen: Sequence[Seen], goal: Goal) -> Seen:
-    """Of those that fit one that is confirmed, the likeliest in the band, the nearest to the aim, in this order; the
-    smallest where none fits.
+    """Among those that fit, a confirmed one, then the likeliest to be in the band, then the nearest to the aim; the
+    smallest if none fits.
 
     The nearest to the aim alone would often be the one whose error took it there.
     """
@@ -194,15 +194,15 @@ def confirmed(seen: Value, goal: Goal) -> bool:
     return settled(seen, goal) and settled(before, goal) and (len(seen.sessions) > 1 or not seen.spread)
 
 
-def timed(device: Device, kept: Kept, seen: Sequence[Seen], goal: Goal) -> Seen:
+def timed(timer: StructureTimer, kept: Kept, seen: Sequence[Seen], goal: Goal) -> Seen:
     """The structure, timed again where the first value is a surprise or leaves open on which side of an edge it is,
     and once more where it would be taken."""
-    structure = device.structure(kept)
-    predicted = device.predict(structure)
-    point = Seen((device.time(kept),), kept, structure, predicted)
+    structure = timer.structure(kept)
+    predicted = timer.predict(structure)
+    point = Seen((timer.time(kept),), kept, structure, predicted)
     expected = expectation(predicted, seen, goal)
     while doubtful(point, expected, goal) or unconfirmed(point, goal):
-        point = again(device, point)
+        point = again(timer, point)
     return point
 
 
@@ -210,12 +210,12 @@ def unconfirmed(point: Value, goal: Goal) -> bool:
     return settled(point, goal) and not confirmed(point, goal) and len(point.sessions) < MOST_SESSIONS
 
 
-def again(device: Device, point: Seen) -> Seen:
-    return replace(point, sessions=(*point.sessions, device.time(point.kept)))
+def again(timer: StructureTimer, point: Seen) -> Seen:
+    return replace(point, sessions=(*point.sessions, timer.time(point.kept)))
 
 
 def doubtful(point: Value, expected: float, goal: Goal, surprise: float = _TRUST) -> bool:
-    """Whether another session would tell more. expected: share of the budget; surprise: how far from it is one."""
+    """Whether another session is worthwhile. expected: share of the budget; surprise: how far from it is one."""
     sessions = point.sessions
     if len(sessions) >= MOST_SESSIONS:
         return False
@@ -243,7 +243,7 @@ def expectation(predicted_ms: float, seen: Sequence[Seen], goal: Goal) -> float:
     return predicted_ms / goal.budget_ms * math.exp(nearest.correction(goal) if nearest else 0.0)
 
 
-def following(device: Device, seen: Sequence[Seen], goal: Goal) -> Kept | None:
+def following(timer: StructureTimer, seen: Sequence[Seen], goal: Goal) -> Kept | None:
     """The next structure to time; None where nothing new is left between the brackets."""
     base, known = min(seen, key=lambda s: distance(s, goal)), {s.structure for s in seen}
     searches: list[tuple[Structure | None, Sequence[Seen]]] = [(None, seen)]
@@ -251,8 +251,8 @@ def following(device: Device, seen: Sequence[Seen], goal: Goal) -> Kept | None:
         searches.insert(0, (base.structure, [s for s in seen if alike(s.structure, base.structure)]))
     for like, points in searches:
         for limit in limits(points, goal):
-            kept = device.propose(limit, like)
-            if kept is not None and device.structure(kept) not in known:
+            kept = timer.propose(limit, like)
+            if kept is not None and timer.structure(kept) not in known:
                 return kept
     return None
 

@@ -1,4 +1,7 @@
-"""Candidate structures for a budget: which units each keeps, from saliency, learned scores, or evenly."""
+"""Candidate structures for a budget: which units each keeps, from saliency, learned scores, or evenly.
+
+The widths of all sub-layers are chosen at once: a multiple-choice knapsack.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,17 @@ from functools import partial
 from math import exp
 from statistics import median
 
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+
 from wdp_edge.cost.table import LatencyTable
+from wdp_edge.io.native_output import silent_stdout
+from wdp_edge.models.structure import Structure
 from wdp_edge.models.surgery import Kept
-from wdp_edge.select.knapsack import Option, choose
+from wdp_edge.runs.stages import Learned
 from wdp_edge.shrink.axes import NarrowHeads
-from wdp_edge.shrink.saliency import Removal, Saliency
-from wdp_edge.stages import Learned
-from wdp_edge.structure import Structure
+from wdp_edge.shrink.saliency import Importance, Saliency
 
 MAX_OPTIONS = 96
 SCALE_LIMIT = 30.0
@@ -22,6 +29,10 @@ SCALE_LIMIT = 30.0
 
 # Per block what heads of fewer channels cost.
 Narrow = Sequence[Sequence[NarrowHeads]]
+# How far the loss may be from the least one, as a share of it. The rest takes ten times as long, more than the limit
+# where other work runs, and then what is found depends on the machine's load.
+GAP = 1e-3
+_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +43,8 @@ class Ranking:
     """
 
     name: str
-    heads: tuple[Removal, ...]
-    hidden: tuple[Removal, ...]
+    heads: tuple[Importance, ...]
+    hidden: tuple[Importance, ...]
     narrow: Narrow = ()
 
 
@@ -74,7 +85,7 @@ def narrow_ranking(saliency: Saliency, narrow: Narrow) -> Ranking:
 def learned_ranking(saliency: Saliency, learned: Learned, table: LatencyTable) -> Ranking:
     """Learned scores give the order of units; learned keep ratios set how much a layer's units are worth.
 
-    Each layer's removal curve is scaled so that at its learned width one millisecond costs the same in every layer:
+    Each layer's importance curve is scaled so that at its learned width one millisecond costs the same in every layer:
     under the budget it was learned for, the knapsack then returns the learned widths, and it carries them over to
     other budgets and exits.
     """
@@ -91,7 +102,7 @@ def blended_ranking(saliency: Saliency, learned: Learned, table: LatencyTable) -
 def tilted_ranking(ranking: Ranking, tilt: float) -> Ranking:
     """The ranking with losses of early blocks counted for less: they rise by e^tilt from the first block to the last.
 
-    A removal curve knows one layer alone; when all are cut, later blocks are refitted to repair what earlier ones lost.
+    An importance curve knows one layer alone; when all are cut, later blocks are refitted to make up for earlier ones.
     """
     last = max(1, len(ranking.heads) - 1)
     scales = [exp(tilt * (i / last - 0.5)) for i in range(len(ranking.heads))]
@@ -127,24 +138,24 @@ def _scaled_ranking(name: str, curves: Saliency, learned: Learned, table: Latenc
     )
 
 
-def _reordered(removal: Removal, scores: Sequence[float]) -> Removal:
-    place = {unit: i for i, unit in enumerate(removal.order)}
+def _reordered(importance: Importance, scores: Sequence[float]) -> Importance:
+    place = {unit: i for i, unit in enumerate(importance.order)}
     order = sorted(range(len(scores)), key=lambda i: (scores[i], place[i]))
-    return Removal(tuple(order), removal.cost)
+    return Importance(tuple(order), importance.cost)
 
 
-def _price(removal: Removal, keep: float, milliseconds: Callable[[float], float]) -> float:
-    """Loss per millisecond at the learned width: the removal curve's slope over the table's."""
-    units = len(removal.order)
+def _price(importance: Importance, keep: float, milliseconds: Callable[[float], float]) -> float:
+    """Loss per millisecond at the learned width: the importance curve's slope over the table's."""
+    units = len(importance.order)
     reach = max(1, units // 12)
     low = max(1, min(units - 1, round(keep * units) - reach))
     high = min(units, max(low + 1, round(keep * units) + reach))
     saved = milliseconds(float(high)) - milliseconds(float(low))
-    return max(removal.lost(low) - removal.lost(high), 1e-12) / max(saved, 1e-9)
+    return max(importance.lost(low) - importance.lost(high), 1e-12) / max(saved, 1e-9)
 
 
-def _scaled(removal: Removal, scale: float) -> Removal:
-    return Removal(removal.order, tuple(c * scale for c in removal.cost))
+def _scaled(importance: Importance, scale: float) -> Importance:
+    return Importance(importance.order, tuple(c * scale for c in importance.cost))
 
 
 def solve(
@@ -180,13 +191,13 @@ def solve(
         return None
     picked = [options[place] for options, place in zip(attentions, chosen[0::2], strict=True)]
     return Kept(
-        tuple(removal.keep(w) for w, _, _, removal in picked),
+        tuple(importance.keep(w) for w, _, _, importance in picked),
         tuple(r.keep(w) for r, w in zip(ranking.hidden, chosen[1::2], strict=False)),
         tuple(tuple(range(head_dim if w else 0)) for w, head_dim, _, _ in picked) if ranking.narrow else None,
     )
 
 
-def _kinds(ranking: Ranking, dense: Structure, number: int) -> list[tuple[int, Callable[[int], float], Removal]]:
+def _kinds(ranking: Ranking, dense: Structure, number: int) -> list[tuple[int, Callable[[int], float], Importance]]:
     """Channels that a block's heads may have, what a count of such heads loses, and the order in which they go."""
     wide = ranking.heads[number]
     narrow = ranking.narrow[number] if ranking.narrow else ()
@@ -224,3 +235,57 @@ def smallest(dense: Structure, depth: int, allowed: Allowed) -> Structure:
     """What selection can shrink to at most: the narrowest sub-layers in every block up to the exit."""
     blocks = dense.blocks[:depth]
     return dense.with_widths([allowed.heads(b.heads)[0] for b in blocks], [allowed.hidden(b.hidden)[0] for b in blocks])
+
+
+@dataclass(frozen=True)
+class Option:
+    """One width a sub-layer may get: what it takes (ms) and what it loses (any unit, the same for all).
+
+    width: or the place in a list, where one number does not say all.
+    """
+
+    width: int
+    milliseconds: float
+    loss: float
+
+
+def choose(choices: Sequence[Sequence[Option]], limit_ms: float) -> list[int] | None:
+    """One option's width per sub-layer with the least total loss within `limit_ms`, or one within GAP of it; None when
+    nothing fits.
+
+    Solved by branch and bound (HiGHS through scipy.optimize.milp).
+    """
+    choices = [frontier(options) for options in choices]
+    if sum(min(o.milliseconds for o in options) for options in choices) > limit_ms:
+        return None
+    owner = np.repeat(np.arange(len(choices)), [len(options) for options in choices])
+    flat = [option for options in choices for option in options]
+    loss = np.array([option.loss for option in flat])
+    time = np.array([option.milliseconds for option in flat])
+    columns = np.arange(len(flat))
+    one_each = csr_array((np.ones(len(flat)), (owner, columns)), shape=(len(choices), len(flat)))
+    with silent_stdout():  # some builds of the solver print every solution that they polish
+        solution = milp(
+            # Scaled to one: HiGHS compares with absolute tolerances.
+            loss / max(float(np.abs(loss).max()), 1e-30),
+            integrality=np.ones(len(flat)),
+            bounds=Bounds(0, 1),
+            constraints=[
+                LinearConstraint(one_each, 1, 1),
+                LinearConstraint(csr_array(time[None, :] / limit_ms), -np.inf, 1.0),
+            ],
+            options={"mip_rel_gap": GAP, "time_limit": _SECONDS},
+        )
+    if solution.x is None:
+        return None
+    taken = np.flatnonzero(solution.x > 0.5)
+    return [flat[i].width for i in taken]
+
+
+def frontier(options: Sequence[Option]) -> list[Option]:
+    """Those options that no other beats in both time and loss, from the fastest to the best."""
+    kept: list[Option] = []
+    for option in sorted(options, key=lambda o: (o.milliseconds, o.loss)):
+        if not kept or option.loss < kept[-1].loss:
+            kept.append(option)
+    return kept

@@ -22,7 +22,7 @@ from wdp_edge.models import vit
 from wdp_edge.models.sublayers import Sublayer
 from wdp_edge.shrink.compensation import RIDGE
 from wdp_edge.shrink.gram import Moments
-from wdp_edge.shrink.saliency import Removal, fisher, removal
+from wdp_edge.shrink.saliency import Importance, fisher, importance
 from wdp_edge.shrink.streams import Streams, stream_shape
 
 _SMALLEST = 1e-8  # relative; axes in which nothing ever happens stay invertible
@@ -32,12 +32,12 @@ _SMALLEST = 1e-8  # relative; axes in which nothing ever happens stay invertible
 class NarrowHeads:
     """A block whose heads keep only their first `head_dim` channels.
 
-    cost: expected rise of the divergence from the dense model, as in `Removal`; heads: what else goes with heads.
+    cost: expected rise of the divergence from the dense model, as in `Importance`; heads: what else goes with heads.
     """
 
     head_dim: int
     cost: float
-    heads: Removal
+    heads: Importance
 
     def lost(self, count: int) -> float:
         """Cost of keeping `count` heads of this width."""
@@ -178,4 +178,4 @@ def _narrow(moments: Moments, variance: float, width: int) -> NarrowHeads:
     """variance: of the target, summed over its channels."""
     weight = moments.solve(RIDGE)[0].double()
     explained = float((weight * moments.cross().T).sum())
-    return NarrowHeads(width, max(variance - explained, 0.0), removal(moments.covariance(), weight, width, 1))
+    return NarrowHeads(width, max(variance - explained, 0.0), importance(moments.covariance(), weight, width, 1))

@@ -20,17 +20,17 @@ from wdp_edge import progress
 from wdp_edge.errors import InputError
 from wdp_edge.models import vit
 from wdp_edge.models.sublayers import Sublayer
+from wdp_edge.protocols.task import get_task
 from wdp_edge.shrink.compensation import RIDGE
 from wdp_edge.shrink.gram import Moments, damped
 from wdp_edge.shrink.streams import Streams, stream_shape
-from wdp_edge.task import get_task
 
 GROUP = 8
 
 
 @dataclass(frozen=True)
-class Removal:
-    """One layer's units in the order in which they go, and what has been lost by then.
+class Importance:
+    """How much one layer's units matter: the order in which they go, and what is lost by then.
 
     order: all units, first to go first. cost[k]: expected rise of the divergence from the dense model (nats per
     image) when the first k units of `order` are gone and the layer is refitted; cost[0] = 0, rising.
@@ -42,7 +42,7 @@ class Removal:
     def __post_init__(self) -> None:
         if sorted(self.order) != list(range(len(self.order))) or len(self.cost) != len(self.order) + 1:
             raise InputError(
-                "The record is damaged: units are missing or twice in it.", "Restore it or start a new run."
+                "The record is damaged: units are missing or listed twice.", "Restore it or start a new run."
             )
 
     def keep(self, count: int) -> tuple[int, ...]:
@@ -54,16 +54,16 @@ class Removal:
         return self.cost[len(self.order) - count]
 
 
-NOTHING = Removal((), (0.0,))
-"""Of a sub-layer that is gone."""
+NOTHING = Importance((), (0.0,))
+"""The importance of a sub-layer that is gone."""
 
 
 @dataclass(frozen=True)
 class Saliency:
-    """Removal of heads and of hidden units for every block."""
+    """Importance of heads and of hidden units, for every block."""
 
-    heads: tuple[Removal, ...]
-    hidden: tuple[Removal, ...]
+    heads: tuple[Importance, ...]
+    hidden: tuple[Importance, ...]
 
 
 def saliency(
@@ -76,7 +76,7 @@ def saliency(
 ) -> Saliency:
     """images: [n, 3, H, W] uint8, unlabelled; prepare: uint8 -> normalised float32; task: name of the model's."""
     information = fisher(model, images[:512], prepare, seed, task)
-    removals = []
+    found = []
     with (
         torch.no_grad(),
         Streams(len(images), stream_shape(model), scratch) as streams,
@@ -86,12 +86,12 @@ def saliency(
             streams.write(part, vit.embed(model, prepare(images[part])), None)
         groups = (1, GROUP) * (len(information) // 2)
         for sublayer, known, group in zip(vit.sublayers(model), information, groups, strict=True):
-            removals.append(NOTHING if sublayer is None else _removal_of(sublayer, known, group, streams))
+            found.append(NOTHING if sublayer is None else _importance_of(sublayer, known, group, streams))
             advance(1)
-    return Saliency(tuple(removals[0::2]), tuple(removals[1::2]))
+    return Saliency(tuple(found[0::2]), tuple(found[1::2]))
 
 
-def _removal_of(sublayer: Sublayer, information: Tensor, group: int, streams: Streams) -> Removal:
+def _importance_of(sublayer: Sublayer, information: Tensor, group: int, streams: Streams) -> Importance:
     """Leaves the dense stream after the sub-layer."""
     moments = Moments(sublayer.writer.in_features, 0)
     for part in streams.chunks():
@@ -100,7 +100,7 @@ def _removal_of(sublayer: Sublayer, information: Tensor, group: int, streams: St
         moments.add(z)
         streams.write(part, sublayer.enter(x) + sublayer.scale(sublayer.writer(z)), None)
     weight = _writes(sublayer.writer, sublayer.gamma, information)
-    return removal(moments.covariance(), weight, sublayer.unit, group)
+    return importance(moments.covariance(), weight, sublayer.unit, group)
 
 
 def _writes(linear: nn.Linear, gamma: Tensor | None, information: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ def fisher(
 
 
 @torch.no_grad()
-def removal(covariance: Tensor, weight: Tensor, unit: int, group: int) -> Removal:
+def importance(covariance: Tensor, weight: Tensor, unit: int, group: int) -> Importance:
     """Greedy optimal-brain-surgeon order of units of `unit` neighbouring inputs each.
 
     covariance: [K, K] float64 of the layer's inputs; weight: [D, K] float64, outputs scaled to comparable errors.
@@ -177,7 +177,7 @@ def removal(covariance: Tensor, weight: Tensor, unit: int, group: int) -> Remova
         inverse = (inverse - inverse[:, inputs] @ back)[mask][:, mask]
         gone = set(step.tolist())
         units = [u for i, u in enumerate(units) if i not in gone]
-    return Removal(tuple(order), tuple(cost))
+    return Importance(tuple(order), tuple(cost))
 
 
 def _single_costs(inverse: Tensor, weight: Tensor, unit: int) -> Tensor:

@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Protocol
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wdp_edge.errors import SetupError
-from wdp_edge.files import disk_error
+from wdp_edge.io.files import disk_error
 from wdp_edge.models import vit
 
 
@@ -45,15 +44,13 @@ class Streams:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise SetupError(
-                    f"There is no room for {np.prod(self._room) * 4e-9:.2g} GB of scratch in {folder}.",
+                    f"Not enough room for {np.prod(self._room) * 4e-9:.2g} GB of scratch in {folder}.",
                     "Free space, or lower scratch_gb in [prune.compensate] and calibration_images in [data].",
                 ) from error
             raise disk_error(error, folder) from error
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         del self._map
         self._file.close()
 
@@ -108,5 +105,5 @@ def stream_shape(model: Any) -> tuple[int, ...]:
 
 
 def images_within(model: Any, room: float) -> int:
-    """How many images' two streams fit into `room` bytes of disk; one at the least."""
+    """How many images' two streams fit into `room` bytes of disk; at least one."""
     return max(1, int(room / (8 * np.prod(stream_shape(model)))))

@@ -1,1 +1,1 @@
-"""Tasks: one file each, found through `wdp_edge.task`."""
+"""Tasks: one file each, found through `wdp_edge.protocols.task`."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from wdp_edge.drops import Drop, Drops
+from wdp_edge.runs.drops import Drop, Drops
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -74,12 +74,31 @@ def paired_drops(
     return Drops("class", metric, "exact", drops[-1], drops[:-1], int((images[:-1] > 0).sum()))
 
 
+def answer_drops(same: NDArray[np.bool_], answers: Ints, names: Sequence[str], metric: str) -> Drops:
+    """Images by the dense model's answers, which none of them misses.
+
+    same: [n] whether the shipped file gives the dense model's answer; answers: [n] its place in `names`. Intervals are
+    Clopper and Pearson's. Classes that are no image's answer are left out.
+    """
+    images = np.append(np.bincount(answers, minlength=len(names)), len(answers)).astype(np.int64)
+    lost = np.append(np.bincount(answers[~same], minlength=len(names)), (~same).sum()).astype(np.int64)
+    low, high = _share(lost, images, _MISSED)
+    drops = [
+        _drop(name, n, (1.0, 1 - gone / n, gone / n, *ends))
+        for name, n, gone, *ends in zip(
+            (*names, "all"), images.tolist(), lost.tolist(), low.tolist(), high.tolist(), strict=True
+        )
+        if n
+    ]
+    return Drops("class", metric, "binomial", drops[-1], drops[:-1], len(drops) - 1)
+
+
 Measure = Callable[[Floats], tuple[Floats, Floats]]
 """weights [b, n] of the images -> metric of dense model and shipped file by class, [b, K] each; NaN where unknown."""
 
 
 def resampled_drops(measure: Measure, shown: Ints, images: int, names: Sequence[str], metric: str) -> Drops:
-    """Intervals of what is no mean over images, by drawing the images again (paired bootstrap, fixed seed).
+    """Intervals of what is not a mean over images, by resampling the images (paired bootstrap, fixed seed).
 
     shown: [K] images that show each class. overall: mean over the classes that are shown. See `widened`.
     """
@@ -105,7 +124,7 @@ def _with_mean(found: Floats) -> Floats:
 
 
 def image_drops(cosines: Floats, names: Sequence[str], metric: str) -> Drops:
-    """Embeddings held against the dense model's: [n] cosines. The parts are the images that changed most."""
+    """Embeddings compared with the dense model's: [n] cosines. The parts are the images that changed most."""
     lost = 1 - cosines
     sampled = np.concatenate([weights @ lost / len(lost) for weights in resamples(len(lost))])
     low, high = widened(sampled, len(lost), least=0.0)

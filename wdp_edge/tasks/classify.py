@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Generator, Tensor, float32, multinomial, promote_types
 
-from wdp_edge.drops import Drops
-from wdp_edge.parity import accuracy, same_class
-from wdp_edge.task import TASKS
+from wdp_edge.artifacts.parity import accuracy, same_class
+from wdp_edge.runs.drops import Drops
 from wdp_edge.tasks.by_class import paired_drops
+from wdp_edge.tasks.kinds import CLASSIFY
 
 PROBE_TEMPERATURE = 2.0
 
 
 class Classify:
-    """`wdp_edge.task.Task` for single-label classification. Outputs: logits [n, classes]."""
+    """`wdp_edge.protocols.task.Task` for single-label classification. Outputs: logits [n, classes]."""
 
-    facts = TASKS["classify"]
+    facts = CLASSIFY
 
     def divergence(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
         """KL divergence of the class probabilities, in nats; see `distillation`."""
@@ -51,8 +51,8 @@ class Classify:
 def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T² · KL(teacher ‖ logits) of softened predictions, mean over images (Hinton et al. 2015).
 
-    logits, teacher: [B, classes] float32 -> []; float64 where rounding errors would hide what is told apart: of nearly
-    equal predictions they make a sum in float32 negative.
+    logits, teacher: [B, classes] float32 -> []; float64 where rounding errors would hide the difference: for nearly
+    equal predictions they make a float32 sum negative.
     """
     wanted = F.log_softmax(teacher / temperature, -1)
     got = F.log_softmax(logits.to(promote_types(logits.dtype, float32)) / temperature, -1)

@@ -8,21 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from wdp_edge.drops import Drops
-from wdp_edge.task import TASKS
+from wdp_edge.runs.drops import Drops
 from wdp_edge.tasks.by_class import image_drops
+from wdp_edge.tasks.kinds import FEATURES
 from wdp_edge.tasks.similarity import mean_cosine, same_neighbour
 
 
 class Features:
-    """`wdp_edge.task.Task` for embeddings. Outputs: what the model's head would read, [n, D]."""
+    """`wdp_edge.protocols.task.Task` for embeddings. Outputs: what the model's head would read, [n, D]."""
 
-    facts = TASKS["features"]
+    facts = FEATURES
 
     def divergence(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
         """Half the squared error, as a share of the variance of the dense model's embeddings over these images.
 
-        Not of their length: what all images share tells nothing, and is most of some models' embeddings.
+        Not of their length: what all images share carries no information, and is most of some models' embeddings.
         """
         outputs, teacher = outputs.float(), teacher.float()
         return (outputs - teacher).square().sum(-1).mean() / (2 * variance(teacher))
@@ -47,7 +47,7 @@ class Features:
         return {self.facts.metric: mean_cosine(outputs, dense)}
 
     def drops(self, dense: Tensor, shipped: Tensor, labels: Tensor, names: Sequence[str]) -> Drops:
-        """Of images, which have no classes here: what their cosines with the dense embeddings lack to 1."""
+        """For images, which have no classes here: how far their cosines with the dense embeddings are below 1."""
         cosines = F.cosine_similarity(shipped.double(), dense.double()).clamp(0, 1)
         return image_drops(cosines.numpy(), names, "cosine")
 

@@ -11,19 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, float32, promote_types
 
-from wdp_edge.drops import Drops
-from wdp_edge.task import TASKS
+from wdp_edge.runs.drops import Drops
 from wdp_edge.tasks.by_class import Floats, average_precision, resampled_drops
 from wdp_edge.tasks.classify import PROBE_TEMPERATURE
+from wdp_edge.tasks.kinds import MULTILABEL
 
 
 class MultiLabel:
-    """`wdp_edge.task.Task` for multi-label classification. Outputs: logits [n, K]; labels: [n, K] ones and zeros.
+    """`wdp_edge.protocols.task.Task` for multi-label classification.
 
-    A class is found where its probability, the logit's sigmoid, is above one half.
+    Outputs: logits [n, K]; labels: [n, K] ones and zeros. A class is found where its
+    probability, the logit's sigmoid, is above one half.
     """
 
-    facts = TASKS["multilabel"]
+    facts = MULTILABEL
 
     def divergence(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
         """KL divergence of the class probabilities, in nats: the sum over classes, each a yes or no of its own.

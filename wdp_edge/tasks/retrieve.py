@@ -8,18 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from wdp_edge.drops import Drops
-from wdp_edge.task import TASKS
+from wdp_edge.runs.drops import Drops
 from wdp_edge.tasks.by_class import paired_drops
+from wdp_edge.tasks.kinds import RETRIEVE
 from wdp_edge.tasks.similarity import contrastive, first_hits, neighbour_divergence, retrieval, same_neighbour
 
 TEMPERATURE = 0.1
 
 
 class Retrieve:
-    """`wdp_edge.task.Task` for retrieval. Outputs: embeddings of length 1, [n, D]."""
+    """`wdp_edge.protocols.task.Task` for retrieval. Outputs: embeddings of length 1, [n, D]."""
 
-    facts = TASKS["retrieve"]
+    facts = RETRIEVE
 
     def divergence(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
         """What changed in who is near whom, and how far each embedding went from the dense one (1 - cosine).
@@ -47,7 +47,7 @@ class Retrieve:
         return retrieval(outputs, labels)
 
     def drops(self, dense: Tensor, shipped: Tensor, labels: Tensor, names: Sequence[str]) -> Drops:
-        """Of the queries of each class: whether the nearest other image is one of their class."""
+        """For the queries of each class: whether the nearest other image is of their class."""
         queries = (labels.bincount()[labels] > 1).numpy()
         before, after = (first_hits(outputs, labels).numpy()[queries] for outputs in (dense, shipped))
         return paired_drops(before, after, labels.numpy()[queries], names, self.facts.metric)

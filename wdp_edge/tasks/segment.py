@@ -10,21 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from wdp_edge.artifacts.parity import same_class
 from wdp_edge.data.worker import IGNORED
-from wdp_edge.drops import Drops
-from wdp_edge.parallel import mean
-from wdp_edge.parity import same_class
-from wdp_edge.task import TASKS
+from wdp_edge.runs.drops import Drops
 from wdp_edge.tasks.by_class import Floats, resampled_drops
 from wdp_edge.tasks.classify import PROBE_TEMPERATURE, distillation
+from wdp_edge.tasks.kinds import SEGMENT
+from wdp_edge.workers.parallel import mean
 
 _IMAGES = 32
 
 
 class Segment:
-    """`wdp_edge.task.Task` for segmentation. Outputs: logits of every patch, [n, K, h, w]; labels: [n, H, W] uint8."""
+    """`wdp_edge.protocols.task.Task` for segmentation.
 
-    facts = TASKS["segment"]
+    Outputs: logits of every patch, [n, K, h, w]; labels: [n, H, W] uint8.
+    """
+
+    facts = SEGMENT
 
     def divergence(self, outputs: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
         """KL divergence of a patch's class probabilities, in nats, mean over patches; see `distillation`."""
@@ -72,7 +75,7 @@ class Segment:
         return {self.facts.metric: float(overlap), "pixel accuracy": float(right.sum() / wanted.sum())}
 
     def drops(self, dense: Tensor, shipped: Tensor, labels: Tensor, names: Sequence[str]) -> Drops:
-        """Of the IoU of each class of pixels. What is drawn again is whole images: pixels of one are alike."""
+        """Drops in IoU of each class of pixels. Whole images are resampled: pixels of one image are alike."""
         sides = [pixels_by_image(outputs, labels) for outputs in (dense, shipped)]
         wanted = sides[0][1]
 
@@ -121,7 +124,7 @@ def confusion(outputs: Tensor, masks: Tensor) -> Tensor:
 
 
 def pixels_by_image(outputs: Tensor, masks: Tensor) -> tuple[Floats, Floats, Floats]:
-    """Of each image the pixels of each class that are right, in the mask, and found: [n, K] each."""
+    """For each image, the pixels of each class that are right, in the mask, and found: [n, K] each."""
     counts = [confusion(outputs[i : i + 1], masks[i : i + 1]) for i in range(len(masks))]
     right, wanted, found = (
         torch.stack(parts).double().numpy()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -13,8 +12,7 @@ from torch import Tensor, nn
 
 from wdp_edge.models import attentions, mlps
 from wdp_edge.models.map_head import ConvMapHead, MapHead
-from wdp_edge.models.sublayers import Step, Sublayer, same
-from wdp_edge.structure import (
+from wdp_edge.models.structure import (
     AttentionGeometry,
     BlockWidths,
     Geometry,
@@ -22,6 +20,7 @@ from wdp_edge.structure import (
     Structure,
     block_counts,
 )
+from wdp_edge.models.sublayers import Step, Sublayer, same
 
 
 class Family(ABC):
@@ -29,28 +28,36 @@ class Family(ABC):
 
     This class holds what is the same for all: blocks with `norm1`, `attn`, `norm2` and `mlp`.
     name: timm's class. models: timm's names of its models, as a user would look for them; modules: where timm has them.
-    types: its classes. attentions: classes of attention whose heads can be cut. narrows_heads, narrows_stream, drops:
-    whether heads and the residual stream can be narrowed, and whole sub-layers dropped. maps: whether its last tokens
-    are the patches of the image, each of which a head can read. shallow: arguments for the least depth.
+    types: its classes. block_types: those of its blocks. attentions: classes of attention whose heads can be cut.
+    narrows_heads, drops: whether heads can be narrowed, and whole sub-layers dropped. maps: whether its last tokens are
+    the patches of the image, each of which a head can read. shallow: arguments for the least depth. added: names of the
+    parameters, [..., D], that are added to the stream before the first block.
     """
 
     name: ClassVar[str]
     models: ClassVar[str]
     types: ClassVar[tuple[type, ...]]
+    block_types: ClassVar[tuple[type, ...]]
     attentions: ClassVar[tuple[type, ...]]
     modules: ClassVar[tuple[str, ...]]
     narrows_heads: ClassVar[bool] = False
-    narrows_stream: ClassVar[bool] = True
     drops: ClassVar[bool] = True
     maps: ClassVar[bool] = False
     shallow: ClassVar[Mapping[str, Any]] = {"depth": 1}
+    added: ClassVar[tuple[str, ...]] = ()
 
     def unsupported(self, model: Any) -> str | None:
         """Why the model cannot be pruned, or None."""
+        if getattr(model, "attn_pool", None) is not None:
+            named = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture", ""))
+            mean = named.replace("siglip", "siglip_gap") if "siglip" in named else ""
+            return "it pools by attention" + f"; {mean} takes its weights and the mean of the patches" * bool(mean)
+        if odd := next((b for b in self.blocks(model) if type(b) not in self.block_types), None):
+            return f"its blocks are {type(odd).__name__}"
         if type(model.patch_embed) is not PatchEmbed:
-            return f"its patches come out of a {type(model.patch_embed).__name__}, not of one convolution"
+            return f"its patches come from a {type(model.patch_embed).__name__}, not from one convolution"
         if not isinstance(getattr(model, "patch_drop", None), nn.Identity | None):
-            return "it drops patches; leave patch_drop_rate out, which holds no weights"
+            return "it drops patches; leave out patch_drop_rate, which has no weights"
         for block in self.blocks(model):
             reason = attentions.unsupported(block.attn, self.attentions) or mlps.unsupported(block.mlp)
             if reason:
@@ -65,9 +72,9 @@ class Family(ABC):
         """All blocks, in the order they run."""
         return list(model.blocks)
 
-    @abstractmethod
     def truncate(self, model: Any, depth: int) -> None:
         """Removes all blocks after the first `depth`, in place."""
+        model.blocks = model.blocks[:depth]
 
     def trim_features(self, model: Any) -> None:
         """Takes the blocks that are gone out of what timm says of the model's features."""
@@ -113,20 +120,12 @@ class Family(ABC):
         """How many tokens at the beginning of the sequence reach the head; None: all do."""
 
     @abstractmethod
-    def stream_parts(self, model: Any) -> tuple[list[nn.Module], list[str]]:
-        """Norms outside the blocks and names of the parameters [..., D] that are added to the stream."""
-
-    @abstractmethod
     def sublayers(self, model: Any) -> list[Sublayer | None]:
         """Attention and MLP of every block, in the order they run; None for those that are gone."""
 
-    def for_any_stream(self, attn: Any) -> Any:
-        """The same attention in a form that takes a stream of any width."""
-        return attn
-
-    @abstractmethod
     def tokens(self, model: Any) -> int:
         """Length of the sequence in the first blocks."""
+        return int(model.patch_embed.num_patches + model.num_prefix_tokens)
 
     def structure_of(self, model: Any) -> Structure:
         """The widths that the model's tensors have now."""
@@ -135,26 +134,19 @@ class Family(ABC):
     def geometry_of(self, model: Any) -> Geometry:
         """Counts' constants: what is outside the blocks is read off the model, the rest off its sub-layers."""
         structure, sublayers = self.structure_of(model), self.sublayers(model)
-        heads = [head_counts(head) for head in self.heads(model)]
-        conv = model.patch_embed.proj.weight
-        macs = model.patch_embed.num_patches * conv.numel() + sum(h.channel_macs for h in heads)
-        macs += self.macs_between_blocks(model)
+        macs = model.patch_embed.num_patches * model.patch_embed.proj.weight.numel()
+        macs += sum(head_macs(head) for head in self.heads(model)) + self.macs_between_blocks(model)
         attention = tuple(self.attention_geometry(model, i, s) for i, s in enumerate(sublayers[0::2]))
         mlp = tuple(self.mlp_geometry(model, i, s) for i, s in enumerate(sublayers[1::2]))
-        fixed = sum(h.fixed_parameters for h in heads)
-        inside = block_counts(structure, Geometry(attention, mlp, 0, 0, 0)).parameters
-        outside = sum(p.numel() for p in model.parameters()) - inside - fixed
-        parameters, rest = divmod(outside, structure.embed_dim)
-        channel_macs, rest_macs = divmod(int(macs), structure.embed_dim)
-        rest_macs += sum(h.fixed_macs for h in heads)
-        return Geometry(attention, mlp, parameters, channel_macs, fixed + rest, rest_macs)
+        inside = block_counts(structure, Geometry(attention, mlp, 0, 0)).parameters
+        return Geometry(attention, mlp, sum(p.numel() for p in model.parameters()) - inside, int(macs))
 
     def macs_between_blocks(self, model: Any) -> int:
         """MACs of what is neither block, embedding nor head."""
         return 0
 
     def attention_geometry(self, model: Any, number: int, sublayer: Sublayer | None) -> AttentionGeometry:
-        """Of the block with this number, from 0; `sublayer` is its attention."""
+        """The counts of a block's attention. number: the block's, from 0; sublayer: its attention."""
         if sublayer is None:
             return AttentionGeometry()
         attn, tokens = sublayer.module, self.tokens(model)
@@ -169,7 +161,7 @@ class Family(ABC):
         )
 
     def mlp_geometry(self, model: Any, number: int, sublayer: Sublayer | None) -> MlpGeometry:
-        """Of the block with this number, from 0; `sublayer` is its MLP."""
+        """The counts of a block's MLP. number: the block's, from 0; sublayer: its MLP."""
         if sublayer is None:
             return MlpGeometry()
         halves = mlps.halves(sublayer.module)
@@ -200,26 +192,10 @@ def pool(model: Any, x: Tensor) -> Tensor:
     return seen
 
 
-@dataclass(frozen=True)
-class HeadCounts:
-    """channel_macs: in proportion to the width of the stream. fixed_macs, fixed_parameters: independent of it."""
-
-    channel_macs: int = 0
-    fixed_macs: int = 0
-    fixed_parameters: int = 0
-
-
-def head_counts(head: nn.Module) -> HeadCounts:
-    """Of one image; nothing for a head without weights."""
-    if isinstance(head, ConvMapHead):
-        reads = head.reads.weight.numel()
-        fixed = sum(p.numel() for p in head.parameters()) - reads
-        writes: Any = head[-1]
-        return HeadCounts(head.patches * reads, head.patches * writes.weight.numel(), fixed)
-    if isinstance(head, nn.Linear):
-        places = head.patches if isinstance(head, MapHead) else 1
-        return HeadCounts(places * head.weight.numel(), fixed_parameters=head.bias.numel())
-    return HeadCounts()
+def head_macs(head: nn.Module) -> int:
+    """Multiply-accumulates of a head for one image; 0 for a head without weights."""
+    places = head.patches if isinstance(head, MapHead | ConvMapHead) else 1
+    return places * sum(p.numel() for p in head.parameters() if p.ndim > 1)
 
 
 def widths_of(block: Any) -> BlockWidths:

@@ -9,9 +9,8 @@ from timm.layers.attention import AttentionRope
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from torch import Tensor, nn
 
-from wdp_edge.models import attentions
 from wdp_edge.models.families.base import Family, attention_of, mlp_of, pool
-from wdp_edge.models.partial import ATTENTION, MLP
+from wdp_edge.models.families.plain import ATTENTION, MLP
 from wdp_edge.models.sublayers import Step, Sublayer
 
 
@@ -53,25 +52,17 @@ class EvaFamily(Family):
     name = "Eva"
     models = "eva02_*, vit_*_dinov3, vit_*_rope_*"
     types = (Eva,)
+    block_types = (EvaBlock, PartialEvaBlock)
     attentions = (EvaAttention, AttentionRope)
     modules = ("eva",)
     maps = True
+    added = ("cls_token", "reg_token", "pos_embed")
 
     def unsupported(self, model: Any) -> str | None:
-        if model.attn_pool is not None:
-            return "it pools by attention"
-        if model.rope_mixed:
-            return "its rotary embedding is learned for every head"
-        for block in model.blocks:
-            if type(block) not in (EvaBlock, PartialEvaBlock):
-                return f"its blocks are {type(block).__name__}"
-        return super().unsupported(model)
+        return "its rotary embedding is learned for every head" if model.rope_mixed else super().unsupported(model)
 
     def fixed_heads(self, model: Any) -> str | None:
         return "with a rotary embedding"
-
-    def truncate(self, model: Any, depth: int) -> None:
-        model.blocks = model.blocks[:depth]
 
     def partial(self, block: Any, attention: bool, mlp: bool) -> nn.Module:
         return PartialEvaBlock(block, attention, mlp)
@@ -99,20 +90,9 @@ class EvaFamily(Family):
     def read_tokens(self, model: Any) -> int | None:
         return 1 if model.global_pool == "token" else None
 
-    def stream_parts(self, model: Any) -> tuple[list[nn.Module], list[str]]:
-        norms = [model.patch_embed.norm, model.norm_pre, model.norm, model.fc_norm]
-        return norms, ["cls_token", "reg_token", "pos_embed"]
-
-    def for_any_stream(self, attn: Any) -> Any:
-        """`EvaAttention` takes a stream as wide as its heads together only."""
-        return attentions.as_rope_attention(attn) if isinstance(attn, EvaAttention) else attn
-
     def sublayers(self, model: Any) -> list[Sublayer | None]:
         rope = self.rotation(model)
         return [s for block in model.blocks for s in (_attention(block, rope), _mlp(block))]
-
-    def tokens(self, model: Any) -> int:
-        return int(model.patch_embed.num_patches + model.num_prefix_tokens)
 
 
 def _attention(block: Any, rope: Tensor | None) -> Sublayer | None:

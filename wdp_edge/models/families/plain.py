@@ -1,4 +1,4 @@
-"""timm's `VisionTransformer` and its distilled form with two heads."""
+"""timm's `VisionTransformer` and its distilled form with two heads, and a block without attention, MLP or both."""
 
 from __future__ import annotations
 
@@ -11,8 +11,44 @@ from torch import Tensor, nn
 
 from wdp_edge.models import attentions
 from wdp_edge.models.families.base import Family, attention_of, mlp_of, pool
-from wdp_edge.models.partial import PartialBlock
 from wdp_edge.models.sublayers import Sublayer
+
+ATTENTION = ("norm1", "attn", "ls1", "drop_path1")
+MLP = ("norm2", "mlp", "ls2", "drop_path2")
+
+
+class PartialBlock(Block):
+    """A timm `Block` of which whole sub-layers are gone, with their norm, weights and LayerScale.
+
+    What is gone is None; what is left is called as in `Block`, so saved weights keep their names.
+    """
+
+    # Of any kind that timm puts there.
+    norm1: Any
+    attn: Any
+    ls1: Any
+    drop_path1: Any
+    norm2: Any
+    mlp: Any
+    ls2: Any
+    drop_path2: Any
+
+    def __init__(self, block: Any, attention: bool, mlp: bool) -> None:
+        """Takes over the sub-layers of `block` that stay."""
+        nn.Module.__init__(self)
+        for name in ATTENTION:
+            setattr(self, name, getattr(block, name) if attention else None)
+        for name in MLP:
+            setattr(self, name, getattr(block, name) if mlp else None)
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """x: [B, N, D] -> [B, N, D]."""
+        if self.attn is not None:
+            attended = self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal)
+            x = x + self.drop_path1(self.ls1(attended))
+        if self.mlp is not None:
+            x = x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+        return x
 
 
 class PlainViT(Family):
@@ -21,25 +57,16 @@ class PlainViT(Family):
     name = "VisionTransformer"
     models = "vit_*, deit_*, deit3_*, DINOv2"
     types = (VisionTransformer, VisionTransformerDistilled)
+    block_types = (Block, PartialBlock)
     attentions = (Attention,)
     modules = ("vision_transformer", "deit")
     narrows_heads = True
     maps = True
-
-    def unsupported(self, model: Any) -> str | None:
-        if model.attn_pool is not None:
-            return "it pools by attention"
-        for block in self.blocks(model):
-            if type(block) not in (Block, PartialBlock):
-                return f"its blocks are {type(block).__name__}"
-        return super().unsupported(model)
+    added = ("cls_token", "dist_token", "reg_token", "pos_embed")
 
     def fixed_heads(self, model: Any) -> str | None:
         attn = next((b.attn for b in model.blocks if b.attn is not None), None)
         return None if attn is None or attentions.plain(attn) else "whose q and k are normalised"
-
-    def truncate(self, model: Any, depth: int) -> None:
-        model.blocks = model.blocks[:depth]
 
     def partial(self, block: Any, attention: bool, mlp: bool) -> nn.Module:
         return PartialBlock(block, attention, mlp)
@@ -64,15 +91,8 @@ class PlainViT(Family):
             return None
         return 2 if isinstance(model, VisionTransformerDistilled) else 1
 
-    def stream_parts(self, model: Any) -> tuple[list[nn.Module], list[str]]:
-        norms = [model.patch_embed.norm, model.norm_pre, model.norm, model.fc_norm]
-        return norms, ["cls_token", "dist_token", "reg_token", "pos_embed"]
-
     def sublayers(self, model: Any) -> list[Sublayer | None]:
         return [s for block in model.blocks for s in (_attention(block), _mlp(block))]
-
-    def tokens(self, model: Any) -> int:
-        return int(model.patch_embed.num_patches + model.num_prefix_tokens)
 
 
 def _attention(block: Any) -> Sublayer | None:

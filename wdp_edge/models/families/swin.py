@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from wdp_edge.errors import InputError
 from wdp_edge.models import attentions
 from wdp_edge.models.families.base import Family, attention_of, mlp_of
+from wdp_edge.models.structure import AttentionGeometry, MlpGeometry
 from wdp_edge.models.sublayers import Step, Sublayer, same
-from wdp_edge.structure import AttentionGeometry, MlpGeometry
 
 
 class Swin(Family):
@@ -29,16 +29,12 @@ class Swin(Family):
     attentions: ClassVar[tuple[type, ...]] = (swin_transformer.WindowAttention,)
     modules = ("swin_transformer",)
     block_types: ClassVar[tuple[type, ...]] = (swin_transformer.SwinTransformerBlock,)
-    narrows_stream = False
     drops = False
     shallow: ClassVar[Mapping[str, Any]] = {"depths": (1, 1, 1, 1)}
 
     def unsupported(self, model: Any) -> str | None:
         if not isinstance(model.embed_dim, int):
             return "the widths of its stages are not multiples of the first one's"
-        for block in self.blocks(model):
-            if type(block) not in self.block_types:
-                return f"its blocks are {type(block).__name__}"
         return super().unsupported(model)
 
     def fixed_heads(self, model: Any) -> str | None:
@@ -70,7 +66,7 @@ class Swin(Family):
         return lambda x: block(enter(x))
 
     def places(self, model: Any) -> Iterator[tuple[Step, Any]]:
-        """Of every block what comes before it, a patch merging or nothing, and the block."""
+        """For every block, what comes before it (a patch merging or nothing), and the block."""
         for stage in model.layers:
             enter = stage.downsample
             for block in stage.blocks:
@@ -97,9 +93,6 @@ class Swin(Family):
 
     def read_tokens(self, model: Any) -> int | None:
         return None
-
-    def stream_parts(self, model: Any) -> tuple[list[nn.Module], list[str]]:
-        return [], []
 
     def sublayers(self, model: Any) -> list[Sublayer | None]:
         return [s for enter, block in self.places(model) for s in (self._attention(enter, block), self._mlp(block))]

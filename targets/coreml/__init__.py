@@ -1,0 +1,1 @@
+"""Core ML: .mlpackage folders with an ML program."""

@@ -1,0 +1,1 @@
+"""ExecuTorch with the Core ML delegate: .pte files for Apple's devices."""

@@ -1,0 +1,1 @@
+"""TFLite / LiteRT with the XNNPACK delegate: .tflite files."""

@@ -1,0 +1,82 @@
+"""The search for widths: what learns, that it reaches the budget, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from learning import COST, batch, masks_of, tiny_masks
+from tiny_families import FORMS, made
+
+from wdp_edge.config.recipe import LearnRecipe
+from wdp_edge.learn.budget_term import structure_cost
+from wdp_edge.learn.checkpoint import load_state, save_state
+from wdp_edge.learn.search import Search, SearchGoal
+
+
+def search_of(model: Any, steps: int = 40) -> Search:
+    dense_ms = float(structure_cost(tiny_masks(model), COST).detach())
+    return Search(model, tiny_masks(model), SearchGoal(COST, dense_ms, 0.5 * dense_ms, steps), LearnRecipe(exits=1))
+
+
+def test_optimiser_groups_by_kind_of_parameter(tiny_model: Any) -> None:
+    searching = search_of(tiny_model)
+    groups = {g["name"]: g for g in searching.optimiser.param_groups}
+    assert set(groups) == {"scores", "thresholds", "weights", "exits"}
+    options = LearnRecipe()
+    named = {id(p): n for n, p in searching.masks.named_parameters()}
+    assert all("scores" in named[id(p)] for p in groups["scores"]["params"])
+    assert len(groups["scores"]["params"]) == 6
+    assert {named[id(p)] for p in groups["thresholds"]["params"]} == {"heads_thresholds", "hidden_thresholds"}
+    assert groups["scores"]["weight_decay"] == groups["thresholds"]["weight_decay"] == 0
+    assert groups["scores"]["lr"] == options.scores_lr and groups["thresholds"]["lr"] == options.thresholds_lr
+    moving = {id(p) for p in groups["weights"]["params"]}
+    names = {n for n, p in searching.student.named_parameters() if id(p) in moving}
+    assert names == {n for n, _ in searching.student.named_parameters() if "attn.proj." in n or "mlp.fc2." in n}
+
+
+def test_learning_reaches_the_budget_and_does_not_fall_through(tiny_model: Any) -> None:
+    searching = search_of(tiny_model, steps=150)
+    before = {k: v.clone() for k, v in tiny_model.state_dict().items()}
+    values = {}
+    for number in range(150):
+        values = searching.step(*batch(number))
+    assert 0.6 * values["budget_ms"] <= values["cost_ms"] <= 1.1 * values["budget_ms"]
+    assert all(torch.equal(before[k], v) for k, v in tiny_model.state_dict().items()), "the dense model is not touched"
+
+
+def test_a_restored_search_goes_on_bit_identically(tiny_model: Any, tmp_path: Path) -> None:
+    straight, stopped = search_of(tiny_model), search_of(tiny_model)
+    for number in range(6):
+        straight.step(*batch(number))
+    for number in range(3):
+        stopped.step(*batch(number))
+    save_state(tmp_path / "state", stopped.state())
+    state = load_state(tmp_path / "state")
+    assert state is not None
+    resumed = search_of(tiny_model)
+    resumed.restore(state)
+    for number in range(3, 6):
+        resumed.step(*batch(number))
+    for a, b in zip(straight.masks.parameters(), resumed.masks.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(straight.student.parameters(), resumed.student.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_step_of_learning_moves_scores_exits_and_writers(form: str) -> None:
+    model = made(form)
+    masks = masks_of(model, 0.0)
+    dense_ms = float(structure_cost(masks, COST).detach())
+    searching = Search(model, masks, SearchGoal(COST, dense_ms, 0.5 * dense_ms, 10), LearnRecipe(exits=1))
+    before = copy.deepcopy(searching.state())
+    assert searching.step(*batch(0))["loss"] > 0
+    after = searching.state()
+    moved = {name for name, value in after["student"].items() if not torch.equal(value, before["student"][name])}
+    assert moved and all("attn.proj." in name or "mlp.fc2." in name for name in moved)
+    for part in ("masks", "exits"):
+        assert all(not torch.equal(value, before[part][name]) for name, value in after[part].items()), part

@@ -1,0 +1,64 @@
+"""wdp_edge/progress.py: silence until somebody asks, a bar on a terminal, few lines in a log."""
+
+from __future__ import annotations
+
+import contextvars
+import io
+
+import pytest
+
+from wdp_edge import progress
+
+
+def in_own_context(reporter: progress.Reporter) -> None:
+    progress.use(reporter)
+    progress.say("Working")
+    with progress.task("Work", 3) as advance:
+        advance(1)
+        advance(2)
+
+
+def test_nothing_is_said_until_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    progress.say("Working")
+    with progress.task("Work", 1) as advance:
+        advance(1)
+    contextvars.copy_context().run(in_own_context, progress.Bars())
+    err = capsys.readouterr().err
+    assert err.count("Working\n") == 1 and err.count("Work: done in") == 1
+    with progress.task("Work", 1):
+        pass
+    assert capsys.readouterr() == ("", ""), "it was another context's"
+
+
+def test_a_log_has_a_line_now_and_then_with_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 10.0, 30.0, 31.0, 90.0, 100.0])
+    monkeypatch.setattr("wdp_edge.progress.time.monotonic", lambda: next(clock))
+    with progress.Bars().task("Work", 12) as advance:
+        for _ in range(4):
+            advance(2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "Work: 4/12, 60 s left",  # after 30 s; at 10 s and 31 s a line is too early
+        "Work: 8/12, 45 s left",
+        "Work: done in 100.0 s",
+    ]
+
+
+def test_a_task_that_fails_is_not_called_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError), progress.Bars().task("Work", 1):
+        raise ZeroDivisionError
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_has_a_bar() -> None:
+    from rich.console import Console
+
+    bars, screen = progress.Bars(), io.StringIO()
+    bars.console = Console(file=screen, force_terminal=True, width=100)
+    with bars.task("Work [b]", 4) as advance:
+        advance(3)
+    shown = screen.getvalue()
+    assert "Work [b]" in shown and "3/4" in shown and "done in" not in shown

@@ -1,0 +1,46 @@
+"""What is inside an artifact."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from wdp_edge.artifacts.about import read_about
+from wdp_edge.artifacts.sidecar import read_sidecar, sidecar_path
+from wdp_edge.errors import InputError, SetupError
+from wdp_edge.io.files import size_of
+from wdp_edge.protocols.target import get_target, target_class, target_names
+from wdp_edge.runs.results import InspectResult
+
+
+def inspect(path: Path, target: str | None = None) -> InspectResult:
+    """Operators, weights, inputs, outputs and origin of an artifact, wherever it was made.
+
+    target: needed where the file's name does not tell.
+    Raises InputError when the file is missing, damaged or of no target that is known.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist.", "Name an artifact, such as runs/…/artifacts/model.pte.")
+    adapter = get_target(target or target_by_name(path))
+    contents = adapter.inspect(path)
+    proven = read_sidecar(path).proven_on if sidecar_path(path).exists() else []
+    return InspectResult(path, adapter.name, size_of(path), contents, read_about(contents.metadata), proven)
+
+
+def target_by_name(path: Path) -> str:
+    """The target whose suffix ends the file's name; the longest one where several do."""
+    known = known_suffixes()
+    fitting = [t for t in known if path.name.endswith(t[0])]
+    if not fitting:
+        suffixes = sorted({suffix for suffix, _ in known})
+        raise InputError(f"No target makes files like {path.name}.", f"Names end with: {', '.join(suffixes)}.")
+    return max(fitting, key=lambda t: len(t[0]))[1]
+
+
+def known_suffixes() -> list[tuple[str, str]]:
+    """Suffix and name of every target that can be imported; `doctor` tells of the others."""
+    known = []
+    for name in target_names():
+        with contextlib.suppress(SetupError):
+            known.append((target_class(name).suffix, name))
+    return known

@@ -1,0 +1,1 @@
+"""A linear head for a backbone that has none, fitted to labelled images."""

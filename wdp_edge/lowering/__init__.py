@@ -1,0 +1,1 @@
+"""A model rewritten for export: the same function, in a form that becomes one delegate."""

@@ -1,0 +1,1 @@
+"""The main verb and its stages."""

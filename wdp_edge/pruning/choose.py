@@ -1,0 +1,190 @@
+"""What leads to a structure: saliency, principal axes, learned scores, and the choice among candidates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from wdp_edge.config.recipe import PruneRecipe, SelectRecipe
+from wdp_edge.cost.table import LatencyTable
+from wdp_edge.errors import InputError
+from wdp_edge.learn.budget_term import CostModel
+from wdp_edge.learn.masks import Alignment, Masks
+from wdp_edge.learn.search import SearchGoal, search
+from wdp_edge.models.files import save
+from wdp_edge.models.structure import BlockWidths, Structure
+from wdp_edge.models.surgery import Kept
+from wdp_edge.pruning.bench import Bench
+from wdp_edge.pruning.data import Data
+from wdp_edge.pruning.inputs import DenseModel
+from wdp_edge.pruning.selection import Selection, allowed, best_of, depths_of, head_dims
+from wdp_edge.runs.stages import Learned, Selected
+from wdp_edge.select.candidates import (
+    Narrow,
+    Ranking,
+    blended_ranking,
+    learned_ranking,
+    narrow_ranking,
+    saliency_ranking,
+    smallest,
+)
+from wdp_edge.shrink.axes import NarrowHeads, narrow_widths, principal_axes
+from wdp_edge.shrink.saliency import Importance, Saliency, saliency
+
+SALIENCY_IMAGES = 1024
+AXES_IMAGES = 512
+# Channels of a head: what vector units and int8 kernels take without a remainder.
+HEAD_MULTIPLE = 8
+# Of all training images, those that a model sees once more that was cut again.
+TIGHTEN_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Stage `axes`. folder: of the model in principal axes, in the run, "" where none was made; narrow: what fewer
+    channels cost, per block."""
+
+    folder: str = ""
+    narrow: tuple[tuple[NarrowHeads, ...], ...] = ()
+
+
+def importance_of(model: nn.Module, data: Data, scratch: Path, images: int = SALIENCY_IMAGES) -> Saliency:
+    """Importance of every head and hidden unit, from unlabelled images."""
+    return saliency(model, data.calibration[:images], data.prepare, data.seed, scratch, data.task.facts.name)
+
+
+def head_widths(model: nn.Module, options: SelectRecipe) -> tuple[int, ...]:
+    """Fewer channels that heads may get, rising; empty where the recipe or the model forbids it."""
+    return narrow_widths(model, HEAD_MULTIPLE) if options.narrow_heads else ()
+
+
+def turned_model(model: DenseModel, data: Data, widths: tuple[int, ...], run: Path) -> Turned:
+    """The model in principal axes, in which narrower heads are cut. widths: from `head_widths`."""
+    images, task = data.calibration[:AXES_IMAGES], data.task.facts.name
+    turned, narrow = principal_axes(model.module, images, data.prepare, data.seed, widths, run / "scratch", task)
+    save(turned, model.spec, run / "stages" / "axes")
+    return Turned("stages/axes", narrow)
+
+
+def check_reachable(bench: Bench, model: DenseModel, options: PruneRecipe) -> None:
+    """Raises InputError, saying what can be reached, when the budget is out of reach by the table."""
+    select, dense, table = options.select, model.module, bench.table
+    multiple, budget_ms = bench.tools.target.mlp_width_multiple, bench.goal.budget_ms
+    depth = min(depths_of(dense, options.learn.exits))
+    least = smallest(model.structure, depth, allowed(dense, multiple, select.drop_sublayers))
+    if widths := head_widths(dense, select):
+        least = replace(least, blocks=tuple(replace(b, head_dim=widths[0]) for b in least.blocks))
+    reach = table.predict(least)
+    if budget_ms < reach:
+        raise InputError(
+            f"The budget of {budget_ms:.3g} ms is below what the smallest structure reaches: about {reach:.3g} ms "
+            f"({reach / table.dense_ms:.0%} of the dense model's {table.dense_ms:.3g} ms).",
+            "Give a larger --latency-budget, a smaller model, or a faster precision.",
+        )
+
+
+def learned_scores(
+    bench: Bench, model: DenseModel, prune: PruneRecipe, start: Saliency, steps: int, run: Path
+) -> Learned:
+    """Scores and thresholds, learned under the budget. start: where the scores begin."""
+    torch.manual_seed(prune.seed)
+    masks = Masks(
+        model.structure,
+        [positions(r) for r in start.heads],
+        [positions(r) for r in start.hidden],
+        Alignment(1, bench.tools.target.mlp_width_multiple),
+    )
+    budget_ms = bench.goal.budget_ms * prune.select.margin
+    near = bench.table.around(budget_ms)
+    cost = CostModel(near.attention, near.mlp, near.fixed_ms, near.scales)
+    task = bench.data.task.facts.name
+    goal = SearchGoal(cost, near.part_sum(model.structure), budget_ms, steps, task, prune.compute)
+    stream = bench.data.stream(prune.learn.batch_size, first=0)
+    return search(model.module, masks, goal, prune.learn, stream, run / "stages" / "learn.checkpoint")
+
+
+def positions(importance: Importance) -> list[float]:
+    """Scores to start from: each unit's place in the removal order, in (0, 1)."""
+    count = len(importance.order)
+    scores = [0.0] * count
+    for place, unit in enumerate(importance.order):
+        scores[unit] = (place + 0.5) / count
+    return scores
+
+
+def selected_structure(selection: Selection, rankings: Sequence[Ranking]) -> Selected:
+    """Widths per block and exit together: the best candidate, and what is inside the budget next to it."""
+    began, bench = time.monotonic(), selection.bench
+    trials = selection.try_candidates(rankings, bench.goal.budget_ms * selection.options.margin)
+    best = best_of(trials)
+
+    def propose(limit_ms: float, like: Structure | None) -> Kept | None:
+        return selection.keep(best.plan, limit_ms, like)
+
+    found = bench.find(selection.source, propose, best.kept)
+    assert found is not None, "no structure was known before"
+    kept = found.chosen.kept
+    return Selected(
+        kept_heads=[list(h) for h in kept.heads],
+        kept_hidden=[list(n) for n in kept.hidden],
+        predicted_ms=found.chosen.used * bench.goal.budget_ms,
+        candidates=[t.record(t is best) for t in trials],
+        rounds=found.rounds,
+        seconds=time.monotonic() - began,
+        head_dims=head_dims(kept),
+        measured=found.measured,
+    )
+
+
+def rankings_of(start: Saliency, narrow: Narrow, learned: Learned | None, table: LatencyTable) -> list[Ranking]:
+    """The ways to choose that this run has, the one by saliency alone first."""
+    rankings = [saliency_ranking(start)]
+    if learned is not None:
+        rankings += [learned_ranking(start, learned, table), blended_ranking(start, learned, table)]
+    if narrow:
+        rankings.append(narrow_ranking(start, narrow))
+    return rankings
+
+
+def kept_of(selected: Selected) -> Kept:
+    channels = tuple(tuple(range(width)) for width in selected.head_dims) or None
+    return Kept(tuple(map(tuple, selected.kept_heads)), tuple(map(tuple, selected.kept_hidden)), channels)
+
+
+def fits(record: Saliency | Learned | Selected, blocks: Sequence[BlockWidths]) -> bool:
+    """Whether a record is of a model with these blocks."""
+    if isinstance(record, Selected):
+        depth = len(record.kept_heads)
+        kept = zip(record.kept_heads, record.kept_hidden, record.head_dims or [0] * depth, blocks, strict=False)
+        return depth <= len(blocks) and all(
+            max(heads, default=-1) < b.heads and max(hidden, default=-1) < b.hidden and width <= b.head_dim
+            for heads, hidden, width, b in kept
+        )
+    if isinstance(record, Learned):
+        heads, hidden = [len(s) for s in record.heads_scores], [len(s) for s in record.hidden_scores]
+    else:
+        heads, hidden = [len(r.order) for r in record.heads], [len(r.order) for r in record.hidden]
+    return heads == [b.heads for b in blocks] and hidden == [b.hidden for b in blocks]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Optimiser steps of learning, of recovery, and of another recovery after a cut that follows."""
+
+    learn: int
+    recover: int
+    tighten: int
+
+
+def steps_of(prune: PruneRecipe, images: int) -> Steps:
+    """Steps that the recipe allows. images: how many there are to learn on."""
+    seen = round(prune.epochs * images) if prune.epochs else prune.images
+    learn = round(seen * prune.learn.share) // prune.learn.batch_size
+    left = seen - learn * prune.learn.batch_size
+    batch = prune.recover.batch_size
+    return Steps(learn, left // batch, round(TIGHTEN_SHARE * seen) // batch)

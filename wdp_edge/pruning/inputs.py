@@ -1,0 +1,118 @@
+"""What a recipe names, loaded: toolkit, trained model, images. Wrong input is found here, before it costs time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wdp_edge.config.recipe import ModelRecipe, Recipe
+from wdp_edge.config.values import LatencyBudget, check_accepted, parse_budget
+from wdp_edge.data.folder import check_counted
+from wdp_edge.data.preprocess import channels_of
+from wdp_edge.learn.compute import autocast, bf16_pays, device_of
+from wdp_edge.models import vit
+from wdp_edge.models.files import load_dense
+from wdp_edge.models.pixels import take_rgb
+from wdp_edge.models.spec import ModelSpec
+from wdp_edge.models.structure import Geometry, Structure
+from wdp_edge.protocols.target import check_timed
+from wdp_edge.protocols.task import defined, facts_of
+from wdp_edge.pruning.data import Data, listed
+from wdp_edge.pruning.toolkit import Toolkit
+from wdp_edge.workers.parallel import world
+
+
+@dataclass(frozen=True)
+class DenseModel:
+    """The trained model as it came. structure: its widths; geometry: what cutting leaves alone."""
+
+    spec: ModelSpec
+    module: nn.Module
+    structure: Structure
+    geometry: Geometry
+
+    @classmethod
+    def of(cls, recipe: ModelRecipe, channels: str = "rgb") -> DenseModel:
+        """channels: that the checkpoint takes; the model takes "rgb". Raises InputError as `load_dense` does."""
+        spec = ModelSpec.of(recipe)
+        module = load_dense(spec, Path(recipe.checkpoint), recipe.checkpoint_key, recipe.checkpoint_prefix)
+        module = take_rgb(module, channels)
+        return cls(spec, module, vit.structure_of(module), vit.geometry_of(module))
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """The held-back images, and what the dense model says of them: choices and curves are made by it."""
+
+    model: DenseModel
+    data: Data
+
+    @cached_property
+    def teacher(self) -> Tensor:
+        """The dense model's outputs: [n, K] float32."""
+        return self.outputs(self.model.module)
+
+    @torch.no_grad()
+    def outputs(self, model: Any) -> Tensor:
+        """[n, K] float32 of a model, where it is, in bfloat16 where that pays."""
+        model.eval()
+        parts = self.data.holdout[0].split(128)
+        return torch.cat([self.answers(model, self.data.prepare(part)) for part in parts])
+
+    @torch.no_grad()
+    def answers(self, model: Any, images: Tensor) -> Tensor:
+        """The same for normalised images, [b, 3, H, W] float32."""
+        device = next(model.parameters()).device
+        with autocast(bf16_pays(model, device), device):
+            found: Tensor = model(images.to(device)).float().cpu()
+        return found
+
+    def metric(self, outputs: Tensor) -> float:
+        """The task's metric of a model or a file, from its outputs for these images. Raises InputError where it counts
+        none of them."""
+        task = self.data.task
+        dense = self.teacher if task.facts.relative else None
+        value = next(iter(task.metrics(outputs, self.data.holdout[1], dense).values()))
+        return defined(value, task.facts.metric, "the held-back images")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A checked recipe with all that it names."""
+
+    recipe: Recipe
+    tools: Toolkit
+    model: DenseModel
+    data: Data
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Inputs:
+        """Raises InputError or SetupError for whatever of the recipe does not fit together."""
+        tools = Toolkit.of(recipe.prune)
+        folders = listed(recipe, facts_of(recipe.model.task))
+        model = DenseModel.of(recipe.model, channels_of(recipe.data.preprocess))
+        return cls(recipe, tools, model, Data.of(recipe, folders, model.module))
+
+    @cached_property
+    def held_back(self) -> HeldBack:
+        return HeldBack(self.model, self.data)
+
+    def check_prunable(self) -> LatencyBudget:
+        """The budget. Raises InputError when the model can only be exported, its files not timed, the budget not kept,
+        the batches not divided among the processes, a GPU not had, or the images too few."""
+        prune = self.recipe.prune
+        vit.check_supported(self.model.module, self.model.spec.name)
+        check_timed(self.tools.target)
+        check_accepted(self.tools.device.name, self.tools.device.kind, prune.accept)
+        for batch_size in (prune.learn.batch_size, prune.recover.batch_size):
+            world().share(batch_size)
+        device_of(prune.compute.device)
+        budget = parse_budget(prune.latency_budget)
+        self.data.check_choosable()
+        check_counted(self.data.val, self.data.final_task.facts)
+        return budget

@@ -1,0 +1,165 @@
+"""Candidates for a structure: found by different rankings, compensated, and judged on held-back images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from wdp_edge import progress
+from wdp_edge.config.recipe import SelectRecipe
+from wdp_edge.errors import InputError
+from wdp_edge.learn.exits import exits_of
+from wdp_edge.models import vit
+from wdp_edge.models.families import family_of
+from wdp_edge.models.structure import Structure
+from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.pruning.bench import Bench
+from wdp_edge.pruning.inputs import HeldBack
+from wdp_edge.runs.stages import Candidate
+from wdp_edge.select.candidates import Allowed, Ranking, solve, solve_uniform, tilted_ranking
+from wdp_edge.shrink.compensation import compensate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A way to a structure. drop: sub-layers may be gone."""
+
+    ranking: Ranking
+    depth: int
+    uniform: bool = False
+    drop: bool = False
+
+    @property
+    def name(self) -> str:
+        name = "uniform" if self.uniform else self.ranking.name
+        return name + ", sub-layers dropped" * self.drop
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate with its compensated model's closeness to the dense one on held-back images."""
+
+    plan: Plan
+    kept: Kept
+    predicted_ms: float
+    agreement: float
+    divergence: float
+
+    def record(self, chosen: bool) -> Candidate:
+        return Candidate(
+            name=self.plan.name,
+            exit=self.plan.depth,
+            heads=[len(h) for h in self.kept.heads],
+            hidden=[len(n) for n in self.kept.hidden],
+            predicted_ms=self.predicted_ms,
+            agreement=self.agreement,
+            divergence=self.divergence,
+            chosen=chosen,
+            head_dims=head_dims(self.kept),
+        )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What candidates are made of and judged by.
+
+    source: the model that is cut. depths: at which the model may end, from `depths_of`.
+    """
+
+    bench: Bench
+    held_back: HeldBack
+    source: nn.Module
+    options: SelectRecipe
+    depths: Sequence[int]
+
+    def keep(self, plan: Plan, limit_ms: float, like: Structure | None = None) -> Kept | None:
+        """like: see `solve`."""
+        dense, table = self.held_back.model, self.bench.table
+        widths = allowed(dense.module, self.bench.tools.target.mlp_width_multiple, plan.drop)
+        if plan.uniform and like is None:
+            return solve_uniform(plan.ranking, dense.structure, plan.depth, table, limit_ms, widths)
+        return solve(plan.ranking, dense.structure, plan.depth, table, limit_ms, widths, like)
+
+    def try_candidates(self, rankings: Sequence[Ranking], limit_ms: float) -> list[Trial]:
+        """All rankings at full depth; the best of them tilted, without some sub-layers, and at earlier exits.
+
+        Tilts and exits are tried in turn until one is no better than what there is.
+        """
+        (full, *earlier), options = self.depths, self.options
+        first = [Plan(r, full) for r in rankings] + [Plan(rankings[0], full, uniform=True)]
+        tilts = [options.tilt / 2, options.tilt] if options.tilt else []
+        trials: list[Trial] = []
+        count = len(first) + len(tilts) + options.drop_sublayers + len(earlier)
+        with progress.task("compare candidates", count) as advance:
+
+            def attempt(plan: Plan) -> bool:
+                """True where the plan gives a new structure that is no better than the best so far."""
+                kept = self.keep(plan, limit_ms)
+                new = kept is not None and all(kept != t.kept for t in trials)
+                if kept is not None and new:
+                    trials.append(self.judge(plan, kept))
+                advance(1)
+                return new and best_of(trials) is not trials[-1]
+
+            def start() -> Plan:
+                return best_of(trials).plan if trials else first[0]
+
+            for plan in first:
+                attempt(plan)
+            for plan in [Plan(tilted_ranking(start().ranking, by), full) for by in tilts]:
+                if attempt(plan):
+                    break
+            if options.drop_sublayers:
+                attempt(replace(start(), uniform=False, drop=True))
+            for plan in [replace(start(), depth=depth) for depth in earlier]:
+                if attempt(plan):
+                    break
+        if not trials:
+            raise InputError(
+                f"No structure fits into {limit_ms:.3g} ms by the latency table.",
+                "Give a larger --latency-budget.",
+            )
+        return trials
+
+    def judge(self, plan: Plan, kept: Kept) -> Trial:
+        """The candidate, compensated."""
+        held_back, task = self.held_back, self.held_back.data.task
+        small = cut(self.source, kept)
+        images = held_back.data.calibration[: self.options.calibration_images]
+        title = f"{plan.name}, exit {plan.depth}"
+        compensate(held_back.model.module, small, images, held_back.data.prepare, self.bench.scratch, title)
+        outputs, teacher = held_back.outputs(small), held_back.teacher
+        return Trial(
+            plan=plan,
+            kept=kept,
+            predicted_ms=self.bench.table.predict(kept.structure(held_back.model.structure)),
+            agreement=task.agreement(teacher, outputs),
+            divergence=float(task.divergence(outputs, teacher)),
+        )
+
+
+def best_of(trials: list[Trial]) -> Trial:
+    """The first of those nearest to the dense model."""
+    return min(trials, key=lambda t: t.divergence)
+
+
+def allowed(model: nn.Module, multiple: int, drop: bool) -> Allowed:
+    """Widths that the target takes. drop: sub-layers may be gone, where the model's family allows it."""
+    return Allowed(multiple, drop and family_of(model).drops)
+
+
+def depths_of(dense: nn.Module, exits: int) -> list[int]:
+    """Depths at which the model may end, deepest first. exits: how many besides its own.
+
+    Where no classifier can be fitted to an exit, it must have the stream of the last block.
+    """
+    earlier = reversed(exits_of(dense, exits))
+    depth = len(vit.blocks_of(dense))
+    return [depth, *(d for d in earlier if vit.has_classifier(dense) or vit.ends_alike(dense, d))]
+
+
+def head_dims(kept: Kept) -> list[int]:
+    """Channels of each block's heads; empty where all stay."""
+    return [len(channels) for channels in kept.head_channels or ()]

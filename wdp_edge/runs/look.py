@@ -1,0 +1,50 @@
+"""The first look at a dense model: how good it is on its own training images, and what other preprocessing gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Preprocessing that fits the dense model better than what is set, beyond chance.
+
+    words: what differs, such as "mean and std of 0.5 instead of ImageNet's". settings: as in `preprocess` of [data].
+    value, as_set: the task's metric with it and with what is set, on `images` training images.
+    """
+
+    words: str
+    settings: dict[str, Any]
+    value: float
+    as_set: float
+    images: int
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """The dense model on training images, as they are prepared and prepared otherwise.
+
+    value: the task's metric. guessing: what guessing gives; None where that is not known. tried: other preprocessing,
+    in words; [] where none was, for the reason in `untried`. fit: what fits clearly better; None where nothing does.
+    """
+
+    metric: str
+    value: float
+    images: int
+    guessing: float | None = None
+    tried: list[str] = field(default_factory=list)
+    untried: str = ""
+    fit: Fit | None = None
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        guessing = "" if self.guessing is None else f" (guessing gives {self.guessing:.1%})"
+        count = f"{self.images} training image{'s' if self.images != 1 else ''}"
+        said = f"dense model: {self.metric} {self.value:.1%} on {count}{guessing}"
+        if self.fit:
+            return f"{said}; {self.fit.value:.1%} with {self.fit.words}"
+        if self.tried:
+            return f"{said}; none of {len(self.tried)} other ways to prepare them is clearly better"
+        return f"{said}; {self.untried}" if self.untried else said
