@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from wdp_edge import progress
-from wdp_edge.pipeline.prune import prune
-from wdp_edge.project import RECIPE_FILE
-from wdp_edge.recipe_file import absolute_paths, load_recipe
+from wdp_edge.commands.init import RECIPE_FILE
+from wdp_edge.config.file import absolute_paths, load_recipe
+from wdp_edge.pruning.prune import prune
 
 BUDGETS = (30, 35, 40, 45, 50, 55, 60, 70, 80, 90)
 FLOOR = 0.95

@@ -19,10 +19,10 @@ from arena.setting import Setting, refit_within
 from arena.show import lines_picture
 
 from wdp_edge import progress
-from wdp_edge.files import write_json
-from wdp_edge.project import RECIPE_FILE
-from wdp_edge.recipe import Recipe
-from wdp_edge.recipe_file import absolute_paths, load_recipe
+from wdp_edge.commands.init import RECIPE_FILE
+from wdp_edge.config.file import absolute_paths, load_recipe
+from wdp_edge.config.recipe import Recipe
+from wdp_edge.io.files import write_json
 
 WIDTH, DEPTH, BOTH = "width only", "depth only", "width and depth"
 PRECISIONS = ("int8-dynamic", "fp32")
@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
 
 def widths(setting: Setting, store: Store, shares: list[float], images: int) -> None:
     """Cells of WIDTH and BOTH, as far as they are missing."""
-    exits = setting.context.structure.depth // 2
+    exits = setting.structure.depth // 2
     for share in shares:
         for name, count in ((WIDTH, 0), (BOTH, exits)):
             key = Key(name, share, setting.recipe.prune.seed, images, True)
@@ -51,7 +51,7 @@ def widths(setting: Setting, store: Store, shares: list[float], images: int) -> 
 
 def depths(setting: Setting, store: Store, images: int) -> None:
     """Cells of DEPTH: every exit from half the blocks on."""
-    blocks = setting.context.structure.depth
+    blocks = setting.structure.depth
     for depth in range(blocks - 1, blocks // 2 - 1, -1):
         key = Key(DEPTH, depth / blocks, setting.recipe.prune.seed, images, True)
         if store.find(key) is None:

@@ -20,14 +20,14 @@ from scipy.stats import spearmanr
 
 from wdp_edge import progress
 from wdp_edge.cost.measure import export_all
-from wdp_edge.device import TimingPlan, ratio
-from wdp_edge.devices import get_device
 from wdp_edge.models.files import read_spec
 from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.structure import BlockWidths, Structure
 from wdp_edge.models.vit import structure_of
-from wdp_edge.pipeline.choose import HEAD_MULTIPLE
-from wdp_edge.structure import BlockWidths, Structure
-from wdp_edge.target import Precision, get_target
+from wdp_edge.protocols.device import TimingPlan, get_device, ratio
+from wdp_edge.protocols.precision import Precision
+from wdp_edge.protocols.target import get_target
+from wdp_edge.pruning.choose import HEAD_MULTIPLE
 
 FILES = (
     ("executorch", Precision.FP32),
@@ -106,7 +106,7 @@ def main() -> None:
     spec, pruned = read_spec(args.run / "model")
     dense = structure_of(create(spec))
     structures = [dense, pruned]
-    structures += random_structures(dense, get_target("executorch").hidden_multiple, args.structures, args.seed)
+    structures += random_structures(dense, get_target("executorch").mlp_width_multiple, args.structures, args.seed)
     lines = [compare(spec, structures, target, precision, args.device) for target, precision in FILES]
     print(f"{spec.name} {dict(spec.args)}, one thread; {args.structures} random structures")
     print(f"{'':25} local, ms{'':15} {args.device}, million instructions {'':3} ranking")

@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 
 import wdp_edge
 from wdp_edge import progress
+from wdp_edge.config.recipe import DataRecipe, ModelRecipe, PruneRecipe, Recipe
 from wdp_edge.data.folder import resolve_data
-from wdp_edge.recipe import DataRecipe, ModelRecipe, PruneRecipe, Recipe
 
 STRIPS = 5
 CROPS = {"train": 160, "val": 4}

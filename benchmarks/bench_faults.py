@@ -19,7 +19,7 @@ from faults.store import Store, Trial, run_all
 
 import wdp_edge
 from wdp_edge import calibration, targets
-from wdp_edge.files import sha256
+from wdp_edge.io.files import sha256
 
 
 def main() -> int:

@@ -21,11 +21,11 @@ from arena.play import ABLATIONS, NO_COMPENSATION, Plan, ablate, dense_cell, pla
 from arena.setting import Setting, refit_within
 
 from wdp_edge import progress
+from wdp_edge.commands.init import RECIPE_FILE
+from wdp_edge.config.file import absolute_paths, load_recipe
+from wdp_edge.config.recipe import Recipe
 from wdp_edge.demo.run import SHORT, demo_project
-from wdp_edge.files import write_json, write_text
-from wdp_edge.project import RECIPE_FILE
-from wdp_edge.recipe import Recipe
-from wdp_edge.recipe_file import absolute_paths, load_recipe
+from wdp_edge.io.files import write_json, write_text
 
 ALL = (methods.CONTROL, *methods.PEERS, methods.OURS)
 VARIANTS = ((False, False), (True, False), (False, True), (True, True))

@@ -18,10 +18,10 @@ from bench_export import photographs, spread
 from safetensors.torch import save_file
 
 from wdp_edge import progress
-from wdp_edge.devices import get_device
-from wdp_edge.pipeline.operators import profile_operators, traced_on
-from wdp_edge.pipeline.prune import prune
-from wdp_edge.recipe import DataRecipe, ModelRecipe, PruneRecipe, Recipe
+from wdp_edge.commands.profile import profile_operators, traced_on
+from wdp_edge.config.recipe import DataRecipe, ModelRecipe, PruneRecipe, Recipe
+from wdp_edge.protocols.device import get_device
+from wdp_edge.pruning.prune import prune
 from wdp_edge.report.parts import by_part
 
 

@@ -26,13 +26,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from wdp_edge.config.recipe import ComputeRecipe, LearnRecipe
 from wdp_edge.learn.budget_term import CostModel
 from wdp_edge.learn.compute import autocast, bf16_pays
 from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.search import Search, SearchGoal
 from wdp_edge.models import vit
 from wdp_edge.models.spec import ModelSpec, create
-from wdp_edge.recipe import ComputeRecipe, LearnRecipe
 
 LEARNING = ("learning", "grad-checkpointing", "micro-batches")
 PLAIN = ("plain", "plain-unfused")

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_table.py --project FOLDER --structures 40
 
-Structures are drawn from all that `wdp_edge.pipeline.selection` can return for the project's model: every ranking,
+Structures are drawn from all that `wdp_edge.pruning.selection` can return for the project's model: every ranking,
 tilt, exit and dropped sub-layer, at 20 to 90 % of the dense model's latency. Goal: 3 % in the median, 7 % at worst.
 """
 
@@ -14,25 +14,29 @@ import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import cycle, islice, product
 from pathlib import Path
 
 from wdp_edge import progress
+from wdp_edge.commands.init import RECIPE_FILE
+from wdp_edge.config.file import absolute_paths, load_recipe
+from wdp_edge.config.recipe import Recipe
+from wdp_edge.config.values import parse_budget
 from wdp_edge.cost.measure import export_all, measure_table
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.demo.run import SHORT, demo_project
-from wdp_edge.device import ratio
-from wdp_edge.files import write_json
-from wdp_edge.pipeline import choose
-from wdp_edge.pipeline.context import Context
-from wdp_edge.pipeline.selection import Plan, Selection, depths_of
-from wdp_edge.pipeline.timing import table_setting
-from wdp_edge.project import RECIPE_FILE
-from wdp_edge.recipe import Recipe
-from wdp_edge.recipe_file import absolute_paths, load_recipe
-from wdp_edge.run import Run
+from wdp_edge.io.files import write_json
+from wdp_edge.models.structure import Structure
+from wdp_edge.protocols.device import ratio
+from wdp_edge.pruning import choose
+from wdp_edge.pruning.bench import Bench, goal_of
+from wdp_edge.pruning.inputs import Inputs
+from wdp_edge.pruning.selection import Plan, Selection, depths_of
+from wdp_edge.runs.run import Run
+from wdp_edge.runs.stages import Learned
 from wdp_edge.select.candidates import Ranking, tilted_ranking
-from wdp_edge.structure import Structure
+from wdp_edge.shrink.saliency import Saliency
 
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 GOAL_MEDIAN, GOAL_WORST = 0.03, 0.07
@@ -92,28 +96,44 @@ def main() -> None:
     args = arguments()
     progress.use(progress.Bars())
     recipe = recipe_of(args)
-    context = Context(recipe)
+    inputs = Inputs.of(recipe)
+    tools, model = inputs.tools, inputs.model
     with Run(Path(recipe.prune.out), recipe) as run, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        dense = folder / f"dense{context.tools.target.suffix}"
-        export(context, [(context.structure, dense)], "dense model: export")
-        wanted = table_setting(recipe, context.tools, context.structure)
+        dense = folder / f"dense{tools.target.suffix}"
+        export(inputs, [(model.structure, dense)], "dense model: export")
+        wanted = tools.table_setting(model.spec, model.structure, recipe.prune.table)
         table = run.stage("table", LatencyTable, lambda: measure_table(wanted, folder / "cache", dense))
-        drawn = draw(context, run, table, args.structures, args.seed)
-        measured = measure(context, drawn, dense, args.sessions)
+        drawn = draw(inputs, run, bench_of(inputs, run, table, dense), args.structures, args.seed)
+        measured = measure(inputs, drawn, dense, args.sessions)
         rows = [
             Row(d, table.predict(d.structure) / table.dense_ms, share) for d, share in zip(drawn, measured, strict=True)
         ]
         write_json(run.path / "rows.json", rows)
-    show(context, rows)
+    show(inputs, rows)
 
 
-def draw(context: Context, run: Run, table: LatencyTable, count: int, seed: int) -> list[Drawn]:
+def bench_of(inputs: Inputs, run: Run, table: LatencyTable, dense: Path) -> Bench:
+    """As in a run of the recipe's budget."""
+    budget = parse_budget(inputs.recipe.prune.latency_budget)
+    goal = goal_of(inputs.recipe.prune.select, budget.resolve(table.dense_ms))
+    return Bench(inputs.tools, inputs.data, budget, goal, table, dense, run.path / "scratch")
+
+
+def draw(inputs: Inputs, run: Run, bench: Bench, count: int, seed: int) -> list[Drawn]:
     """Different structures, from every share in turn: `count` of them, or as many as were found."""
-    start, narrow = choose.saliency_stage(context, run), choose.axes_stage(context, run)
-    learned = choose.learn_stage(context, run, table, start, choose.learning_steps(context)[0])
-    rankings = choose.rankings_of(start, narrow, learned, table)
-    selection, plans = Selection(context, run, rankings), list(every_plan(context, rankings))
+    model, data, options, table = inputs.model, inputs.data, inputs.recipe.prune, bench.table
+    importance = run.stage("saliency", Saliency, partial(choose.importance_of, model.module, data, bench.scratch))
+    turned = choose.Turned()
+    if widths := choose.head_widths(model.module, options.select):
+        turned = run.stage("axes", choose.Turned, partial(choose.turned_model, model, data, widths, run.path))
+    steps = choose.steps_of(options, len(data.train_indices)).learn
+    learn = partial(choose.learned_scores, bench, model, options, importance, steps, run.path)
+    rankings = choose.rankings_of(importance, turned.narrow, run.stage("learn", Learned, learn, together=True), table)
+    depths = depths_of(model.module, options.learn.exits)
+    # Nothing is cut or judged here: the dense model stands for the one in principal axes.
+    selection = Selection(bench, inputs.held_back, model.module, options.select, depths)
+    plans = list(every_plan(selection, rankings))
     rng = random.Random(seed)
     drawn: dict[Structure, Drawn] = {}
     with progress.task("draw structures", count) as advance:
@@ -122,31 +142,31 @@ def draw(context: Context, run: Run, table: LatencyTable, count: int, seed: int)
             if len(drawn) == count:
                 break
             plan = rng.choice(plans)
-            kept = selection.keep(plan, table, share * table.dense_ms)
-            structure = kept.structure(context.structure) if kept is not None else None
+            kept = selection.keep(plan, share * table.dense_ms)
+            structure = kept.structure(model.structure) if kept is not None else None
             if structure is not None and structure not in drawn:
                 drawn[structure] = Drawn(structure, share, f"{plan.name}, exit {plan.depth}")
                 advance(1)
     return list(drawn.values())
 
 
-def every_plan(context: Context, rankings: Sequence[Ranking]) -> Iterator[Plan]:
+def every_plan(selection: Selection, rankings: Sequence[Ranking]) -> Iterator[Plan]:
     """All that `Selection.try_candidates` may come to try."""
-    select = context.recipe.prune.select
+    select = selection.options
     tilts = [0.0, select.tilt / 2, select.tilt] if select.tilt else [0.0]
     drops = [False, True] if select.drop_sublayers else [False]
-    for depth in depths_of(context):
+    for depth in selection.depths:
         yield Plan(rankings[0], depth, uniform=True)
         for ranking, tilt, drop in product(rankings, tilts, drops):
             yield Plan(tilted_ranking(ranking, tilt) if tilt else ranking, depth, drop=drop)
 
 
-def measure(context: Context, drawn: Sequence[Drawn], dense: Path, sessions: int) -> list[float]:
+def measure(inputs: Inputs, drawn: Sequence[Drawn], dense: Path, sessions: int) -> list[float]:
     """Latency of every structure as a share of the dense model's, the median over sessions."""
-    tools = context.tools
-    plan = tools.plan(context.recipe)
+    tools = inputs.tools
+    plan = tools.plan
     paths = [dense.with_name(f"{i}{tools.target.suffix}") for i in range(len(drawn))]
-    export(context, list(zip([d.structure for d in drawn], paths, strict=True)), "drawn structures: export")
+    export(inputs, list(zip([d.structure for d in drawn], paths, strict=True)), "drawn structures: export")
     with progress.task("drawn structures: time", sessions * plan.rounds) as advance:
         timed = [
             tools.device.time(tools.target.name, [dense, *paths], plan, lambda done, total: advance(1))
@@ -155,16 +175,16 @@ def measure(context: Context, drawn: Sequence[Drawn], dense: Path, sessions: int
     return [statistics.median(ratio(t[i + 1], t[0]) for t in timed) for i in range(len(drawn))]
 
 
-def export(context: Context, jobs: list[tuple[Structure, Path]], title: str) -> None:
+def export(inputs: Inputs, jobs: list[tuple[Structure, Path]], title: str) -> None:
     """Files with random weights: latency does not depend on them."""
-    tools = context.tools
-    export_all(tools.spec, tools.target, tools.precision, jobs, title)
+    tools = inputs.tools
+    export_all(inputs.model.spec, tools.target, tools.precision, jobs, title)
 
 
-def show(context: Context, rows: Sequence[Row]) -> None:
+def show(inputs: Inputs, rows: Sequence[Row]) -> None:
     """One line for each structure, and the errors."""
-    tools = context.tools
-    print(f"{tools.spec.name} {dict(tools.spec.args)}, {tools.target.name} {tools.precision.value}")
+    tools, spec = inputs.tools, inputs.model.spec
+    print(f"{spec.name} {dict(spec.args)}, {tools.target.name} {tools.precision}")
     print(f"{'drawn as':48s}  heads  channels  hidden  gone  predicted  measured   error")
     for row in sorted(rows, key=lambda r: r.measured):
         blocks = row.drawn.structure.blocks

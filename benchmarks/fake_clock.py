@@ -11,8 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from wdp_edge.device import DeviceInfo, Kind, Latency, Timing, TimingPlan
-from wdp_edge.recipe import (
+from wdp_edge.config.recipe import (
     DataRecipe,
     LearnRecipe,
     ModelRecipe,
@@ -23,6 +22,7 @@ from wdp_edge.recipe import (
     TableRecipe,
     TimingRecipe,
 )
+from wdp_edge.protocols.device import DeviceInfo, Kind, Latency, Timing, TimingPlan
 
 
 class FakeClock:
@@ -57,7 +57,7 @@ class FakeClock:
 @contextmanager
 def fake_clock(cache: Path | None = None, late: float = 1.0) -> Iterator[None]:
     """FAKE: every device is a `FakeClock`. cache: folder for latency tables; None leaves it where it is."""
-    homes = ("wdp_edge.pipeline.context", "wdp_edge.pipeline.auto")
+    homes = ("wdp_edge.pruning.toolkit", "wdp_edge.commands.auto")
     environment = {"WDP_EDGE_CACHE": str(cache)} if cache else {}
     with patch.dict("os.environ", environment), ExitStack() as stack:
         for home in homes:

@@ -20,12 +20,12 @@ from PIL import Image
 from torchvision.datasets import FashionMNIST
 
 from wdp_edge import progress
+from wdp_edge.commands.init import RECIPE_FILE, init
+from wdp_edge.config.recipe import ModelRecipe
 from wdp_edge.data.folder import scan
 from wdp_edge.demo.train import TrainOptions, train_dense
 from wdp_edge.errors import InputError
 from wdp_edge.models.spec import ModelSpec
-from wdp_edge.project import RECIPE_FILE, init
-from wdp_edge.recipe import ModelRecipe
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 SOURCE = Path("/usr/share/datasets/fashion-mnist")

@@ -20,17 +20,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wdp_edge import progress
+from wdp_edge.artifacts.parity import accuracy
+from wdp_edge.commands.source import Source
 from wdp_edge.data.folder import ImageFolder, scan
 from wdp_edge.data.loading import load_images
 from wdp_edge.data.split import balanced_choice, balanced_counts
 from wdp_edge.devices.evaluate import run_artifact
+from wdp_edge.io.plain import read_as
 from wdp_edge.models.vit import logits
-from wdp_edge.parity import accuracy
-from wdp_edge.pipeline.source import Source
-from wdp_edge.plain import read_as
-from wdp_edge.results import PruneResult
+from wdp_edge.runs.results import PruneResult
+from wdp_edge.runs.stages import RESULT
 from wdp_edge.shrink.gram import Moments
-from wdp_edge.stages import RESULT
 from wdp_edge.tasks.similarity import mean_cosine, retrieval, same_neighbour
 
 RIDGE = 1e-3
@@ -61,10 +61,10 @@ class Images:
         self.labels = torch.tensor([folder.labels[i] for i in self.indices])
 
     def parts(self) -> Any:
-        context = self.source.context
+        data = self.source.data
         for first in range(0, len(self.indices), _BATCH):
             part = self.indices[first : first + _BATCH]
-            yield context.prepare(load_images(self.folder, part, context.preprocessing))
+            yield data.prepare(load_images(self.folder, part, data.preprocessing))
 
     def embeddings(self, model: Any, title: str) -> Tensor:
         """[n, D] float32."""
@@ -92,7 +92,7 @@ def main() -> None:
     train, val = (
         Images(source, scan(root), count) for root, count in ((args.train, args.images), (args.val, args.val_images))
     )
-    dense, small = source.context.dense, source.model
+    dense, small = source.inputs.model.module, source.model
     classes = len(train.folder.classes)
     fits = [probe(train.embeddings(m, f"{n}, training images"), train.labels, classes) for m, n in pairs(dense, small)]
     before, after = (val.embeddings(m, f"{n}, validation images") for m, n in pairs(dense, small))

@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from wdp_edge import progress
-from wdp_edge.data.pairs import IMAGES, MASKS, scan_pairs
+from wdp_edge.commands.init import RECIPE_FILE, init
+from wdp_edge.config.recipe import ModelRecipe
+from wdp_edge.data.listed import IMAGES, MASKS, scan_pairs
 from wdp_edge.demo.train import TrainOptions, train_dense
 from wdp_edge.models.spec import ModelSpec
-from wdp_edge.project import RECIPE_FILE, init
-from wdp_edge.recipe import ModelRecipe
-from wdp_edge.task import Output
+from wdp_edge.protocols.task import Output
 
 CLASSES = ("background", "disc", "square", "triangle", "ring", "star")
 SIDE = 72  # of an image; the model sees the middle of it at 64 pixels, as timm has it

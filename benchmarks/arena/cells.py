@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wdp_edge.files import write_json
-from wdp_edge.plain import read_as
+from wdp_edge.io.files import write_json
+from wdp_edge.io.plain import read_as
 
 
 @dataclass(frozen=True)

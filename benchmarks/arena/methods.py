@@ -17,7 +17,7 @@ DENSE, CONTROL, OURS = "dense", "control", "ours"
 
 def uniform(setting: Setting, keep: float) -> Proposal:
     """The same share of heads and hidden units in every block, those with the largest weights."""
-    multiple = setting.context.tools.target.hidden_multiple
+    multiple = setting.tools.target.mlp_width_multiple
     heads, hidden = [], []
     for block in setting.dense.blocks:
         attention, mlp = block.attn, block.mlp
@@ -31,13 +31,13 @@ def uniform(setting: Setting, keep: float) -> Proposal:
 
 def depth_only(setting: Setting, keep: float) -> Proposal:
     """Whole blocks, about `keep` of them."""
-    return depth_of(setting, max(1, round(keep * setting.context.structure.depth)))
+    return depth_of(setting, max(1, round(keep * setting.structure.depth)))
 
 
 def depth_of(setting: Setting, depth: int) -> Proposal:
     """The first `depth` blocks, all widths as they were, under the dense model's own norm and head."""
-    kept = setting.context.structure.blocks[:depth]
-    widths = setting.context.structure.with_widths([b.heads for b in kept], [b.hidden for b in kept])
+    kept = setting.structure.blocks[:depth]
+    widths = setting.structure.with_widths([b.heads for b in kept], [b.hidden for b in kept])
     return Proposal(cut(setting.dense, Kept.first(widths)))
 
 

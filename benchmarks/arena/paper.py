@@ -17,31 +17,29 @@ from arena.setting import Proposal, Setting
 from wdp_edge.learn.budget_term import CostModel
 from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.search import SearchGoal, search
+from wdp_edge.models.structure import attention_counts, mlp_counts
 from wdp_edge.models.surgery import Kept, cut
-from wdp_edge.pipeline.streams import train_stream
+from wdp_edge.runs.stages import Learned
 from wdp_edge.select.candidates import narrower
-from wdp_edge.stages import Learned
-from wdp_edge.structure import attention_counts, mlp_counts
 
 _START_SPREAD = 0.01
 
 
 def learn(setting: Setting, share: float, images: int) -> Learned:
     """Scores and keep ratios under a budget of `share` of the parameters in the blocks."""
-    context = setting.context
     options = setting.recipe.prune.learn
     torch.manual_seed(setting.recipe.prune.seed)
-    blocks = context.structure.blocks
+    blocks = setting.structure.blocks
     scores = [[(_START_SPREAD * torch.randn(n)).tolist() for n in (b.heads, b.hidden)] for b in blocks]
-    alignment = Alignment(1, context.tools.target.hidden_multiple)
-    masks = Masks(context.structure, [s[0] for s in scores], [s[1] for s in scores], alignment)
-    width, geometry = context.structure.embed_dim, context.geometry
+    alignment = Alignment(1, setting.tools.target.mlp_width_multiple)
+    masks = Masks(setting.structure, [s[0] for s in scores], [s[1] for s in scores], alignment)
+    width, geometry = setting.structure.embed_dim, setting.geometry
     attention = attention_counts(blocks[0], width, geometry).parameters
     mlp = mlp_counts(blocks[0], width, geometry).parameters
     cost = CostModel([(0, 0), (blocks[0].heads, attention)], [(0, 0), (blocks[0].hidden, mlp)], 0.0)
     total = float(len(blocks) * (attention + mlp))
     goal = SearchGoal(cost, total, share * total, images // options.batch_size)
-    stream = train_stream(context, options.batch_size, first=0)
+    stream = setting.data.stream(options.batch_size, first=0)
     checkpoint = setting.folder / "paper.checkpoint"
     checkpoint.unlink(missing_ok=True)  # a killed run's may be of another share
     learned = search(setting.dense, masks, goal, options, stream, checkpoint)
@@ -52,11 +50,11 @@ def learn(setting: Setting, share: float, images: int) -> Learned:
 def maker(setting: Setting, share: float, images: int) -> Callable[[float], Proposal]:
     """The learned widths, all scaled by one factor until the file has the wanted latency."""
     learned = learn(setting, share, images)
-    multiple = setting.context.tools.target.hidden_multiple
+    multiple = setting.tools.target.mlp_width_multiple
 
     def make(keep: float) -> Proposal:
         scale, heads, hidden = keep / share, [], []
-        for i, block in enumerate(setting.context.structure.blocks):
+        for i, block in enumerate(setting.structure.blocks):
             count = min(block.heads, max(1, round(scale * learned.keep_heads[i] * block.heads)))
             heads.append(top(learned.heads_scores[i], count))
             count = narrower(block.hidden, min(1.0, scale * learned.keep_hidden[i]) * block.hidden, multiple)

@@ -47,7 +47,7 @@ class TorchPruning:
             warnings.simplefilter("ignore")  # it says that it prunes position, class token and LayerScale with the rest
             pruner = tp.pruner.BasePruner(
                 model,
-                setting.context.example(),
+                setting.data.example(),
                 importance=importance,
                 global_pruning=self.scope != "uniform",
                 isomorphic=self.scope == "isomorphic",

@@ -13,18 +13,18 @@ from arena.fit import OutOfReach
 from arena.methods import CONTROL, CUT_STREAM, DENSE, OURS, control, propose
 from arena.setting import Proposal, Setting
 from wdp_edge import progress
-from wdp_edge.device import Device, ratio
+from wdp_edge.config.recipe import PruneRecipe
+from wdp_edge.io.plain import read_as
 from wdp_edge.models.files import load, read_spec
+from wdp_edge.models.structure import count
 from wdp_edge.models.surgery import cut
-from wdp_edge.models.vit import structure_of
-from wdp_edge.pipeline.choose import kept_of
-from wdp_edge.pipeline.prune import prune
-from wdp_edge.plain import read_as
-from wdp_edge.recipe import PruneRecipe
-from wdp_edge.results import PruneResult
+from wdp_edge.models.vit import geometry_of, structure_of
+from wdp_edge.protocols.device import Device, ratio
+from wdp_edge.pruning.choose import kept_of
+from wdp_edge.pruning.prune import prune
+from wdp_edge.runs.results import PruneResult
+from wdp_edge.runs.stages import Selected
 from wdp_edge.shrink.compensation import compensate
-from wdp_edge.stages import Selected
-from wdp_edge.structure import count
 
 Changes = tuple[tuple[str, Any], ...]
 # Ours without one part.
@@ -52,7 +52,7 @@ def ours_with(setting: Setting, store: Store, key: Key, changes: Changes = ()) -
     changes: settings of [prune] that differ, as "section.name".
     """
     began = time.monotonic()
-    looked_at = len(setting.context.refit_images)
+    looked_at = len(setting.refit_images)
     own = setting.at(key.share).prune
     own = replace(own, images=max(0, key.images - looked_at), out=str((store.folder / "runs" / key.name).resolve()))
     for name, value in changes:
@@ -139,14 +139,13 @@ def finish(setting: Setting, store: Store, key: Key, proposal: Proposal, made: f
     """Refit, recovery, export and the test images' verdict. finding: seconds that the proposal took."""
     began = time.monotonic()
     if key.compensated:
-        context = setting.context
         refitted = copy.deepcopy(proposal.model)
-        compensate(setting.dense, refitted, context.refit_images, context.prepare, store.folder / "scratch")
-        proposal = replace(proposal, model=refitted, images=proposal.images + len(context.refit_images))
+        compensate(setting.dense, refitted, setting.refit_images, setting.data.prepare, store.folder / "scratch")
+        proposal = replace(proposal, model=refitted, images=proposal.images + len(setting.refit_images))
     model = setting.recovered(proposal, key.images, key.name) if key.images else proposal.model
-    path = setting.export(model, store.file(key, setting.context.tools.target.suffix))
+    path = setting.export(model, store.file(key, setting.tools.target.suffix))
     structure = structure_of(model)
-    counts = count(structure, setting.context.geometry)
+    counts = count(structure, geometry_of(model))  # of the model itself: a peer's residual stream may be narrower
     return Cell(
         **key.__dict__,
         accuracy=setting.accuracy_of(path),
@@ -162,9 +161,9 @@ def finish(setting: Setting, store: Store, key: Key, proposal: Proposal, made: f
 def time_together(setting: Setting, store: Store, cells: Iterable[Cell], sessions: int = 2) -> None:
     """One interleaved run over the dense file and the cells' files; what each takes is written into its cell."""
     chosen = [cell for cell in cells if cell.method != DENSE and cell.path.exists()]
-    tools = setting.context.tools
+    tools = setting.tools
     device: Device = tools.device
-    plan = replace(tools.plan(setting.recipe), rounds=2 * setting.recipe.prune.table.rounds)
+    plan = replace(tools.plan, rounds=2 * tools.plan.rounds)
     files = [setting.dense_file, *(cell.path for cell in chosen)]
     shares: list[list[float]] = []
     with progress.task(f"time {len(chosen)} files in turn", sessions * plan.rounds) as advance:
@@ -180,8 +179,8 @@ def dense_cell(setting: Setting, store: Store) -> Cell:
     key = Key(DENSE, 1.0, 0, 0, False)
     if found := store.find(key):
         return found
-    structure = setting.context.structure
-    counts = count(structure, setting.context.geometry)
+    structure = setting.structure
+    counts = count(structure, setting.geometry)
     accuracy = setting.accuracy_of(setting.dense_file)
     cell = Cell(
         **key.__dict__,

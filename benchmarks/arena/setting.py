@@ -12,15 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wdp_edge.data.loading import load_images
-from wdp_edge.device import ratio
+from wdp_edge.artifacts.parity import accuracy
+from wdp_edge.config.recipe import Recipe
+from wdp_edge.data.loading import Views, load_images
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.learn.recovery import RecoveryPlan, recover
-from wdp_edge.parity import accuracy
-from wdp_edge.pipeline.context import Context
-from wdp_edge.pipeline.streams import train_stream
-from wdp_edge.pipeline.timing import export_model
-from wdp_edge.recipe import Recipe
+from wdp_edge.protocols.device import ratio
+from wdp_edge.pruning.inputs import Inputs
 
 _EVAL_BATCH = 32
 
@@ -51,8 +49,10 @@ class Setting:
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.recipe, self.folder = recipe, folder
-        self.context = Context(recipe)
-        self.dense: Any = self.context.dense
+        inputs = Inputs.of(recipe)
+        self.tools, self.data = inputs.tools, inputs.data
+        self.dense: Any = inputs.model.module
+        self.structure, self.geometry = inputs.model.structure, inputs.model.geometry
 
     def at(self, share: float) -> Recipe:
         """The recipe with a budget of `share` of the dense latency."""
@@ -60,23 +60,23 @@ class Setting:
 
     @cached_property
     def dense_file(self) -> Path:
-        path = self.folder / f"dense{self.context.tools.target.suffix}"
+        path = self.folder / f"dense{self.tools.target.suffix}"
         if not path.exists():
             self.export(self.dense, path)
         return path
 
     def export(self, model: Any, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        export_model(self.context, copy.deepcopy(model).eval(), path)
+        self.tools.export(copy.deepcopy(model).eval(), self.data, path)
         return path
 
     def share_of(self, model: Any) -> float:
         """The model's latency over the dense one's: exported, and timed in turn with it."""
-        tools = self.context.tools
         # Two comparisons may fill one folder at once.
-        path = self.export(model, self.folder / f"trial-{os.getpid()}{tools.target.suffix}")
+        path = self.export(model, self.folder / f"trial-{os.getpid()}{self.tools.target.suffix}")
         try:
-            dense, trial = tools.device.time(tools.target.name, [self.dense_file, path], tools.plan(self.recipe))
+            files = [self.dense_file, path]
+            dense, trial = self.tools.device.time(self.tools.target.name, files, self.tools.plan)
         finally:
             path.unlink()
         return ratio(trial, dense)
@@ -85,23 +85,27 @@ class Setting:
     def gradients(self, batches: int, batch_size: int) -> dict[str, Tensor]:
         """The loss's gradient in every parameter of the dense model, summed over some training batches."""
         model = copy.deepcopy(self.dense)
-        for images, labels in train_stream(self.context, batch_size, first=0).batches(0, batches):
+        for images, labels in self.data.stream(batch_size, first=0).batches(0, batches):
             nn.functional.cross_entropy(model(images), labels).backward()
         return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
     @cached_property
+    def refit_images(self) -> Views:
+        """Training images that cut models are refitted on."""
+        return self.data.refit_images(self.dense, self.recipe.prune.compensate)
+
+    @cached_property
     def test(self) -> tuple[Tensor, Tensor]:
         """All test images [n, 3, H, W] uint8 and labels [n] int64."""
-        context = self.context
-        workers = context.recipe.data.workers
-        images = load_images(context.val, range(len(context.val)), context.preprocessing, workers, "read test images")
-        return images, torch.tensor(context.val.labels)
+        val, workers = self.data.val, self.recipe.data.workers
+        images = load_images(val, range(len(val)), self.data.preprocessing, workers, "read test images")
+        return images, torch.tensor(val.labels)
 
     def accuracy_of(self, path: Path) -> float:
         """Of a file through its own runtime on all test images, in [0, 1]."""
         images, labels = self.test
-        batches = (self.context.prepare(part) for part in images.split(_EVAL_BATCH))
-        logits = run_artifact(self.context.tools.target.name, path, batches, len(images), f"evaluate {path.name}")
+        batches = (self.data.prepare(part) for part in images.split(_EVAL_BATCH))
+        logits = run_artifact(self.tools.target.name, path, batches, len(images), f"evaluate {path.name}")
         return accuracy(logits, labels)
 
     def recovered(self, proposal: Proposal, images: int, name: str) -> Any:
@@ -109,7 +113,7 @@ class Setting:
         options = self.recipe.prune.recover
         steps = max(0, images - proposal.images) // options.batch_size
         plan = RecoveryPlan(steps, channels=proposal.channels)
-        stream = train_stream(self.context, options.batch_size, first=1)
+        stream = self.data.stream(options.batch_size, first=1)
         # A killed cell starts anew: its structure was fitted to latencies that no run measures twice alike.
         checkpoint = self.folder / f"{name}.checkpoint"
         checkpoint.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from faults.compare import differences, without_export
 from faults.project import REPORT, Diary, copy_project, empty_probes, make_project, perform_run, recipe_of
 from faults.store import Trial
 from faults.warm import Child, Ended
-from wdp_edge.files import remove
+from wdp_edge.io.files import remove
 
 STAGES = ("table", "learning", "selection", "compensation", "recovery", "export", "tightening", "report")
 SECONDS = 3600.0

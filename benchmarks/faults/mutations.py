@@ -12,7 +12,7 @@ from faults.kills import Bench, last_words
 from faults.project import MODEL, recipe_of
 from faults.store import Trial
 from faults.warm import Child, Ended
-from wdp_edge.files import sha256
+from wdp_edge.io.files import sha256
 
 SECONDS = 60.0
 MEMORY = 4 << 30
@@ -45,8 +45,9 @@ def _write_files(folder: Path, project: Path, others: dict[str, str]) -> int:
     import torch
     from safetensors.torch import load_file
 
-    from wdp_edge.recipe_file import dump_recipe
-    from wdp_edge.target import ExportOptions, Precision, get_target
+    from wdp_edge.config.file import dump_recipe
+    from wdp_edge.protocols.precision import Precision
+    from wdp_edge.protocols.target import ExportOptions, get_target
 
     (folder / "wdp-edge.toml").write_text(dump_recipe(recipe_of(project), comments=False))
     weights = load_file(folder / "dense.safetensors")

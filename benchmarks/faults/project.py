@@ -13,11 +13,11 @@ from unittest.mock import patch
 
 import fake_clock
 
+from wdp_edge.config.recipe import Recipe
 from wdp_edge.models.spec import ModelSpec, create
+from wdp_edge.models.structure import Structure, count
 from wdp_edge.models.vit import geometry_of
-from wdp_edge.recipe import Recipe
-from wdp_edge.run import Run
-from wdp_edge.structure import Structure, count
+from wdp_edge.runs.run import Run
 
 MODEL = "vit_tiny_patch16_224"
 ARGS = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 4}
@@ -114,7 +114,7 @@ def perform_run(recipe: Recipe, diary: Path | None = None, halted: Path | None =
     diary: a file for a `Diary`. halted: a folder that gets, per record, the run as it was right before that was made.
     """
     from wdp_edge.cli._shared import MET, MISSED, perform
-    from wdp_edge.pipeline.prune import prune
+    from wdp_edge.pruning.prune import prune
     from wdp_edge.report import report
 
     run = Path(recipe.prune.out)

@@ -55,12 +55,12 @@ def command(*words: str) -> int:
 
 def read_recipe(path: Path) -> int:
     """What a command does with a recipe before it costs time."""
-    from wdp_edge.pipeline.context import Context
-    from wdp_edge.project import project_recipe
+    from wdp_edge.commands.init import project_recipe
+    from wdp_edge.pruning.inputs import Inputs
 
     def call() -> Any:
         recipe = project_recipe(path.parent, {}, {}, ("model.name", "model.checkpoint", "data.train", "data.val"))
-        Context(recipe).check_prunable()
+        Inputs.of(recipe).check_prunable()
         return recipe
 
     return performed(call)
@@ -96,9 +96,9 @@ def leaves(table: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[
 
 def read_checkpoint(path: Path) -> int:
     """Loads the dense model."""
+    from wdp_edge.config.recipe import ModelRecipe
     from wdp_edge.models.files import load_dense
     from wdp_edge.models.spec import ModelSpec
-    from wdp_edge.recipe import ModelRecipe
 
     spec = ModelSpec.of(ModelRecipe(MODEL, dict(ARGS), len(CLASSES), str(path)))
     return performed(lambda: load_dense(spec, path).state_dict())
@@ -155,7 +155,7 @@ def check_report(path: Path) -> str:
 def read_again(path: Path) -> int:
     """`wdp-edge prune` on a run that has all its records but the result."""
     from faults.project import recipe_of
-    from wdp_edge.pipeline.prune import prune
+    from wdp_edge.pruning.prune import prune
 
     (path.parent.parent / "result.json").unlink(missing_ok=True)
     return performed(lambda: prune(recipe_of(path.parent.parent.parent)))
@@ -163,7 +163,7 @@ def read_again(path: Path) -> int:
 
 def check_again(path: Path) -> str:
     """The run went on and ended in a result."""
-    from wdp_edge.files import to_plain
+    from wdp_edge.io.files import to_plain
 
     plain = to_plain(SEEN["result"])
     return "" if json.loads(json.dumps(plain)) == plain else "the result is no JSON"
@@ -213,7 +213,7 @@ def _counted(got: int, wanted: int) -> str:
 
 def read_by_runtime(path: Path) -> int:
     """`wdp-edge evaluate` on a file whose facts were made to fit it."""
-    from wdp_edge.files import sha256
+    from wdp_edge.io.files import sha256
 
     beside = path.with_name(path.name + ".json")
     facts = json.loads(beside.read_text())
@@ -232,7 +232,7 @@ def check_by_runtime(path: Path) -> str:
     from wdp_edge.data.listed import images_at
     from wdp_edge.data.loading import load_labelled
     from wdp_edge.data.preprocess import Preprocessing
-    from wdp_edge.plain import from_plain
+    from wdp_edge.io.plain import from_plain
 
     folder = images_at(root / "data/val")
     images, labels = load_labelled(folder, range(len(folder)), from_plain(Preprocessing, facts["preprocessing"]), 0, "")
@@ -293,11 +293,11 @@ def read_device(path: Path) -> int:
     """A timing on a FAKE host that says what the file holds; the device's own checks are real."""
     from unittest.mock import patch
 
-    from wdp_edge.device import Kind as Times
-    from wdp_edge.device import TimingPlan
-    from wdp_edge.devices.events import Output
-    from wdp_edge.devices.reference import Reference
+    from wdp_edge.devices.events import OutputDigest
+    from wdp_edge.devices.reference import ExpectedOutput
     from wdp_edge.devices.remote import RemoteDevice, _Job
+    from wdp_edge.protocols.device import Kind as Times
+    from wdp_edge.protocols.device import TimingPlan
 
     class FakeHost:
         name, kind = "fake:board", Times.MEASURED
@@ -305,7 +305,7 @@ def read_device(path: Path) -> int:
         def stream(self, argv: Any, silence: float) -> Iterator[str]:
             yield from path.read_bytes().decode(errors="replace").splitlines()
 
-    expected = Reference((1, 3, 16, 16), "float32", Output(6.0, (1.0, 2.0, 3.0), 3))
+    expected = ExpectedOutput((1, 3, 16, 16), "float32", OutputDigest(6.0, (1.0, 2.0, 3.0), 3))
     job = _Job(["runner"], ["model"], ["model.onnx"], [expected], TimingPlan(rounds=2, runs=2, warmup=1))
     device = RemoteDevice(FakeHost())  # type: ignore[arg-type]
     with patch.object(RemoteDevice, "_prepare", lambda *any: job):

@@ -23,16 +23,16 @@ from types import TracebackType
 from typing import Any, Self
 from unittest.mock import patch
 
-from wdp_edge.devices.nursery import Nursery, Started, serve, socket_pair
+from wdp_edge.workers.nursery import Nursery, Started, serve, socket_pair
 
 MODULES = (
     "numpy", "scipy.optimize", "scipy.stats", "rich.console", "tomlkit", "filelock", "torch", "timm",
     "safetensors.torch", "onnx", "onnxscript", "onnxruntime", "torch.export", "torch.onnx._internal.exporter._core",
     "PIL.Image", "PIL.features", "jinja2", "matplotlib.figure",
-    "wdp_edge.cli", "wdp_edge.pipeline.prune", "wdp_edge.pipeline.auto", "wdp_edge.pipeline.export",
-    "wdp_edge.pipeline.verify", "wdp_edge.pipeline.evaluate", "wdp_edge.pipeline.inspect", "wdp_edge.report.page",
-    "wdp_edge.cost.export_worker", "wdp_edge.pipeline.export_worker", "wdp_edge.devices.worker",
-    "wdp_edge.targets.onnx", "wdp_edge.targets.lowering", "wdp_edge.targets.onnx_graph",
+    "wdp_edge.cli", "wdp_edge.pruning.prune", "wdp_edge.commands.auto", "wdp_edge.commands.export",
+    "wdp_edge.commands.verify", "wdp_edge.commands.evaluate", "wdp_edge.commands.inspect", "wdp_edge.report.page",
+    "wdp_edge.cost.export_worker", "wdp_edge.artifacts.export_worker", "wdp_edge.devices.worker",
+    "wdp_edge.targets.onnx.target", "wdp_edge.lowering.vit", "wdp_edge.targets.onnx.graph",
 )  # fmt: skip
 CRASHED = 99
 
@@ -52,7 +52,8 @@ def warm_up(temporary: Path) -> None:
 
     torch.set_num_threads(1)
     _keep_registries()
-    from wdp_edge.target import ExportOptions, Precision, get_target
+    from wdp_edge.protocols.precision import Precision
+    from wdp_edge.protocols.target import ExportOptions, get_target
 
     layer = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(12), torch.nn.Linear(12, 2), torch.nn.GELU())
     with tempfile.TemporaryDirectory() as folder:
@@ -162,7 +163,7 @@ def _child(work: Callable[[], int], folder: Path, env: Mapping[str, str], memory
         if memory is not None:
             mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (mapped + memory, mapped + memory))
-        with Workers(folder / "workers") as workers, patch("wdp_edge.devices.process.start_worker", workers.start):
+        with Workers(folder / "workers") as workers, patch("wdp_edge.workers.process.start_worker", workers.start):
             code = work()
     except BaseException:
         traceback.print_exc()
