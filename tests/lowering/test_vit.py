@@ -16,7 +16,7 @@ from wdp_edge.lowering.vit import LoweredViT, check_kept, lower, matches, quanti
 from wdp_edge.models.pixels import fold_normalization
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, build, cut
-from wdp_edge.models.vit import Prefix, fixed_heads, structure_of
+from wdp_edge.models.vit import Prefix, fixed_heads, structure_of, tokens_of
 
 
 @pytest.mark.parametrize("norms", ["folded", "native"])
@@ -72,6 +72,40 @@ def test_models_without_sublayers_and_with_narrow_heads(form: str, norms: Norms)
     channels = ((0, 1, 5), (), ()) if fixed_heads(model) is None else None
     kept = Kept(((0, 2), (), ()), ((), tuple(range(24)), ()), channels)
     assert error(cut(model, kept), norms) < 1e-9
+
+
+def tokens_through(lowered: nn.Module, layers: list[str]) -> dict[str, int]:
+    """How many tokens each of these layers sees of one image."""
+    seen: dict[str, int] = {}
+    for name in layers:
+        lowered.get_submodule(name).register_forward_hook(
+            lambda _, inputs, __, name=name: seen.__setitem__(name, inputs[0].shape[1])
+        )
+    lowered(torch.zeros(1, 3, 16, 16))
+    return seen
+
+
+@pytest.mark.parametrize(("form", "read"), [("plain", 1), ("distilled", 2), ("class token of a dinov3", 1)])
+def test_the_last_block_computes_what_the_head_reads(form: str, read: int) -> None:
+    model = made(form)
+    each = tokens_of(model)
+    layers = {"attn.q": read, "attn.k": each, "attn.v": each, "attn.proj": read, "fc1": read, "fc2": read}
+    seen = tokens_through(lower(model), [f"blocks.{i}.{name}" for i in (1, 2) for name in layers])
+    assert seen == {f"blocks.{i}.{k}": each if i == 1 else n for i in (1, 2) for k, n in layers.items()}
+
+
+def test_where_the_last_block_lost_its_attention_the_one_before_it_is_the_last() -> None:
+    model = cut(made("plain"), Kept(((0, 1, 2),) * 2 + ((),), (tuple(range(24)),) * 3))
+    each = {"blocks.0.fc1": tokens_of(model), "blocks.1.attn.k": tokens_of(model), "blocks.1.attn.q": 1}
+    each |= {"blocks.1.fc1": 1, "blocks.2.fc1": 1}
+    assert tokens_through(lower(model), list(each)) == each
+    assert error(model) < 1e-9
+
+
+@pytest.mark.parametrize("form", ["average pooling", "max pooling"])
+def test_a_head_that_reads_all_tokens_gets_all(form: str) -> None:
+    model = made(form)
+    assert set(tokens_through(lower(model), ["blocks.2.attn.q", "blocks.2.fc2"]).values()) == {tokens_of(model)}
 
 
 def test_float32_stays_within_rounding() -> None:

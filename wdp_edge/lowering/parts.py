@@ -82,6 +82,11 @@ class LoweredNorm(nn.Module):
         return normed if self.shift is None else normed + self.shift
 
 
+def first_tokens(x: Tensor, count: int | None) -> Tensor:
+    """x: [1, N, D] -> [1, count, D]; x itself when None."""
+    return x if count is None else x[:, :count]
+
+
 def lowered_norm(norm: nn.Module, readers: list[nn.Linear], centred: bool) -> nn.Module:
     """The norm's lowered form; its affine part goes into `readers`. Norms of other kinds stay as they are."""
     if not isinstance(norm, nn.LayerNorm):
@@ -114,8 +119,11 @@ class LoweredRotation(nn.Module):
 class LoweredAttention(nn.Module):
     """A timm attention with separate q, k and v, 3-D matrix products and the scale folded into q.
 
-    rope: [patches, 2 · head_dim], or None where there is no rotary embedding.
+    rope: [patches, 2 · head_dim], or None where there is no rotary embedding. read: how many tokens at the beginning
+    ask the others, all of them prefix tokens; None: all do.
     """
+
+    read: int | None = None
 
     def __init__(self, attn: Any, rope: Tensor | None = None) -> None:
         super().__init__()
@@ -146,19 +154,21 @@ class LoweredAttention(nn.Module):
         return LoweredRotation(rope, attn.num_prefix_tokens, order)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [1, N, D] -> [1, N, D]."""
-        tokens, shape = x.shape[1], (x.shape[1], self.heads, self.head_dim)
+        """x: [1, N, D] -> [1, N, D], or [1, read, D]."""
+        asking = self.read or x.shape[1]
+        shape = (x.shape[1], self.heads, self.head_dim)
         # All three products come before any reshape: the partitioner merges greedily in graph order, and a
         # reshape between two products that share one dynamic quantization would split the delegate in two.
-        q, k, v = self.q(x), self.k(x), self.v(x)
-        q, k = self.q_norm(q.reshape(shape)), self.k_norm(k.reshape(shape))
+        q, k, v = self.q(first_tokens(x, self.read)), self.k(x), self.v(x)
+        q, k = self.q_norm(q.reshape(asking, self.heads, self.head_dim)), self.k_norm(k.reshape(shape))
         if self.rotation is not None:
-            q, k = self.rotation(q), self.rotation(k)
+            # Tokens of the prefix have no place to be turned by.
+            q, k = q if self.read else self.rotation(q), self.rotation(k)
         if self.scale_in_graph:
             q = q * self.scale
         weights = torch.bmm(q.permute(1, 0, 2), k.permute(1, 2, 0)).softmax(-1)
         out = torch.bmm(weights, v.reshape(shape).permute(1, 0, 2))
-        return self.proj(out.permute(1, 0, 2).reshape(1, tokens, self.heads * self.head_dim))
+        return self.proj(out.permute(1, 0, 2).reshape(1, asking, self.heads * self.head_dim))
 
 
 class LoweredBlock(nn.Module):
@@ -166,6 +176,8 @@ class LoweredBlock(nn.Module):
 
     An MLP with a gate has `fc1_g` and `fc1_x` in place of `fc1`.
     """
+
+    read: int | None = None
 
     def __init__(
         self,
@@ -213,10 +225,16 @@ class LoweredBlock(nn.Module):
             self.post_norm2 = norm_after(self.post_norm2, self.fc2)
         finish(self.fc2, mlp.gamma, centred)
 
+    def read_first(self, tokens: int | None) -> None:
+        """From this attention on only `tokens` at the beginning of the sequence are computed; None: all are."""
+        self.read = self.attn.read = tokens
+
     def attend(self, x: Tensor) -> Tensor:
-        """The first sub-layer, and what comes before it. x: [1, N, D] -> [1, N, D]."""
+        """The first sub-layer, and what comes before it. x: [1, N, D] -> [1, N, D], or what `read_first` left of it."""
         x = self.enter(x)
-        return x + self.post_norm1(self.attn(self.norm1(x))) if self.has_attention else x
+        if not self.has_attention:
+            return x
+        return first_tokens(x, self.read) + self.post_norm1(self.attn(self.norm1(x)))
 
     def transform(self, x: Tensor) -> Tensor:
         """The second sub-layer. x: [1, N, D] -> [1, N, D]."""

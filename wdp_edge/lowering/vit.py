@@ -1,5 +1,7 @@
 """A Vision Transformer rewritten for lowering: the same function, in a form that becomes one delegate.
 
+Where a head reads the class token, or the prefix, what follows the last attention is computed for those tokens alone.
+
 Folded into the weights, all exactly: LayerScale into `proj` and `fc2`; the affine part of every LayerNorm
 into the linear layers that read it; the attention scale into `q`; and the centring of every LayerNorm into
 whatever writes the residual stream (a LayerNorm does not see the mean of its input, so the stream may as well
@@ -106,6 +108,7 @@ class LoweredViT(nn.Module):
         self.reads_map = isinstance(vit.head, ConvMapHead)
         heads: list[Any] = self.family.heads(vit) if self.grid is None else parts_of(vit.head)[-1:]
         self.read_tokens = read_tokens(vit)
+        self.read_first()
         self.norm, self.fc_norm = vit.norm, nn.Identity() if len(heads) > 1 else vit.fc_norm
         self.taps = None
         if folded and one_norm(vit) and isinstance(heads[0], nn.Linear | nn.Sequential):
@@ -128,6 +131,13 @@ class LoweredViT(nn.Module):
         vit.rope = None
         fix_size(vit)
         self.embedding = vit
+
+    def read_first(self, on: bool = True) -> None:
+        """What follows the last attention is computed for those tokens alone that the head reads, or for all again."""
+        attending: list[Any] = [block for block in self.blocks if block.has_attention]
+        self.reads_first = on and self.read_tokens is not None and bool(attending)
+        if attending:
+            attending[-1].read_first(self.read_tokens if self.reads_first else None)
 
     def embed(self, images: Tensor) -> Tensor:
         """images: [1, 3, H, W] float32, or uint8 after `fold_normalization` -> tokens: [1, N, D]."""
@@ -154,7 +164,8 @@ class LoweredViT(nn.Module):
                 return self.head(as_map(torch.cat([*earlier, seen], -1) if earlier else seen, self.grid))
             return as_map(sum(earlier or [], start=self.head(seen)), self.grid)
         if self.read_tokens is not None:
-            x = self.norm(x[:, : self.read_tokens]).reshape(1, 1, -1)
+            seen = x if self.reads_first else x[:, : self.read_tokens]
+            x = self.norm(seen).reshape(1, 1, -1)
         elif self.embedding.global_pool == "avg":
             x = torch.bmm(self.pooling, self.norm(x))
         else:
@@ -167,6 +178,8 @@ class LoweredPrefix(nn.Module):
 
     def __init__(self, vit: LoweredViT | LoweredSwin, sublayers: int) -> None:
         super().__init__()
+        if isinstance(vit, LoweredViT):
+            vit.read_first(False)  # a prefix is compared with the model's own tokens, all of them
         vit.blocks = vit.blocks[: (sublayers + 1) // 2]
         vit.head = vit.norm = vit.fc_norm = vit.leaving = nn.Identity()
         self.vit, self.sublayers = vit, sublayers

@@ -55,6 +55,11 @@ class Structure:
         return len(self.blocks)
 
     @property
+    def last_attention(self) -> int:
+        """The last block, from 0, that has an attention; the depth where none has one."""
+        return max((i for i, b in enumerate(self.blocks) if b.heads), default=self.depth)
+
+    @property
     def digest(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]

@@ -133,6 +133,11 @@ def read_tokens(model: Any) -> int | None:
     return family_of(model).read_tokens(model)
 
 
+def drops_unread(model: Any) -> bool:
+    """Whether a file computes what follows the last attention for a few tokens alone: see `lowering`."""
+    return read_tokens(model) is not None
+
+
 def example_of(model: Any) -> Tensor:
     """A zero image of the model's own size: [1, 3, H, W] float32."""
     return torch.zeros(1, model.patch_embed.proj.in_channels, *model.patch_embed.img_size)
