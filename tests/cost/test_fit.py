@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -56,7 +57,7 @@ def table_of(fit: Fit, probes: Probes) -> LatencyTable:
     attention = tuple(zip(map(float, probes.heads), map(float, fit.attention), strict=True))
     mlp = tuple(zip(map(float, probes.hidden), map(float, fit.mlp), strict=True))
     key = TableKey("executorch", "fp32", "local", 1, 384, 64, 17, {})
-    return LatencyTable(attention, mlp, fit.fixed, 1.0, Kind.MEASURED, key, fit.context, fit.head)
+    return LatencyTable(attention, mlp, fit.fixed, 1.0, Kind.MEASURED, key, fit.context, fit.head, last=fit.last)
 
 
 # As selection draws them: down to single heads of a quarter of the channels, 16 hidden units and budgets of 15 %.
@@ -99,6 +100,24 @@ def test_nothing_is_negative_and_wider_never_cheaper() -> None:
     fit = fit_table(observations(1.2, noise=0.05), grid_of(probes))
     assert fit.fixed >= 0 and (fit.attention >= 0).all() and (fit.mlp >= 0).all()
     assert (np.diff(fit.attention) >= 0).all() and (np.diff(fit.mlp) >= 0).all()
+
+
+def reads_first(structure: Structure) -> float:
+    """A device whose files compute what follows the last attention for one token."""
+    last = structure.last_attention
+    cheap = sum(0.004 * b.heads * b.head_dim / 64 + 0.005 * b.hidden / 1536 for b in structure.blocks[last:])
+    return parts(replace(structure, blocks=structure.blocks[:last])) + cheap if last else 0.08 + cheap
+
+
+@settings(max_examples=25, deadline=None)
+@given(some_structures)
+def test_a_last_block_with_a_cost_of_its_own(structure: Structure) -> None:
+    probes = plan_probes(DENSE, OPTIONS, 16, narrow=True, last=True)
+    seen = [Observation(s, reads_first(s), True) for s in (DENSE, *probes.sizes)]
+    seen += [Observation(s, reads_first(s), False) for s in probes.chains]
+    fit = fit_table(seen, replace(grid_of(probes), last=True))
+    assert fit.last == pytest.approx((0.004, 0.005 / 1536), rel=0.02)
+    assert table_of(fit, probes).predict(structure) == pytest.approx(reads_first(structure), rel=0.04)
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=9))

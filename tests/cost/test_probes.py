@@ -28,6 +28,16 @@ def test_probes_cover_the_widths() -> None:
     assert shares == sorted(shares) and shares[0] < 0.4 and shares[-1] > 0.7
 
 
+def test_two_more_single_blocks_tell_what_the_last_one_costs() -> None:
+    usual, more = plan_probes(DENSE, OPTIONS, 16), plan_probes(DENSE, OPTIONS, 16, last=True)
+    added = [s.blocks for s in more.chains if s not in usual.chains]
+    assert [len(blocks) for blocks in added] == [1, 1]
+    (single,) = (s.blocks[0] for s in usual.chains if s.depth == 1)
+    assert [(b.heads, b.hidden) for (b,) in added] == [(6, single.hidden), (single.heads, 1536)]
+    shortest = plan_probes(DENSE, TableRecipe(chain=1), 16, last=True)
+    assert {s.depth for s in shortest.chains} == {1, 2}, "blocks before the last one are seen, too"
+
+
 def test_probes_of_large_and_of_tiny_models() -> None:
     large = plan_probes(Structure(1280, (BlockWidths(20, 64, 5120),) * 2), OPTIONS, 16)
     assert (large.heads[0], large.heads[-1], len(large.heads)) == (1, 20, 8)

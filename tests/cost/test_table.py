@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import pytest
@@ -38,7 +39,14 @@ def contexts(draw: st.DrawFn) -> Points:
 @st.composite
 def tables(draw: st.DrawFn) -> LatencyTable:
     parts = draw(grids()), draw(grids()), draw(milliseconds), draw(milliseconds)
-    return LatencyTable(*parts, Kind.MEASURED, KEY, draw(contexts()))
+    last = draw(st.none() | st.tuples(st.floats(0, 1), st.floats(0, 0.1)))
+    return LatencyTable(*parts, Kind.MEASURED, KEY, draw(contexts()), last=last)
+
+
+def parts_ms(table: LatencyTable, structure: Structure) -> float:
+    """The sum of all sub-layers."""
+    numbered = [(b, i == structure.depth - 1) for i, b in enumerate(structure.blocks)]
+    return sum(table.attention_ms(b.heads, last=last) + table.mlp_ms(b.hidden, last=last) for b, last in numbered)
 
 
 structures = st.builds(
@@ -66,9 +74,9 @@ def test_wider_never_costs_less(points: Points, widths: list[float]) -> None:
 
 @given(tables(), structures)
 def test_prediction_adds_up(table: LatencyTable, structure: Structure) -> None:
-    parts = [table.attention_ms(b.heads) + table.mlp_ms(b.hidden) for b in structure.blocks]
-    assert math.isclose(table.predict(structure), along(table.context, table.fixed_ms + sum(parts)), rel_tol=1e-9)
-    shallow = Structure(structure.embed_dim, structure.blocks[:1])
+    summed = table.fixed_ms + parts_ms(table, structure)
+    assert math.isclose(table.predict(structure), along(table.context, summed), rel_tol=1e-9)
+    shallow = Structure(structure.embed_dim, structure.blocks[-1:])
     assert table.predict(shallow) <= table.predict(structure) * (1 + 1e-9)
 
 
@@ -88,13 +96,12 @@ def test_sums_around_a_limit_decide_as_the_whole_table_does(
     table: LatencyTable, structure: Structure, limit: float
 ) -> None:
     near, latency = table.around(limit), table.predict(structure)
-    blocks = structure.blocks
-    summed = near.fixed_ms + sum(near.attention_ms(b.heads) + near.mlp_ms(b.hidden) for b in blocks)
+    summed = near.fixed_ms + parts_ms(near, structure)
     assert math.isclose(near.predict(structure), latency, rel_tol=1e-6)
     if not math.isclose(latency, limit, rel_tol=1e-6):
         assert (summed <= limit) == (latency <= limit)
     exact = table.around(latency)
-    summed = exact.fixed_ms + sum(exact.attention_ms(b.heads) + exact.mlp_ms(b.hidden) for b in blocks)
+    summed = exact.fixed_ms + parts_ms(exact, structure)
     assert math.isclose(summed, latency, rel_tol=1e-6)
 
 
@@ -121,6 +128,7 @@ def a_table() -> LatencyTable:
         {"dense_ms": 0.0},
         {"attention": [[1.0, math.nan], [4.0, 0.4]]},
         {"fixed_ms": -0.2},
+        {"last": (0.1, -0.1)},
         {"fixed_ms": math.inf},
         {"context": [[1.0, math.inf]]},
         {"key": {**to_plain(KEY), "threads": "1"}},
@@ -144,6 +152,14 @@ def test_narrow_heads_cost_their_channels_and_a_share_of_their_own() -> None:
     assert table.attention_ms(4, 8) == pytest.approx(0.8)
     assert table.attention_ms(4, 4) == pytest.approx(0.4 + 2 * 0.03)
     assert table.attention_ms(0, 0) == 0
+
+
+def test_what_follows_the_last_attention_costs_its_own() -> None:
+    table = replace(a_table(), last=(0.01, 0.0001))
+    whole, tail = BlockWidths(4, 8, 128), BlockWidths(0, 0, 128)
+    assert table.predict(Structure(32, (whole, whole))) == pytest.approx(0.2 + 0.9 + 0.04 + 0.0128)
+    assert table.predict(Structure(32, (whole, whole, tail))) == pytest.approx(0.2 + 0.9 + 0.04 + 2 * 0.0128)
+    assert table.predict(Structure(32, (tail, tail))) == pytest.approx(0.2 + 2 * 0.5), "nothing was picked before"
     again = from_plain(LatencyTable, to_plain(table))
     assert again == table
     old = to_plain(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,17 @@ def test_cost_is_that_of_the_rounded_structure_and_pulls_at_the_thresholds(tiny_
     cost.backward()
     assert masks.hidden_thresholds.grad is not None and (masks.hidden_thresholds.grad > 0).all()
     assert masks.heads_thresholds.grad is not None and (masks.heads_thresholds.grad > 0).all()
+
+
+def test_the_last_block_costs_by_its_own_slopes(tiny_model: Any) -> None:
+    masks = tiny_masks(tiny_model)
+    cost = structure_cost(masks, replace(COST, last=(0.01, 0.001)))
+    heads, hidden = masks.widths()
+    before = sum(float(interpolate(COST.attention, torch.tensor(float(h)))) for h in heads[:-1])
+    before += sum(float(interpolate(COST.mlp, torch.tensor(float(n)))) for n in hidden[:-1])
+    assert cost.item() == pytest.approx(0.2 + before + 0.01 * heads[-1] + 0.001 * hidden[-1], rel=1e-5)
+    cost.backward()
+    assert masks.hidden_thresholds.grad is not None and (masks.hidden_thresholds.grad > 0).all()
 
 
 def test_lagrangian_is_silent_under_the_budget_and_bounded_over_it() -> None:

@@ -272,6 +272,10 @@ def show_table(table: LatencyTable) -> None:
 
     rows = [row("attention", f"{heads:g} heads", ms) for heads, ms in table.attention]
     rows += [row("MLP", f"{hidden:g} units", ms) for hidden, ms in table.mlp]
+    if table.last:
+        heads, hidden = table.attention[-1][0], table.mlp[-1][0]
+        rows.append(row("last attention", f"{heads:g} heads", table.last[0] * heads))
+        rows.append(row("MLP after it", f"{hidden:g} units", table.last[1] * hidden))
     rows += [row("outside the blocks", "", table.fixed_ms), row("dense model", "", table.dense_ms)]
     key = table.key
     threads = f"{key.threads} thread{'s' if key.threads > 1 else ''}"

@@ -9,11 +9,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from wdp_edge.cost.table import Points, Scales, along
+from wdp_edge.cost.table import Last, Points, Scales, along
 from wdp_edge.models.structure import Structure
 
 Array = NDArray[np.float64]
 _ROUNDS = 6
+_FIRST = 2  # unknowns before those of the last block
 # Shares of the dense model's sum at which the context may bend.
 _KNOTS = (1 / 3, 1 / 2, 0.7, 1.0)
 
@@ -31,20 +32,22 @@ class Observation:
 class Grid:
     """Widths at which attention and MLP are known, rising, and the channels of the heads there.
 
-    scales: see `LatencyTable`.
+    scales: see `LatencyTable`. last: whether the table has a `last`.
     """
 
     heads: Sequence[float]
     hidden: Sequence[int]
     head_dim: int
     scales: Scales = ()
+    last: bool = False
 
 
 @dataclass(frozen=True)
 class Fit:
     """fixed: outside the blocks; attention, mlp: ms of one block at the grid's widths; head: of one without channels.
 
-    context: (sum of the parts, ms of the whole model), rising. error: root mean square of the relative residuals.
+    last: see `LatencyTable`. context: (sum of the parts, ms of the whole model), rising. error: root mean square of the
+    relative residuals.
     """
 
     fixed: float
@@ -53,6 +56,7 @@ class Fit:
     context: Points
     error: float
     head: float = 0.0
+    last: Last | None = None
 
 
 def fit_table(observations: Sequence[Observation], grid: Grid) -> Fit:
@@ -69,15 +73,17 @@ def fit_table(observations: Sequence[Observation], grid: Grid) -> Fit:
         theta = solve(chosen, context, grid)
         context = read_context(theta, observations, grid)
         chosen = list(observations)
-    attention, mlp = theta[2 : 2 + len(grid.heads)], theta[2 + len(grid.heads) :]
+    fixed, head, *slopes = map(float, theta[: _FIRST + 2 * grid.last])
+    attention, mlp = np.split(theta[len(slopes) + _FIRST :], [len(grid.heads)])
     predicted = np.array([along(context, part_sum(theta, o, grid)) for o in observations])
     residuals = predicted / np.array([o.ms for o in observations]) - 1
     error = float(np.sqrt(np.mean(residuals**2)))
-    return Fit(float(theta[0]), rising(attention), rising(mlp), context, error, float(theta[1]))
+    last = (slopes[0], slopes[1]) if slopes else None
+    return Fit(fixed, rising(attention), rising(mlp), context, error, head, last)
 
 
 def solve(observations: Sequence[Observation], context: Points, grid: Grid) -> Array:
-    """The unknowns [fixed, head, attention…, mlp…], none below zero, for a given context."""
+    """The unknowns [fixed, head, (two of the last block,) attention…, mlp…], none below zero, for a given context."""
     from scipy.optimize import nnls
 
     inverse = tuple((y, x) for x, y in context)
@@ -121,10 +127,13 @@ def row(structure: Structure, grid: Grid) -> Array:
     scales = grid.scales or ((1.0, 1.0),) * structure.depth
     scaled = [(b.heads * s, b.head_dim, b.hidden * t) for b, (s, t) in zip(structure.blocks, scales, strict=False)]
     full = [heads * head_dim / grid.head_dim for heads, head_dim, _ in scaled]
-    attention = sum(shares(grid.heads, width) for width in full)
-    mlp = sum(shares(grid.hidden, hidden) for _, _, hidden in scaled)
-    bare = sum(heads - width for (heads, _, _), width in zip(scaled, full, strict=True))
-    return np.concatenate([[1.0, bare], attention, mlp])
+    # What every token passes through; of what is left only the widths count, and how many of each there are.
+    whole = structure.last_attention if grid.last else structure.depth
+    slopes = [sum(full[whole:]), float(sum(b.hidden for b in structure.blocks[whole:]))] if grid.last else []
+    attention = sum((shares(grid.heads, width) for width in full[:whole]), np.zeros(len(grid.heads)))
+    mlp = sum((shares(grid.hidden, hidden) for _, _, hidden in scaled[:whole]), np.zeros(len(grid.hidden)))
+    bare = sum(heads - width for (heads, _, _), width in list(zip(scaled, full, strict=True))[:whole])
+    return np.concatenate([[1.0, bare, *slopes], attention, mlp])
 
 
 def shares(grid: Sequence[float], width: float) -> Array:

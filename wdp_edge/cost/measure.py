@@ -23,7 +23,7 @@ from wdp_edge.io.files import cache_root, write_json
 from wdp_edge.io.plain import read_as
 from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.structure import Structure, attention_counts, mlp_counts
-from wdp_edge.models.vit import fixed_heads, geometry_of, structure_of, tokens_of
+from wdp_edge.models.vit import drops_unread, fixed_heads, geometry_of, structure_of, tokens_of
 from wdp_edge.protocols.device import Device, DeviceInfo, Kind, TimingPlan, ratio
 from wdp_edge.protocols.precision import Precision
 from wdp_edge.protocols.target import Target, imports_of
@@ -31,7 +31,7 @@ from wdp_edge.workers.process import WorkerProcess
 
 EXPORT_WORKER = "wdp_edge.cost.export_worker"
 # Raised whenever probes or fit change, so that cached tables made the old way are not used.
-METHOD_VERSION = 6
+METHOD_VERSION = 7
 _USUAL_SHARE = 0.5
 # A large model on a busy machine exports for many minutes without a word.
 _EXPORT_SECONDS = 3600.0
@@ -58,8 +58,9 @@ class Setting:
     def probes(self) -> Probes:
         """The models to time."""
         model = create(self.spec)
-        narrow = fixed_heads(model) is None
-        return plan_probes(self.structure, self.options, self.target.mlp_width_multiple, narrow, scales_of(model))
+        narrow, last = fixed_heads(model) is None, drops_unread(model)
+        multiple = self.target.mlp_width_multiple
+        return plan_probes(self.structure, self.options, multiple, narrow, scales_of(model), last)
 
 
 def cache_folder() -> Path:
@@ -136,7 +137,7 @@ def make_table(setting: Setting, info: DeviceInfo, observations: Sequence[Observ
     probes = setting.probes()
     model = create(setting.spec)
     scales = scales_of(model)
-    fit = fit_table(observations, Grid(probes.heads, probes.hidden, probes.head_dim, scales))
+    fit = fit_table(observations, Grid(probes.heads, probes.hidden, probes.head_dim, scales, drops_unread(model)))
     table = LatencyTable(
         attention=tuple(zip(map(float, probes.heads), map(float, fit.attention), strict=True)),
         mlp=tuple(zip(map(float, probes.hidden), map(float, fit.mlp), strict=True)),
@@ -156,6 +157,7 @@ def make_table(setting: Setting, info: DeviceInfo, observations: Sequence[Observ
             versions=setting.target.versions(),
         ),
         scales=scales,
+        last=fit.last,
     )
     # Where most budgets are, so that whoever adds up parts without asking for a limit is near the truth.
     return table.around(_USUAL_SHARE * table.dense_ms)

@@ -36,7 +36,12 @@ class Probes:
 
 
 def plan_probes(
-    dense: Structure, options: TableRecipe, mlp_width_multiple: int, narrow: bool = False, scales: Scales = ()
+    dense: Structure,
+    options: TableRecipe,
+    mlp_width_multiple: int,
+    narrow: bool = False,
+    scales: Scales = (),
+    last: bool = False,
 ) -> Probes:
     """Real models, not loose layers, so that every probe meets the exporter as the shipped model will.
 
@@ -46,6 +51,8 @@ def plan_probes(
     are. The narrowest sub-layers are among them: what a sub-layer takes however narrow it is lies beyond any line
     through wider ones. narrow: three more chains, of heads with half and with a quarter of their channels and of a
     single one with a quarter. scales: of a model in stages (see `LatencyTable`), whose blocks keep both sub-layers.
+    last: whether the last block has a cost of its own, which two more single blocks tell. Chains then have at least two
+    blocks, because in a chain of one the others' cost would not be seen.
     """
     each = scales or ((1.0, 1.0),) * dense.depth
     most_heads = round(max(b.heads * s for b, (s, _) in zip(dense.blocks, each, strict=True)))
@@ -57,13 +64,15 @@ def plan_probes(
     widths = [(h, middle[1]) for h in heads] + [(middle[0], n) for n in hidden if n != middle[1]]
     if not scales:
         widths += [(middle[0], 0), (0, middle[1])]
-    depth = min(options.chain, dense.depth)
+    depth = min(max(options.chain, 1 + last), dense.depth)
     chains = [uniform(dense, h, n, depth, scales) for h, n in widths]
     if narrow:
         chains += [narrowed(uniform(dense, most_heads, middle[1], depth), share) for share in _NARROW]
         chains.append(narrowed(uniform(dense, 1, middle[1], depth), min(_NARROW)))
     if depth > 1:
         chains.append(uniform(dense, *middle, 1, scales))
+    if last:
+        chains += [uniform(dense, most_heads, middle[1], 1), uniform(dense, middle[0], most_hidden, 1)]
     depths = sorted({max(1, round(share * dense.depth)) for share in _DEPTHS} - {dense.depth})
     sizes = [uniform(dense, most_heads, most_hidden, d, scales) for d in depths]
     sizes += [uneven(dense, share, mlp_width_multiple) for share in _WIDTHS]

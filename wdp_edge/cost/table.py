@@ -14,10 +14,12 @@ from wdp_edge.models.structure import Structure
 from wdp_edge.protocols.device import Kind
 
 TABLE_VERSION: Final = 2
-_STORED = ["version", "kind", "dense_ms", "fixed_ms", "attention", "mlp", "head_ms", "context", "scales", "key"]
+_STORED = ["version", "kind", "dense_ms", "fixed_ms", "attention", "mlp", "head_ms", "last", "context", "scales", "key"]
 Points = tuple[tuple[float, float], ...]
 # Per block how many of the table's heads and hidden units one of its own costs as much as; empty: one, everywhere.
 Scales = tuple[tuple[float, float], ...]
+# ms for each head of full width of the last attention, and for each hidden unit of an MLP after it.
+Last = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class LatencyTable:
     by their channels. fixed_ms: everything outside the blocks. dense_ms: the dense model, measured in the same run.
     context: (sum of the parts, ms of the whole model), rising; empty when a model takes as long as its parts. A model
     whose weights outgrow the caches takes longer: twice as long for 86 MB of float32 as for 26 MB, per weight.
-    scales: of models in stages, where a head of a later block passes over fewer and wider tokens.
+    scales: of models in stages, where a head of a later block passes over fewer and wider tokens. last: of models whose
+    files compute what follows the last attention for a few tokens alone; None: that costs what it costs elsewhere.
     """
 
     attention: Points
@@ -55,11 +58,12 @@ class LatencyTable:
     context: Points
     head_ms: float = 0.0
     scales: Scales = ()
+    last: Last | None = None
     version: Literal[2] = TABLE_VERSION
 
     def __post_init__(self) -> None:
         lines = [number for points in (self.attention, self.mlp, self.scales) for point in points for number in point]
-        figures = [*lines, self.fixed_ms, self.head_ms, self.dense_ms]
+        figures = [*lines, self.fixed_ms, self.head_ms, self.dense_ms, *(self.last or ())]
         if not all(0 <= number < math.inf for number in figures) or not self.dense_ms:
             raise InputError(
                 "A latency table needs finite figures of at least 0, and a dense model that takes time.",
@@ -78,20 +82,27 @@ class LatencyTable:
                 "Measure the table again.",
             )
 
-    def attention_ms(self, heads: float, head_dim: int | None = None, block: int = 0) -> float:
+    def attention_ms(self, heads: float, head_dim: int | None = None, block: int = 0, last: bool = False) -> float:
         """The attention of a block, from 0, with this many heads; none of them: there is no attention.
 
-        head_dim: channels of each; the dense model's when None.
+        head_dim: channels of each; the dense model's when None. last: whether no block after it has an attention.
         """
         if not heads:
             return 0.0
         heads *= self.scales[block][0] if self.scales else 1
         full = heads if head_dim is None else heads * head_dim / self.key.head_dim
+        if last and self.last:
+            return self.last[0] * full
         return interpolate(self.attention, full) + self.head_ms * (heads - full)
 
-    def mlp_ms(self, hidden: float, block: int = 0) -> float:
-        """The MLP of a block, from 0, with this many hidden units; none of them: there is no MLP."""
+    def mlp_ms(self, hidden: float, block: int = 0, last: bool = False) -> float:
+        """The MLP of a block, from 0, with this many hidden units; none of them: there is no MLP.
+
+        last: whether no attention comes after it.
+        """
         hidden *= self.scales[block][1] if self.scales else 1
+        if last and self.last:
+            return self.last[1] * hidden
         return interpolate(self.mlp, hidden) if hidden else 0.0
 
     def predict(self, structure: Structure) -> float:
@@ -100,9 +111,11 @@ class LatencyTable:
 
     def part_sum(self, structure: Structure) -> float:
         """The plain sum of the parts in ms, which is what solvers add up: see `around`."""
-        numbered = enumerate(structure.blocks)
-        blocks = sum(self.attention_ms(b.heads, b.head_dim, i) + self.mlp_ms(b.hidden, i) for i, b in numbered)
-        return self.fixed_ms + blocks
+        last = structure.last_attention
+        return self.fixed_ms + sum(
+            self.attention_ms(b.heads, b.head_dim, i, i >= last) + self.mlp_ms(b.hidden, i, i >= last)
+            for i, b in enumerate(structure.blocks)
+        )
 
     def around(self, ms: float) -> LatencyTable:
         """The same predictions, with parts whose plain sum is exact for models that take `ms` and near for others.
@@ -117,6 +130,7 @@ class LatencyTable:
             mlp=tuple((w, ms * ratio) for w, ms in self.mlp),
             fixed_ms=self.fixed_ms * ratio,
             head_ms=self.head_ms * ratio,
+            last=self.last and (self.last[0] * ratio, self.last[1] * ratio),
             context=tuple((x * ratio, y) for x, y in self.context),
         )
 

@@ -17,13 +17,14 @@ Points = Sequence[tuple[float, float]]
 class CostModel:
     """Latency in ms as a sum over sub-layers. Points are (width, ms), rising in width; fixed: everything else.
 
-    scales: per block, see `LatencyTable`.
+    scales, last: see `LatencyTable`; the last block is the one before the exit.
     """
 
     attention: Points
     mlp: Points
     fixed: float
     scales: Points = ()
+    last: tuple[float, float] | None = None
 
 
 def interpolate(points: Points, width: Tensor) -> Tensor:
@@ -47,13 +48,17 @@ def structure_cost(masks: Masks, cost: CostModel) -> Tensor:
     blocks = masks.structure.blocks
     total = torch.tensor(cost.fixed)
     scales = torch.tensor(cost.scales or ((1.0, 1.0),) * len(blocks), dtype=torch.float32)
-    for points, keep, widths, units, scale in (
-        (cost.attention, keep_heads, heads, [b.heads for b in blocks], scales[:, 0]),
-        (cost.mlp, keep_hidden, hidden, [b.hidden for b in blocks], scales[:, 1]),
+    slopes = cost.last or (None, None)
+    for points, keep, widths, units, scale, slope in (
+        (cost.attention, keep_heads, heads, [b.heads for b in blocks], scales[:, 0], slopes[0]),
+        (cost.mlp, keep_hidden, hidden, [b.hidden for b in blocks], scales[:, 1], slopes[1]),
     ):
         smooth = keep * torch.tensor(units, dtype=torch.float32)
         rounded = smooth + (torch.tensor(widths, dtype=torch.float32) - smooth).detach()
-        total = total + interpolate(points, rounded * scale).sum()
+        whole = rounded if slope is None else rounded[:-1]
+        total = total + interpolate(points, whole * scale[: len(whole)]).sum()
+        if slope is not None:
+            total = total + slope * rounded[-1]
     return total
 
 

@@ -101,7 +101,7 @@ def learned_scores(
     )
     budget_ms = bench.goal.budget_ms * prune.select.margin
     near = bench.table.around(budget_ms)
-    cost = CostModel(near.attention, near.mlp, near.fixed_ms, near.scales)
+    cost = CostModel(near.attention, near.mlp, near.fixed_ms, near.scales, near.last)
     task = bench.data.task.facts.name
     goal = SearchGoal(cost, near.part_sum(model.structure), budget_ms, steps, task, prune.compute)
     stream = bench.data.stream(prune.learn.batch_size, first=0)

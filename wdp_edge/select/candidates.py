@@ -118,13 +118,14 @@ def tilted_ranking(ranking: Ranking, tilt: float) -> Ranking:
 
 
 def _scaled_ranking(name: str, curves: Saliency, learned: Learned, table: LatencyTable, strength: float) -> Ranking:
+    last = len(curves.heads) - 1
     prices = [
         *(
-            _price(r, k, partial(table.attention_ms, block=i))
+            _price(r, k, partial(table.attention_ms, block=i, last=i == last))
             for i, (r, k) in enumerate(zip(curves.heads, learned.keep_heads, strict=True))
         ),
         *(
-            _price(r, k, partial(table.mlp_ms, block=i))
+            _price(r, k, partial(table.mlp_ms, block=i, last=i == last))
             for i, (r, k) in enumerate(zip(curves.hidden, learned.keep_hidden, strict=True))
         ),
     ]
@@ -170,7 +171,8 @@ def solve(
     """The best units to keep with the exit after `depth` blocks; None when nothing fits.
 
     like: a structure of this depth whose heads, their channels and dropped sub-layers stay as they are there.
-    The knapsack adds up parts: `around` makes their sum fit exactly when the whole model does.
+    The knapsack adds up parts: `around` makes their sum fit exactly when the whole model does. It takes the block
+    before the exit for the one with the last attention; where that is dropped, the model is faster than its sum.
     """
     near, choices, attentions = table.around(limit_ms), [], []
     for number, (block, hidden) in enumerate(zip(dense.blocks[:depth], ranking.hidden, strict=False)):
@@ -181,9 +183,10 @@ def solve(
             options = [o for o in options if o[0] == own.heads and (own.heads == 0 or o[1] == own.head_dim)]
             widths = [w for w in widths if (w > 0) == (own.hidden > 0)]
         attentions.append(options)
-        parts = enumerate((near.attention_ms(w, head_dim, number), lost(w)) for w, head_dim, lost, _ in options)
+        last = number == depth - 1
+        parts = enumerate((near.attention_ms(w, head_dim, number, last), lost(w)) for w, head_dim, lost, _ in options)
         choices.append([Option(place, ms, loss) for place, (ms, loss) in parts])
-        choices.append([Option(w, near.mlp_ms(w, number), hidden.lost(w)) for w in widths])
+        choices.append([Option(w, near.mlp_ms(w, number, last), hidden.lost(w)) for w in widths])
     if not all(choices):
         return None
     chosen = choose(choices, limit_ms - near.fixed_ms)
