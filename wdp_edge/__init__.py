@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from wdp_edge.config.recipe import Recipe
     from wdp_edge.models.files import load
     from wdp_edge.pruning.prune import prune
+    from wdp_edge.pruning.sweep import sweep
 
     __version__: str
 
@@ -59,6 +60,7 @@ _HOMES = {
     "profile": "wdp_edge.commands.profile",
     "prune": "wdp_edge.pruning.prune",
     "set_up": "wdp_edge.commands.set_up",
+    "sweep": "wdp_edge.pruning.sweep",
     "table": "wdp_edge.commands.table",
     "verify": "wdp_edge.commands.verify",
 }
@@ -83,6 +85,7 @@ __all__ = [
     "prune",
     "report",
     "set_up",
+    "sweep",
     "table",
     "verify",
 ]

@@ -49,5 +49,9 @@ class InputError(WdpError):
     """A file, a value or a combination of them that the user gave is wrong."""
 
 
+class UnreachableBudget(InputError):
+    """No structure of the model is as fast as the budget asks."""
+
+
 class SetupError(WdpError):
     """The machine lacks something: a package, space, a permission, a device."""

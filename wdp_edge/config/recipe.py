@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wdp_edge.config.values import parse_blocks, parse_budget, parse_bytes, parse_cpus
+from wdp_edge.config.values import parse_blocks, parse_budget, parse_budgets, parse_bytes, parse_cpus
 from wdp_edge.data.preprocess import parse_settings
 from wdp_edge.protocols.device import Kind, kind_of
 from wdp_edge.protocols.target import precision_names, target_names
@@ -238,7 +238,12 @@ class TimingRecipe:
 class PruneRecipe:
     """[prune]: the budget, where it holds, and how long to learn."""
 
-    latency_budget: str = setting("20ms, or 50% of the dense model", "", "--latency-budget=TIME", form=parse_budget)
+    latency_budget: str = setting(
+        "20ms, or 50% of the dense model; several make a run for each: 30%,50%,70%",
+        "",
+        "--latency-budget=TIME",
+        form=parse_budgets,
+    )
     target: str = setting(
         "file format: executorch, tflite, onnx, or coreml on macOS", "executorch", "--target=NAME", choices=target_names
     )

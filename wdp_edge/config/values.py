@@ -65,6 +65,22 @@ def parse_budget(text: str) -> LatencyBudget:
     )
 
 
+def parse_budgets(text: str) -> tuple[LatencyBudget, ...]:
+    """Parses one budget, or several: "30%,50%,70%".
+
+    Raises InputError as `parse_budget` does, and for one that is there twice.
+    """
+    budgets = tuple(parse_budget(part) for part in split_budgets(text))
+    if len(set(budgets)) < len(budgets):
+        raise InputError(f"'{text}' names a latency budget twice.", "Write each one once, such as 30%,50%,70%.")
+    return budgets
+
+
+def split_budgets(text: str) -> list[str]:
+    """The text of each budget in a list of them."""
+    return [part.strip() for part in text.split(",")]
+
+
 def parse_bytes(text: str) -> int:
     """Parses "6MB" (6,000,000 bytes) or "6MiB" (6 · 2^20 bytes).
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from wdp_edge.config.recipe import PruneRecipe, SelectRecipe
 from wdp_edge.cost.table import LatencyTable
-from wdp_edge.errors import InputError
+from wdp_edge.errors import UnreachableBudget
 from wdp_edge.learn.budget_term import CostModel
 from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.search import SearchGoal, search
@@ -72,7 +72,7 @@ def turned_model(model: DenseModel, data: Data, widths: tuple[int, ...], run: Pa
 
 
 def check_reachable(bench: Bench, model: DenseModel, options: PruneRecipe) -> None:
-    """Raises InputError, saying what can be reached, when the budget is out of reach by the table."""
+    """Raises UnreachableBudget, saying what can be reached, when the budget is out of reach by the table."""
     select, dense, table = options.select, model.module, bench.table
     multiple, budget_ms = bench.tools.target.mlp_width_multiple, bench.goal.budget_ms
     depth = min(depths_of(dense, options.learn.exits))
@@ -81,7 +81,7 @@ def check_reachable(bench: Bench, model: DenseModel, options: PruneRecipe) -> No
         least = replace(least, blocks=tuple(replace(b, head_dim=widths[0]) for b in least.blocks))
     reach = table.predict(least)
     if budget_ms < reach:
-        raise InputError(
+        raise UnreachableBudget(
             f"The budget of {budget_ms:.3g} ms is below what the smallest structure reaches: about {reach:.3g} ms "
             f"({reach / table.dense_ms:.0%} of the dense model's {table.dense_ms:.3g} ms).",
             "Give a larger --latency-budget, a smaller model, or a faster precision.",

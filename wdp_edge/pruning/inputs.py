@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ class Inputs:
     tools: Toolkit
     model: DenseModel
     data: Data
+    held_back: HeldBack
 
     @classmethod
     def of(cls, recipe: Recipe) -> Inputs:
@@ -96,11 +97,12 @@ class Inputs:
         tools = Toolkit.of(recipe.prune)
         folders = listed(recipe, facts_of(recipe.model.task))
         model = DenseModel.of(recipe.model, channels_of(recipe.data.preprocess))
-        return cls(recipe, tools, model, Data.of(recipe, folders, model.module))
+        data = Data.of(recipe, folders, model.module)
+        return cls(recipe, tools, model, data, HeldBack(model, data))
 
-    @cached_property
-    def held_back(self) -> HeldBack:
-        return HeldBack(self.model, self.data)
+    def with_budget(self, recipe: Recipe) -> Inputs:
+        """For a recipe that differs in its budget, and where it runs; nothing is loaded again."""
+        return replace(self, recipe=recipe)
 
     def check_prunable(self) -> LatencyBudget:
         """The budget. Raises InputError when the model can only be exported, its files not timed, the budget not kept,

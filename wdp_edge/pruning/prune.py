@@ -58,9 +58,10 @@ from wdp_edge.pruning.ways import Way
 from wdp_edge.runs.places import read_result
 from wdp_edge.runs.results import BudgetFigures, ModelFigures, PruneResult
 from wdp_edge.runs.run import Run, check_checkpoint, check_images, checkpoint_facts, now, run_path
+from wdp_edge.runs.shared import take_shared
 from wdp_edge.runs.stages import RESULT, Learned, Measured, Recovered, Selected, Verified
 from wdp_edge.shrink.saliency import Saliency
-from wdp_edge.workers.parallel import world
+from wdp_edge.workers.parallel import wait, world
 
 PACKAGES = ("wdp-edge", "torch", "timm", "numpy", "scipy", "scikit-learn")  # besides the target's own
 JUDGED = 256  # held-back images
@@ -86,14 +87,27 @@ def prune(recipe: Recipe, command: Sequence[str] = ()) -> PruneResult:
     command: what to show as the command that made the run.
     Raises InputError and SetupError for what the user can mend. A missed budget is a result (`budget.met`).
     """
-    inputs = Inputs.of(recipe)
-    budget = inputs.check_prunable()
+    if "," in recipe.prune.latency_budget:
+        raise InputError(
+            f"prune takes one latency budget, not {recipe.prune.latency_budget}.", "Call wdp_edge.sweep for several."
+        )
+    return pruned(Inputs.of(recipe), command)
+
+
+def pruned(inputs: Inputs, command: Sequence[str] = (), siblings: Sequence[Path] = ()) -> PruneResult:
+    """`prune` of what was loaded before. siblings: runs with another budget, from which the run takes what it shares
+    with them."""
+    recipe, budget = inputs.recipe, inputs.check_prunable()
     with Run(run_path(recipe), recipe, command) as run:
         announce(inputs)
         if world().leads:
             record_provenance(inputs, run)
         if run.has(RESULT):
             return read_result(run.path)
+        if world().leads:
+            for sibling in siblings:
+                take_shared(sibling, run)
+        wait()
         result = summarise(inputs, budget, run, stages(inputs, budget, run))
         if world().leads:
             write_json(run.path / RESULT, result)

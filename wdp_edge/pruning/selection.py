@@ -9,7 +9,7 @@ from torch import nn
 
 from wdp_edge import progress
 from wdp_edge.config.recipe import SelectRecipe
-from wdp_edge.errors import InputError
+from wdp_edge.errors import UnreachableBudget
 from wdp_edge.learn.exits import exits_of
 from wdp_edge.models import vit
 from wdp_edge.models.families import family_of
@@ -117,7 +117,7 @@ class Selection:
                 if attempt(plan):
                     break
         if not trials:
-            raise InputError(
+            raise UnreachableBudget(
                 f"No structure fits into {limit_ms:.3g} ms by the latency table.",
                 "Give a larger --latency-budget.",
             )

@@ -1,0 +1,58 @@
+"""Where the runs of several budgets are, and the file that keeps them together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from wdp_edge.config.recipe import ModelRecipe, PruneRecipe, Recipe
+from wdp_edge.errors import InputError
+from wdp_edge.io.files import write_json
+from wdp_edge.io.plain import read_as
+from wdp_edge.runs.run import run_path
+from wdp_edge.runs.sweeps import SWEEP, Member, Sweep, read_sweep, single_recipes, sweep_path, write_sweep
+
+RECIPE = Recipe(model=ModelRecipe("vit_tiny_patch16_224"), prune=PruneRecipe(latency_budget="30%, 0.5 s,20ms"))
+
+
+def test_each_budget_has_the_run_that_it_would_have_alone() -> None:
+    alone = [run_path(replace(RECIPE, prune=PruneRecipe(latency_budget=text))) for text in ("30%", "0.5 s", "20ms")]
+    assert [run_path(one) for one in single_recipes(RECIPE)] == alone
+    assert sweep_path(RECIPE).parent == alone[0].parent
+    other = replace(RECIPE, prune=PruneRecipe(latency_budget="40%"))
+    assert sweep_path(other) == sweep_path(RECIPE), "further budgets join"
+
+
+def test_a_folder_that_was_named_holds_them_all() -> None:
+    recipe = replace(RECIPE, prune=replace(RECIPE.prune, out="somewhere"))
+    assert sweep_path(recipe) == Path("somewhere")
+    assert [str(run_path(one)) for one in single_recipes(recipe)] == [
+        "somewhere/30pct",
+        "somewhere/0.5s",
+        "somewhere/20ms",
+    ]
+
+
+def test_members_join_and_are_replaced(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [Member("30%", "30pct", "too small"), Member("50%", "../x-50pct")])
+    write_sweep(tmp_path, [Member("30%", "30pct"), Member("70%", "70pct")])
+    known = read_as(tmp_path / SWEEP, Sweep).members
+    assert known == (Member("50%", "../x-50pct"), Member("30%", "30pct"), Member("70%", "70pct"))
+    with pytest.raises(InputError, match="there and finished"):
+        read_sweep(tmp_path)
+
+
+@pytest.mark.parametrize("run", ["/etc", "../../x", "a/b", "..", ".", "", "../", "../../", "a\n", "../.."])
+def test_a_damaged_file_leads_nowhere_else(tmp_path: Path, run: str) -> None:
+    write_json(tmp_path / SWEEP, {"version": 1, "members": [{"budget": "30%", "run": run, "error": ""}]})
+    with pytest.raises(InputError, match="inside or beside it"):
+        read_sweep(tmp_path)
+
+
+def test_a_budget_stands_once(tmp_path: Path) -> None:
+    twice = [{"budget": "30%", "run": run} for run in ("a", "b")]
+    write_json(tmp_path / SWEEP, {"version": 1, "members": twice})
+    with pytest.raises(InputError, match="each budget once"):
+        read_sweep(tmp_path)
