@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import wdp_edge
-from wdp_edge.cli import _heads, _print
+from wdp_edge.cli import _heads, _print, _sweep
 from wdp_edge.cli._options import Given, Run, argument, command, option
 from wdp_edge.cli._print import near, print_line
 from wdp_edge.config.file import HEAD_FILE
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         SetupResult,
         VerifyResult,
     )
+    from wdp_edge.runs.sweeps import SweepResult
 
 _MODEL = ("model.name", "model.args", "model.num_classes", "model.checkpoint")
 _READ = ("model.task", "model.checkpoint_key", "model.checkpoint_prefix", "data.class_order", "data.preprocess")
@@ -176,7 +177,7 @@ def models(
 
 
 @command(
-    _print.show_prune,
+    _sweep.show_pruned,
     *("prune.latency_budget", *_MODEL, "data.train", "data.val", "prune.out", "prune.epochs", "prune.images"),
     *(*_WHERE, "prune.accept", "prune.seed", "prune.force"),
 )
@@ -184,12 +185,15 @@ def prune(
     given: Given,
     context: typer.Context,
     data: Annotated[Path | None, option("--data=FOLDER", _DATA)] = None,
-) -> PruneResult:
+) -> PruneResult | SweepResult:
     """Prune a model until its measured file is inside the budget.
 
     Settings come from the options, then from wdp-edge.toml in this folder, then from defaults. A run that was
     interrupted goes on when the same command is given again. A model whose file is inside the budget before anything
     is pruned ships as it is, at once.
+
+    Several budgets, such as 30%,50%,70%, get a run each, and share what no budget decides: the latency table and what
+    is computed of the dense model. A further budget can be added later.
     """
     from wdp_edge.commands.init import length_settings, project_recipe
     from wdp_edge.data.folder import resolve_data
@@ -201,7 +205,8 @@ def prune(
         own = {"data.train": str(found[0]), "data.val": str(found[1]), **own}
     own = own | length_settings(own.pop("prune.epochs", None), own.pop("prune.images", None))
     recipe = project_recipe(Path(), own, given.names, (*_NEEDS, "prune.latency_budget"))
-    return wdp_edge.prune(recipe, context.obj)
+    several = "," in recipe.prune.latency_budget
+    return wdp_edge.sweep(recipe, context.obj) if several else wdp_edge.prune(recipe, context.obj)
 
 
 @command(_print.show_export)

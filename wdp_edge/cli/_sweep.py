@@ -1,0 +1,37 @@
+"""What `prune` says of several budgets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wdp_edge.cli._print import near, print_line, print_table, show_prune
+from wdp_edge.protocols.task import facts_of
+from wdp_edge.runs.results import PruneResult
+
+if TYPE_CHECKING:
+    from wdp_edge.runs.sweeps import SweepResult
+
+
+def show_pruned(result: PruneResult | SweepResult) -> None:
+    show_prune(result) if isinstance(result, PruneResult) else _show_sweep(result)
+
+
+def _show_sweep(sweep: SweepResult) -> None:
+    from wdp_edge.report import sweep_words
+
+    if sweep.results:
+        first = sweep.results[0]
+        title = f"{first.precision} {first.target} files, latency {first.shipped.latency_ms.kind} on {first.device}"
+        rows = [row.cells for row in sweep_words.rows(sweep) if not row.error]
+        print_table(title, sweep_words.header(sweep), rows)
+        if note := facts_of(first.task).note:
+            print_line(note)
+    for entry in sweep.unjudged:
+        print_line(f"{entry.budget}: {entry.error}")
+    print_line(f"{sweep_words.verdict(sweep)}.")
+    for entry in sweep.entries:
+        if entry.result and not entry.result.verified:
+            print_line(f"{entry.budget}: the file is too far from the pruned model; `wdp-edge verify` finds the layer.")
+        if entry.result and entry.result.shipped.path:
+            print_line(f"{entry.budget}: {near(entry.result.shipped.path)}")
+    print_line(f"All budgets: {near(sweep.folder)} (`wdp-edge report {near(sweep.folder)}` makes a page of them)")

@@ -1,0 +1,61 @@
+"""The page of a sweep: all budgets of one model in a picture and a table, with the pages of its runs beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from wdp_edge.errors import InputError
+from wdp_edge.protocols.task import facts_of
+from wdp_edge.report import sweep_words
+from wdp_edge.report.pareto import describe_pareto, plot_pareto
+from wdp_edge.report.style import inline_svg
+from wdp_edge.runs.places import run_recipe
+from wdp_edge.runs.stages import REPORT
+from wdp_edge.runs.sweeps import SweepResult
+
+
+@dataclass(frozen=True)
+class PageRow:
+    """page: of the run, as seen from the sweep's folder; "" where there is none."""
+
+    cells: tuple[str, ...]
+    error: str = ""
+    page: str = ""
+
+
+def render_sweep(sweep: SweepResult) -> str:
+    """The page: the same text for the same runs. Raises InputError where no budget has a file."""
+    if not sweep.results:
+        raise InputError(f"No budget of {sweep.folder} has a file: {sweep.entries[0].error}", "Give a larger one.")
+    environment = Environment(
+        loader=PackageLoader("wdp_edge.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    first = sweep.results[0]
+    note = facts_of(first.task).note
+    return environment.get_template("sweep.html.j2").render(
+        sweep=sweep,
+        first=first,
+        model=run_recipe(first.run).model.name,
+        header=sweep_words.header(sweep),
+        rows=_rows(sweep),
+        verdict=sweep_words.verdict(sweep),
+        notes=[note] if note else [],
+        picture=Markup(inline_svg(partial(plot_pareto, sweep), "wdp-pareto", describe_pareto(sweep))),
+    )
+
+
+def _rows(sweep: SweepResult) -> list[PageRow]:
+    dense, *budgets = sweep_words.rows(sweep)
+    pages = [_page(sweep.folder, entry.run) if entry.result else "" for entry in sweep.entries]
+    pairs = zip(budgets, pages, strict=True)
+    return [PageRow(dense.cells), *(PageRow(row.cells, row.error, page) for row, page in pairs)]
+
+
+def _page(folder: Path, run: Path) -> str:
+    """`read_sweep` names runs in or beside the sweep's folder."""
+    return f"{run.relative_to(folder).as_posix()}/{REPORT}"
