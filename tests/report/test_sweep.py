@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
         result["shipped"]["accuracy"] = accuracy
         path.write_text(json.dumps(result))
     members = [Member("50%", "50pct"), Member("30%", "30pct"), Member("2%", "2pct", "<b>too small</b>")]
-    write_sweep(tmp_path / "all", members)
+    write_sweep(tmp_path / "all", "origin", members)
     return tmp_path / "all"
 
 

@@ -60,6 +60,13 @@ def test_nothing_is_taken_from_another_model_or_machine(sibling: Path, tmp_path:
     assert not list((run.path / "stages").glob("*.json"))
 
 
+def test_nothing_is_taken_from_a_run_with_other_settings(sibling: Path, tmp_path: Path) -> None:
+    with Run(tmp_path / "second", Recipe(prune=PruneRecipe(latency_budget="30%", seed=1))) as run:
+        run.update_manifest(**BASIS)
+    take_shared(sibling, run)
+    assert not list((run.path / "stages").glob("*.json"))
+
+
 @pytest.mark.parametrize("other", [lambda first: first.parent / "none", lambda first: first])
 def test_no_run_and_the_run_itself_give_nothing(sibling: Path, other: Callable[[Path], Any]) -> None:
     before = (sibling / MANIFEST).read_bytes()

@@ -12,7 +12,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.io.files import write_json
 from wdp_edge.io.plain import read_as
 from wdp_edge.runs.run import run_path
-from wdp_edge.runs.sweeps import SWEEP, Member, Sweep, read_sweep, single_recipes, sweep_path, write_sweep
+from wdp_edge.runs.sweeps import SWEEP, Member, Sweep, origin_of, read_sweep, single_recipes, sweep_path, write_sweep
 
 RECIPE = Recipe(model=ModelRecipe("vit_tiny_patch16_224"), prune=PruneRecipe(latency_budget="30%, 0.5 s,20ms"))
 
@@ -36,23 +36,36 @@ def test_a_folder_that_was_named_holds_them_all() -> None:
 
 
 def test_members_join_and_are_replaced(tmp_path: Path) -> None:
-    write_sweep(tmp_path, [Member("30%", "30pct", "too small"), Member("50%", "../x-50pct")])
-    write_sweep(tmp_path, [Member("30%", "30pct"), Member("70%", "70pct")])
+    write_sweep(tmp_path, "a", [Member("30%", "30pct", "too small"), Member("50%", "../x-50pct")])
+    write_sweep(tmp_path, "a", [Member("30%", "30pct"), Member("70%", "70pct")])
     known = read_as(tmp_path / SWEEP, Sweep).members
     assert known == (Member("50%", "../x-50pct"), Member("30%", "30pct"), Member("70%", "70pct"))
     with pytest.raises(InputError, match="there and finished"):
         read_sweep(tmp_path)
+    with pytest.raises(InputError, match="another recipe or checkpoint"):
+        write_sweep(tmp_path, "b", [Member("90%", "90pct")])
 
 
 @pytest.mark.parametrize("run", ["/etc", "../../x", "a/b", "..", ".", "", "../", "../../", "a\n", "../.."])
 def test_a_damaged_file_leads_nowhere_else(tmp_path: Path, run: str) -> None:
-    write_json(tmp_path / SWEEP, {"version": 1, "members": [{"budget": "30%", "run": run, "error": ""}]})
+    write_json(tmp_path / SWEEP, {"version": 1, "origin": "a", "members": [{"budget": "30%", "run": run, "error": ""}]})
     with pytest.raises(InputError, match="inside or beside it"):
         read_sweep(tmp_path)
 
 
 def test_a_budget_stands_once(tmp_path: Path) -> None:
     twice = [{"budget": "30%", "run": run} for run in ("a", "b")]
-    write_json(tmp_path / SWEEP, {"version": 1, "members": twice})
+    write_json(tmp_path / SWEEP, {"version": 1, "origin": "a", "members": twice})
     with pytest.raises(InputError, match="each budget once"):
         read_sweep(tmp_path)
+
+
+def test_budgets_are_of_one_recipe_and_one_checkpoint(tmp_path: Path) -> None:
+    weights = tmp_path / "dense.safetensors"
+    weights.write_bytes(b"one")
+    recipe = replace(RECIPE, model=replace(RECIPE.model, checkpoint=str(weights)))
+    origin = origin_of(recipe)
+    assert origin_of(replace(recipe, prune=replace(recipe.prune, latency_budget="40%"))) == origin
+    assert origin_of(replace(recipe, prune=replace(recipe.prune, seed=1))) != origin
+    weights.write_bytes(b"two")
+    assert origin_of(recipe) != origin

@@ -12,7 +12,16 @@ from wdp_edge.errors import UnreachableBudget
 from wdp_edge.pruning.inputs import Inputs
 from wdp_edge.pruning.prune import pruned
 from wdp_edge.runs.run import run_path
-from wdp_edge.runs.sweeps import Member, SweepResult, read_sweep, siblings_of, single_recipes, sweep_path, write_sweep
+from wdp_edge.runs.sweeps import (
+    Member,
+    SweepResult,
+    origin_of,
+    read_sweep,
+    siblings_of,
+    single_recipes,
+    sweep_path,
+    write_sweep,
+)
 from wdp_edge.workers.parallel import wait, world
 
 
@@ -24,18 +33,18 @@ def sweep(recipe: Recipe, command: Sequence[str] = ()) -> SweepResult:
     further budget joins those of before. One that is out of reach has an entry that says so.
     Raises InputError and SetupError as `prune` does.
     """
-    inputs, folder = Inputs.of(recipe), sweep_path(recipe)
+    inputs, folder, origin = Inputs.of(recipe), sweep_path(recipe), origin_of(recipe)
     recipes = single_recipes(recipe)
     for number, one in enumerate(recipes, 1):
         budget, run = one.prune.latency_budget, run_path(one)
         progress.say(f"budget {number} of {len(recipes)}: {budget}")
         error = ""
         try:
-            pruned(inputs.with_budget(one), command, siblings_of(recipe))
+            pruned(inputs.with_budget(one), command, siblings_of(recipe, origin))
         except UnreachableBudget as unreachable:
             error = unreachable.message
             progress.say(error)
         if world().leads:
-            write_sweep(folder, [Member(budget, Path(os.path.relpath(run, folder)).as_posix(), error)])
+            write_sweep(folder, origin, [Member(budget, Path(os.path.relpath(run, folder)).as_posix(), error)])
         wait()
     return read_sweep(folder)

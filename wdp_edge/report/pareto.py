@@ -27,7 +27,7 @@ def plot_pareto(sweep: SweepResult) -> Figure:
     ax.plot([ms for _, ms, _ in budgets], [100 * v for _, _, v in budgets], "-o", color=KEPT, markersize=6)
     ax.plot(dense[1], 100 * dense[2], "o", color=DENSE, markersize=7)
     for label, ms, value in budgets:
-        ax.annotate(label, (ms, 100 * value), (0, -14), textcoords="offset points", ha="center", color=INK)
+        ax.annotate(label, (ms, 100 * value), (7, -12), textcoords="offset points", color=INK)
     times, values = [ms for _, ms, _ in (*budgets, dense)], [100 * v for _, _, v in (*budgets, dense)]
     low, high = min(values), max(values)
     room = max(high - low, 1.0)

@@ -13,9 +13,10 @@ from wdp_edge.config.values import split_budgets
 from wdp_edge.errors import InputError
 from wdp_edge.io.files import write_json
 from wdp_edge.io.plain import read_as
-from wdp_edge.runs.places import read_result
+from wdp_edge.runs.places import project_of, read_result
 from wdp_edge.runs.results import BudgetFigures, PruneResult
-from wdp_edge.runs.run import default_path, run_path
+from wdp_edge.runs.run import checkpoint_facts, default_path, run_path, settings_digest
+from wdp_edge.runs.shared import without_budget
 from wdp_edge.runs.stages import MANIFEST, RESULT
 
 SWEEP: Final = "sweep.json"
@@ -42,8 +43,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Sweep:
-    """`sweep.json`: all budgets that were asked for, from the first command on."""
+    """`sweep.json`: all budgets that were asked for, from the first command on. origin: see `origin_of`."""
 
+    origin: str
     members: tuple[Member, ...]
     version: Literal[1] = SWEEP_VERSION
 
@@ -105,21 +107,34 @@ def sweep_path(recipe: Recipe) -> Path:
     """prune.out, or runs/<model>-budgets-<precision>-<digest>: the same for every list of budgets."""
     if recipe.prune.out:
         return Path(recipe.prune.out)
-    return default_path(
-        replace(recipe, prune=replace(recipe.prune, latency_budget="")), "budgets", recipe.prune.precision
-    )
+    return default_path(without_budget(recipe), "budgets", recipe.prune.precision)
 
 
-def known_members(folder: Path) -> tuple[Member, ...]:
-    """Of a sweep that was begun before. Raises InputError when its file is damaged."""
-    return read_as(folder / SWEEP, Sweep).members if (folder / SWEEP).exists() else ()
+def origin_of(recipe: Recipe) -> str:
+    """What all budgets of a sweep have in common: the settings, and the content of the checkpoint."""
+    settings = settings_digest(without_budget(recipe), project_of(sweep_path(recipe)))
+    return f"{settings}-{checkpoint_facts(recipe)['checkpoint']['sha256'][:12]}"
 
 
-def write_sweep(folder: Path, members: Sequence[Member]) -> None:
-    """Those that were known before stay, unless they are named again."""
+def known_members(folder: Path, origin: str) -> tuple[Member, ...]:
+    """Of a sweep that was begun before. Raises InputError when its file is damaged or of another origin."""
+    if not (folder / SWEEP).exists():
+        return ()
+    known = read_as(folder / SWEEP, Sweep)
+    if known.origin != origin:
+        raise InputError(
+            f"{folder} holds the budgets of another recipe or checkpoint.",
+            "Choose another folder: out in [prune].",
+            {"--out": "Choose another folder with --out, or give the same settings again."},
+        )
+    return known.members
+
+
+def write_sweep(folder: Path, origin: str, members: Sequence[Member]) -> None:
+    """Those that were known before stay, unless they are named again. Raises InputError as `known_members` does."""
     named = {member.budget for member in members}
-    before = [member for member in known_members(folder) if member.budget not in named]
-    write_json(folder / SWEEP, Sweep((*before, *members)))
+    before = [member for member in known_members(folder, origin) if member.budget not in named]
+    write_json(folder / SWEEP, Sweep(origin, (*before, *members)))
 
 
 def read_sweep(folder: Path) -> SweepResult:
@@ -143,8 +158,9 @@ def _speed(entry: SweepEntry) -> float:
     return entry.result.budget.latency_ms if entry.result else 0.0
 
 
-def siblings_of(recipe: Recipe) -> list[Path]:
-    """Folders of runs of the same recipe with another budget: those of this sweep, and of it before."""
+def siblings_of(recipe: Recipe, origin: str) -> list[Path]:
+    """Folders of runs with another budget: those of this sweep, and of it before."""
     folder = sweep_path(recipe)
-    paths = [*(run_path(one) for one in single_recipes(recipe)), *(folder / m.run for m in known_members(folder))]
+    before = [folder / member.run for member in known_members(folder, origin)]
+    paths = [*(run_path(one) for one in single_recipes(recipe)), *before]
     return [path for path in dict.fromkeys(paths) if (path / MANIFEST).exists()]
