@@ -1,11 +1,13 @@
 """What an int8 scheme costs a model by itself: simulated on timm's own module, never on the lowered one.
 
-Files are judged by it, so a fault of lowering must not show in it.
+Files are judged by it, so a fault of lowering must not show in it. Of lowering it knows one thing, because ranges
+depend on it: where a head reads the first tokens alone, later layers read nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from wdp_edge.calibration.fake_quant import DYNAMIC, STATIC, WEIGHT_ONLY, Scheme, round_activations, round_weights
 from wdp_edge.calibration.ranges import Range, Seen, ranges_seen
+from wdp_edge.models.families import unsupported
+from wdp_edge.models.vit import read_tokens, sublayers
 from wdp_edge.protocols.precision import Precision
 from wdp_edge.protocols.target import Target
 
@@ -26,6 +30,7 @@ SCHEMES: Mapping[str, Scheme] = {
 _BATCH = 16
 # Layers that read nothing of the image: a file holds what they compute as a constant.
 _CONSTANT = "cpb_mlp"
+_FIRST = ", first tokens"
 _OPERATORS = (F.linear, F.conv2d)
 
 
@@ -45,14 +50,14 @@ def simulate(model: nn.Module, scheme: Scheme, images: Tensor, calibration: Tens
     model: in eval mode, not modified. images: [n, 3, H, W], normalised; calibration: the same, for static ranges.
     Returns [n, ...] float32.
     """
-    weights = quantized_weights(model, scheme)
+    weights, firsts = quantized_weights(model, scheme), first_outputs(model)
     ranges: Mapping[str, tuple[Range, Range]] = {}
     if scheme.activations == "static":
-        ranges = ranges_seen(lambda: activations(model, weights, calibration), scheme.observer)
+        ranges = ranges_seen(lambda: activations(model, weights, firsts, calibration), scheme.observer)
     rounded = {name: round_weights(weight, scheme.paired) for name, weight in weights.items()}
     found = []
     for part in images.split(_BATCH):
-        with RoundingLayers(weights, rounded, scheme, ranges, len(part)):
+        with RoundingLayers(weights, firsts, rounded, scheme, ranges, len(part)):
             found.append(model(part))
     return torch.cat(found)
 
@@ -64,11 +69,37 @@ def quantized_weights(model: nn.Module, scheme: Scheme) -> dict[str, Tensor]:
     return {name: layer.weight for name, layer in layers if _CONSTANT not in name}
 
 
-def activations(model: nn.Module, weights: Mapping[str, Tensor], images: Tensor) -> Iterator[Seen]:
-    """Input and output of every layer, a few images at a time."""
+@dataclass(frozen=True)
+class First:
+    """What of a layer's output is computed of the first tokens alone. outputs: how many of its channels, from 0 on."""
+
+    tokens: int
+    outputs: int
+
+
+def first_outputs(model: nn.Module) -> dict[str, First]:
+    """Layers that a file computes for a few tokens: what follows the last attention, and its q; by name."""
+    if unsupported(model) or (tokens := read_tokens(model)) is None:
+        return {}
+    parts = sublayers(model)
+    last = max((i for i, part in enumerate(parts) if part and i % 2 == 0), default=len(parts))
+    names = {id(module): name for name, module in model.named_modules()}
+    found = {}
+    for number, part in enumerate(parts[last:]):
+        for name, layer in part.module.named_modules() if part else ():
+            if isinstance(layer, nn.Linear) and not (number == 0 and name in ("k_proj", "v_proj")):
+                outputs = layer.out_features // 3 if name == "qkv" else layer.out_features
+                found[names[id(layer)]] = First(tokens, outputs)
+    return found
+
+
+def activations(
+    model: nn.Module, weights: Mapping[str, Tensor], firsts: Mapping[str, First], images: Tensor
+) -> Iterator[Seen]:
+    """Input and output of every layer, a few images at a time; of those in `firsts` also for the first tokens alone."""
     for part in images.split(_BATCH):
         seen: Seen = {}
-        with NotingLayers(weights, seen):
+        with NotingLayers(weights, seen, firsts):
             model(part)
         yield seen
 
@@ -96,13 +127,15 @@ class Layers(TorchFunctionMode):
 class NotingLayers(Layers):
     """Keeps inputs and outputs."""
 
-    def __init__(self, weights: Mapping[str, Tensor], seen: Seen) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], seen: Seen, firsts: Mapping[str, First] | None = None) -> None:
         super().__init__(weights)
-        self.seen = seen
+        self.seen, self.firsts = seen, firsts or {}
 
     def layer(self, name: str, x: Tensor, run: Any) -> Tensor:
         y: Tensor = run(x)
         self.seen[name] = (x, y)
+        if first := self.firsts.get(name):
+            self.seen[name + _FIRST] = (x[:, : first.tokens], y[:, : first.tokens, : first.outputs])
         return y
 
 
@@ -112,6 +145,7 @@ class RoundingLayers(Layers):
     def __init__(
         self,
         weights: Mapping[str, Tensor],
+        firsts: Mapping[str, First],
         rounded: Mapping[str, Tensor],
         scheme: Scheme,
         ranges: Mapping[str, tuple[Range, Range]],
@@ -120,9 +154,17 @@ class RoundingLayers(Layers):
         """images: how many are in the batch."""
         super().__init__(weights)
         self.rounded, self.scheme, self.ranges, self.images = rounded, scheme, ranges, images
+        self.firsts = firsts
 
     def layer(self, name: str, x: Tensor, run: Any) -> Tensor:
-        weight = self.rounded[name]
+        y = self.computed(name, x, self.rounded[name], run)
+        if first := self.firsts.get(name):
+            own = self.computed(name + _FIRST, x[:, : first.tokens], self.rounded[name], run)
+            y[:, : first.tokens, : first.outputs] = own[..., : first.outputs]
+        return y
+
+    def computed(self, name: str, x: Tensor, weight: Tensor, run: Any) -> Tensor:
+        """name: of the ranges."""
         if self.scheme.activations == "static":
             y: Tensor = run(round_activations(x, *self.ranges[name][0]), weight)
             return round_activations(y, *self.ranges[name][1]) if self.scheme.outputs else y

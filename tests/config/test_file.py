@@ -94,7 +94,7 @@ def test_every_setting_is_written_with_its_meaning() -> None:
             assert f"[{dotted}]" in text
         else:
             assert f"\n{dotted.rpartition('.')[2]} = " in text
-    assert "# 20ms, or 50% of the dense model\nlatency_budget = " in text
+    assert "several make a run for each: 30%,50%,70%\nlatency_budget = " in text
     assert "#" not in dump_recipe(Recipe(), comments=False)
 
 
