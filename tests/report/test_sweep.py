@@ -42,6 +42,15 @@ def test_the_page_shows_every_budget(folder: Path) -> None:
     assert report(folder).path.read_text() == page, "the same text for the same runs"
 
 
+def test_runs_beside_the_folder_have_their_links(folder: Path) -> None:
+    (folder / "50pct").rename(folder.parent / "vit-50pct")
+    (folder / "sweep.json").unlink()
+    write_sweep(folder, "origin", [Member("50%", "../vit-50pct")])
+    (entry,) = read_sweep(folder).entries
+    assert entry.run == folder.parent / "vit-50pct"
+    assert 'href="../vit-50pct/report.html"' in report(folder).path.read_text()
+
+
 def test_the_picture_has_every_file(folder: Path) -> None:
     sweep = read_sweep(folder)
     labels = [label for label, _, _ in plotted(sweep)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,5 +58,4 @@ def _rows(sweep: SweepResult) -> list[PageRow]:
 
 
 def _page(folder: Path, run: Path) -> str:
-    """`read_sweep` names runs in or beside the sweep's folder."""
-    return f"{run.relative_to(folder).as_posix()}/{REPORT}"
+    return f"{Path(os.path.relpath(run, folder)).as_posix()}/{REPORT}"

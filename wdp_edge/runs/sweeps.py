@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -144,7 +145,7 @@ def read_sweep(folder: Path) -> SweepResult:
     """
     entries = []
     for member in read_as(folder / SWEEP, Sweep).members:
-        run = folder / member.run
+        run = Path(os.path.normpath(folder / member.run))
         if member.error or (run / RESULT).exists():
             entries.append(SweepEntry(member.budget, run, None if member.error else read_result(run), member.error))
     if not entries:
@@ -161,6 +162,6 @@ def _speed(entry: SweepEntry) -> float:
 def siblings_of(recipe: Recipe, origin: str) -> list[Path]:
     """Folders of runs with another budget: those of this sweep, and of it before."""
     folder = sweep_path(recipe)
-    before = [folder / member.run for member in known_members(folder, origin)]
+    before = [Path(os.path.normpath(folder / member.run)) for member in known_members(folder, origin)]
     paths = [*(run_path(one) for one in single_recipes(recipe)), *before]
     return [path for path in dict.fromkeys(paths) if (path / MANIFEST).exists()]
