@@ -51,6 +51,15 @@ def test_runs_beside_the_folder_have_their_links(folder: Path) -> None:
     assert 'href="../vit-50pct/report.html"' in report(folder).path.read_text()
 
 
+def test_without_a_figure_there_is_a_table_and_no_picture(folder: Path) -> None:
+    path = folder / "30pct" / RESULT
+    result = json.loads(path.read_text())
+    result["shipped"]["accuracy"] = None
+    path.write_text(json.dumps(result))
+    page = report(folder).path.read_text()
+    assert "<svg" not in page and "30%</th>" in page
+
+
 def test_the_picture_has_every_file(folder: Path) -> None:
     sweep = read_sweep(folder)
     labels = [label for label, _, _ in plotted(sweep)]

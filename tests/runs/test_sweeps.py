@@ -12,6 +12,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.io.files import write_json
 from wdp_edge.io.plain import read_as
 from wdp_edge.runs.run import run_path
+from wdp_edge.runs.stages import MANIFEST
 from wdp_edge.runs.sweeps import SWEEP, Member, Sweep, origin_of, read_sweep, single_recipes, sweep_path, write_sweep
 
 RECIPE = Recipe(model=ModelRecipe("vit_tiny_patch16_224"), prune=PruneRecipe(latency_budget="30%, 0.5 s,20ms"))
@@ -51,6 +52,12 @@ def test_a_damaged_file_leads_nowhere_else(tmp_path: Path, run: str) -> None:
     write_json(tmp_path / SWEEP, {"version": 1, "origin": "a", "members": [{"budget": "30%", "run": run, "error": ""}]})
     with pytest.raises(InputError, match="inside or beside it"):
         read_sweep(tmp_path)
+
+
+def test_the_folder_of_a_run_is_not_taken_for_several(tmp_path: Path) -> None:
+    write_json(tmp_path / MANIFEST, {})
+    with pytest.raises(InputError, match="single budget"):
+        write_sweep(tmp_path, "a", [Member("30%", "30pct")])
 
 
 def test_a_budget_stands_once(tmp_path: Path) -> None:

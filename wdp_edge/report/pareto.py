@@ -13,6 +13,11 @@ from wdp_edge.runs.sweeps import SweepResult
 _ROOM = 0.12
 
 
+def has_pareto(sweep: SweepResult) -> bool:
+    """Whether every file has a figure to be drawn at."""
+    return all(None not in (result.dense.accuracy, result.shipped.accuracy) for result in sweep.results)
+
+
 def plotted(sweep: SweepResult) -> list[tuple[str, float, float]]:
     """(label, ms, metric in [0, 1]) of each file, rising in time; the dense one is the last."""
     found = [(e.budget, e.result.budget.measured_ms, e.result.shipped.accuracy) for e in sweep.entries if e.result]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,20 +12,11 @@ from markupsafe import Markup
 from wdp_edge.errors import InputError
 from wdp_edge.protocols.task import facts_of
 from wdp_edge.report import sweep_words
-from wdp_edge.report.pareto import describe_pareto, plot_pareto
+from wdp_edge.report.pareto import describe_pareto, has_pareto, plot_pareto
 from wdp_edge.report.style import inline_svg
 from wdp_edge.runs.places import run_recipe
 from wdp_edge.runs.stages import REPORT
 from wdp_edge.runs.sweeps import SweepResult
-
-
-@dataclass(frozen=True)
-class PageRow:
-    """page: of the run, as seen from the sweep's folder; "" where there is none."""
-
-    cells: tuple[str, ...]
-    error: str = ""
-    page: str = ""
 
 
 def render_sweep(sweep: SweepResult) -> str:
@@ -43,19 +33,18 @@ def render_sweep(sweep: SweepResult) -> str:
         first=first,
         model=run_recipe(first.run).model.name,
         header=sweep_words.header(sweep),
-        rows=_rows(sweep),
+        rows=list(zip(sweep_words.rows(sweep), _pages(sweep), strict=True)),
         verdict=sweep_words.verdict(sweep),
         notes=[note] if note else [],
-        picture=Markup(inline_svg(partial(plot_pareto, sweep), "wdp-pareto", describe_pareto(sweep))),
+        picture=_picture(sweep) if has_pareto(sweep) else "",
     )
 
 
-def _rows(sweep: SweepResult) -> list[PageRow]:
-    dense, *budgets = sweep_words.rows(sweep)
-    pages = [_page(sweep.folder, entry.run) if entry.result else "" for entry in sweep.entries]
-    pairs = zip(budgets, pages, strict=True)
-    return [PageRow(dense.cells), *(PageRow(row.cells, row.error, page) for row, page in pairs)]
+def _picture(sweep: SweepResult) -> Markup:
+    return Markup(inline_svg(partial(plot_pareto, sweep), "wdp-pareto", describe_pareto(sweep)))
 
 
-def _page(folder: Path, run: Path) -> str:
-    return f"{Path(os.path.relpath(run, folder)).as_posix()}/{REPORT}"
+def _pages(sweep: SweepResult) -> list[str]:
+    """Where the page of each row's run is, as seen from the sweep's folder; "" where there is none."""
+    reports = [e.run / REPORT if e.result else None for e in sweep.entries]
+    return ["", *(Path(os.path.relpath(path, sweep.folder)).as_posix() if path else "" for path in reports)]

@@ -118,7 +118,16 @@ def origin_of(recipe: Recipe) -> str:
 
 
 def known_members(folder: Path, origin: str) -> tuple[Member, ...]:
-    """Of a sweep that was begun before. Raises InputError when its file is damaged or of another origin."""
+    """Of a sweep that was begun before.
+
+    Raises InputError when its file is damaged or of another origin, or the folder is that of a single run.
+    """
+    if (folder / MANIFEST).exists():
+        raise InputError(
+            f"{folder} is the run of a single budget; several need a folder of their own.",
+            "Choose another folder: out in [prune].",
+            {"--out": "Choose another folder with --out."},
+        )
     if not (folder / SWEEP).exists():
         return ()
     known = read_as(folder / SWEEP, Sweep)
