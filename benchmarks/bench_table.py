@@ -123,16 +123,19 @@ def bench_of(inputs: Inputs, run: Run, table: LatencyTable, dense: Path) -> Benc
 def draw(inputs: Inputs, run: Run, bench: Bench, count: int, seed: int) -> list[Drawn]:
     """Different structures, from every share in turn: `count` of them, or as many as were found."""
     model, data, options, table = inputs.model, inputs.data, inputs.recipe.prune, bench.table
-    importance = run.stage("saliency", Saliency, partial(choose.importance_of, model.module, data, bench.scratch))
+    information = choose.Information(model.module, data)
+    importance = run.stage("saliency", Saliency, partial(choose.importance_of, information, bench.scratch))
     turned = choose.Turned()
     if widths := choose.head_widths(model.module, options.select):
-        turned = run.stage("axes", choose.Turned, partial(choose.turned_model, model, data, widths, run.path))
+        turned = run.stage(
+            "axes", choose.Turned, partial(choose.turned_model, model.spec, information, widths, run.path)
+        )
     steps = choose.steps_of(options, len(data.train_indices)).learn
     learn = partial(choose.learned_scores, bench, model, options, importance, steps, run.path)
     rankings = choose.rankings_of(importance, turned.narrow, run.stage("learn", Learned, learn, together=True), table)
     depths = depths_of(model.module, options.learn.exits)
     # Nothing is cut or judged here: the dense model stands for the one in principal axes.
-    selection = Selection(bench, inputs.held_back, model.module, options.select, depths)
+    selection = Selection(bench, inputs.held_back, model.module, options.select, depths, 0.0)
     plans = list(every_plan(selection, rankings))
     rng = random.Random(seed)
     drawn: dict[Structure, Drawn] = {}

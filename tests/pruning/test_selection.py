@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -25,13 +26,14 @@ def scripted(divergences: dict[tuple[str, int], float], monkeypatch: pytest.Monk
         key = plan.name, plan.depth
         return Kept(((plans.index(key),),), ((0,),)) if key in divergences else None
 
-    def judge(self: Selection, plan: Plan, kept: Kept) -> Trial:
+    def judge(self: Selection, plan: Plan, kept: Kept, stream: None) -> Trial:
         return Trial(plan, kept, 1.0, 1.0, divergences[plan.name, plan.depth])
 
     monkeypatch.setattr(Selection, "keep", keep)
     monkeypatch.setattr(Selection, "judge", judge)
+    monkeypatch.setattr(Selection, "dense_stream", lambda self: nullcontext())
     nothing: Any = None
-    return Selection(nothing, nothing, nothing, SelectRecipe(), EXITS)
+    return Selection(nothing, nothing, nothing, SelectRecipe(), EXITS, 0.0)
 
 
 @pytest.mark.parametrize(

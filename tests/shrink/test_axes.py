@@ -16,6 +16,7 @@ from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.models.vit import structure_of
 from wdp_edge.shrink.axes import balanced, narrow_widths, outward, principal_axes
 from wdp_edge.shrink.compensation import compensate
+from wdp_edge.shrink.saliency import fisher
 
 WIDE = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 2}
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -32,11 +33,15 @@ def made(form: str) -> Any:
     return lively(create(ModelSpec(name, 5, {**WIDE, **args})))
 
 
+def turned_axes(model: Any, images: torch.Tensor, widths: tuple[int, ...]) -> Any:
+    return principal_axes(model, images, prepare, fisher(model, images, prepare, 0), widths)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_rewrite_is_exact_and_leaves_the_model_alone(form: str) -> None:
     model = made(form)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    turned, narrow = principal_axes(model, pictures(96), prepare, 0, (4, 8))
+    turned, narrow = turned_axes(model, pictures(96), (4, 8))
     images = prepare(pictures(32, seed=9))
     with torch.no_grad():
         assert torch.allclose(turned(images), model(images), atol=1e-4)
@@ -49,7 +54,7 @@ def test_the_rewrite_is_exact_and_leaves_the_model_alone(form: str) -> None:
 def test_first_channels_are_worth_more_than_any_others(form: str) -> None:
     model, images = made(form), pictures(256)
     dense = structure_of(model)
-    turned, _ = principal_axes(model, images, prepare, 0, ())
+    turned, _ = turned_axes(model, images, ())
     heads, hidden = ((0, 1),) * 3, (tuple(range(dense.blocks[0].hidden)),) * 3
     errors = []
     for source, channels in ((turned, range(8)), (model, range(8)), (turned, range(8, 16))):
@@ -60,7 +65,7 @@ def test_first_channels_are_worth_more_than_any_others(form: str) -> None:
 
 
 def test_costs_fall_with_the_width_and_rise_with_missing_heads() -> None:
-    _, narrow = principal_axes(made("layer scale"), pictures(256), prepare, 0, (2, 6, 10, 14))
+    _, narrow = turned_axes(made("layer scale"), pictures(256), (2, 6, 10, 14))
     for costs in narrow:
         assert [c.cost for c in costs] == sorted((c.cost for c in costs), reverse=True)
         assert all(c.lost(0) >= c.lost(1) >= c.lost(2) == c.cost >= 0 for c in costs)
@@ -69,7 +74,7 @@ def test_costs_fall_with_the_width_and_rise_with_missing_heads() -> None:
 
 def test_what_has_no_attention_stays_without() -> None:
     model = cut(made("plain"), Kept(((0, 1), (), (1,)), (tuple(range(8)),) * 3))
-    turned, narrow = principal_axes(model, pictures(32), prepare, 0, (4,))
+    turned, narrow = turned_axes(model, pictures(32), (4,))
     assert structure_of(turned) == structure_of(model) and [len(costs) for costs in narrow] == [1, 0, 1]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cut_models import error, halved, pictures, prepare
+from cut_models import error, halved, pictures, prepare, saliency_of
 from tiny_families import FORMS, made
 from tiny_vit import lively
 
@@ -16,7 +16,6 @@ from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.protocols.task import Output
 from wdp_edge.shrink.compensation import compensate, plan_repairs
-from wdp_edge.shrink.saliency import saliency
 from wdp_edge.shrink.streams import Streams
 
 TINY = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4}
@@ -123,7 +122,7 @@ def test_a_dropped_sublayer_is_taken_over_by_the_one_before_it(tiny_model: Any) 
 
 def test_a_model_without_a_sublayer_is_cut_further(tiny_model: Any) -> None:
     part = cut(tiny_model, Kept(((0, 1, 2), (), (0, 1)), (tuple(range(64)), tuple(range(64)), ())))
-    found = saliency(part, pictures(64), prepare, seed=0)
+    found = saliency_of(part, pictures(64))
     assert [len(r.order) for r in found.heads] == [3, 0, 2] and [len(r.order) for r in found.hidden] == [64, 64, 0]
     assert found.heads[1].keep(0) == () and found.heads[1].lost(0) == 0
     small = cut(part, Kept(tuple(r.keep(len(r.order) // 2) for r in found.heads), ((0, 1, 2), (3,), ())))

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from cut_models import error, pictures, prepare
+from cut_models import error, pictures, prepare, saliency_of
 from tiny_families import FORMS, made
 
 from wdp_edge.errors import InputError
 from wdp_edge.models import vit
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.shrink.compensation import compensate
-from wdp_edge.shrink.saliency import Importance, importance, saliency
+from wdp_edge.shrink.saliency import Importance, importance
 
 
 def test_redundant_and_silent_units_are_the_least_important() -> None:
@@ -46,7 +46,7 @@ def test_importance_is_the_residual_of_the_refit() -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_saliency_knows_every_form(form: str) -> None:
     model = made(form)
-    found = saliency(model, pictures(64), prepare, seed=0)
+    found = saliency_of(model, pictures(64))
     for block, heads, hidden in zip(vit.structure_of(model).blocks, found.heads, found.hidden, strict=True):
         assert sorted(heads.order) == list(range(block.heads)) and sorted(hidden.order) == list(range(block.hidden))
         assert 0 < heads.cost[-1] < float("inf") and 0 < hidden.cost[-1] < float("inf")
@@ -54,7 +54,7 @@ def test_saliency_knows_every_form(form: str) -> None:
 
 def test_saliency_covers_every_unit_and_leaves_the_model_alone(tiny_model: Any) -> None:
     before = {k: v.clone() for k, v in tiny_model.state_dict().items()}
-    found = saliency(tiny_model, pictures(64), prepare, seed=0)
+    found = saliency_of(tiny_model, pictures(64))
     assert [sorted(r.order) for r in found.heads] == [[0, 1, 2, 3]] * 3
     assert all(sorted(r.order) == list(range(128)) for r in found.hidden)
     assert all(torch.equal(before[k], v) for k, v in tiny_model.state_dict().items())
@@ -62,7 +62,7 @@ def test_saliency_covers_every_unit_and_leaves_the_model_alone(tiny_model: Any) 
 
 
 def test_saliency_beats_the_opposite_choice(tiny_model: Any) -> None:
-    found = saliency(tiny_model, pictures(256), prepare, seed=0)
+    found = saliency_of(tiny_model, pictures(256))
     good = Kept(tuple(r.keep(2) for r in found.heads), tuple(r.keep(40) for r in found.hidden))
     bad = Kept(
         tuple(tuple(sorted(r.order[:2])) for r in found.heads), tuple(tuple(sorted(r.order[:40])) for r in found.hidden)

@@ -8,6 +8,7 @@ import torch
 
 from wdp_edge.models import vit
 from wdp_edge.models.surgery import Kept
+from wdp_edge.shrink.saliency import Saliency, fisher, saliency
 
 
 def prepare(images: torch.Tensor) -> torch.Tensor:
@@ -29,3 +30,7 @@ def halved(model: Any, depth: int | None = None) -> Kept:
 def error(model: Any, small: Any, images: torch.Tensor) -> float:
     with torch.no_grad():
         return float((model(prepare(images)) - small(prepare(images))).square().mean())
+
+
+def saliency_of(model: Any, images: torch.Tensor) -> Saliency:
+    return saliency(model, images, prepare, fisher(model, images, prepare, 0))

@@ -151,7 +151,9 @@ class LearnRecipe:
 class SelectRecipe:
     """[prune.select]: choice of the structure."""
 
-    calibration_images: int = setting("images for compensating each candidate", 512, ge=1)
+    calibration_images: int = setting(
+        "images for compensating each candidate, at most; fewer where they have many tokens", 512, ge=1
+    )
     tilt: float = setting("how much less losses of early blocks may count; half of it is tried too; 0 tries none", 0.7)
     drop_sublayers: bool = setting("also try structures in which whole attention or MLP sub-layers are gone", True)
     narrow_heads: bool = setting("also try structures whose attention heads have fewer channels", True)

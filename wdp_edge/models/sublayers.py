@@ -52,11 +52,28 @@ class Sublayer:
         return written if self.gamma is None else written * self.gamma
 
     def written(self, x: Tensor) -> Tensor:
-        """x: [B, ..., D] -> what the writer reads, in the stream's order: [B, ..., inputs]."""
-        seen: list[Tensor] = []
-        hook = self.writer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        """x: [B, ..., D] -> what the writer reads, in the stream's order: [B, ..., inputs]. The writer itself is not
+        run."""
+
+        def stop(_: nn.Module, args: tuple[Tensor]) -> None:
+            raise _Read(args[0])
+
+        hook = self.writer.register_forward_pre_hook(stop)
         try:
             self.inner(self.norm(self.enter(x)))
+        except _Read as read:
+            return self.arrange(read.inputs)
         finally:
             hook.remove()
-        return self.arrange(seen[0])
+        raise AssertionError("the sub-layer does not run its writer")
+
+    def after(self, x: Tensor, written: Tensor) -> Tensor:
+        """What `self(x)` gives, from what the writer reads: [B, ..., D]."""
+        return self.enter(x) + self.scale(self.writer(written))
+
+
+class _Read(Exception):
+    """Ends a sub-layer where its writer begins."""
+
+    def __init__(self, inputs: Tensor) -> None:
+        self.inputs = inputs

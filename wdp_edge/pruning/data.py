@@ -171,9 +171,12 @@ class Data:
 
     def refit_images(self, dense: nn.Module, options: CompensateRecipe) -> Views:
         """Training images that a model cut from `dense` is refitted on; the calibration images are among them."""
-        count = min(options.images, images_within(dense, options.scratch_gb * 1e9))
-        indices = self._sample(count).indices(self.train)
+        indices = self._sample(self.refit_count(dense, options)).indices(self.train)
         return Views(self.train, indices, self.preprocessing, self.options.workers, "read images for the refit")
+
+    def refit_count(self, dense: nn.Module, options: CompensateRecipe) -> int:
+        """How many these are."""
+        return min(options.images, images_within(dense, options.scratch_gb * 1e9), len(self.train_indices))
 
     @cached_property
     def holdout(self) -> tuple[Tensor, Tensor]:

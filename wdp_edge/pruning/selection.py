@@ -19,7 +19,12 @@ from wdp_edge.pruning.bench import Bench
 from wdp_edge.pruning.inputs import HeldBack
 from wdp_edge.runs.stages import Candidate
 from wdp_edge.select.candidates import Allowed, Ranking, solve, solve_uniform, tilted_ranking
-from wdp_edge.shrink.compensation import compensate
+from wdp_edge.shrink.compensation import refit
+from wdp_edge.shrink.enough import Need
+from wdp_edge.shrink.streams import DenseStream, recordable
+
+# Candidates are compared with each other, not shipped.
+_SAMPLES, _FEWEST = 6.0, 256
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,8 @@ class Trial:
 class Selection:
     """What candidates are made of and judged by.
 
-    source: the model that is cut. depths: at which the model may end, from `depths_of`.
+    source: the model that is cut. depths: at which the model may end, from `depths_of`. room: bytes of disk for the
+    dense stream.
     """
 
     bench: Bench
@@ -73,6 +79,7 @@ class Selection:
     source: nn.Module
     options: SelectRecipe
     depths: Sequence[int]
+    room: float
 
     def keep(self, plan: Plan, limit_ms: float, like: Structure | None = None) -> Kept | None:
         """like: see `solve`."""
@@ -92,14 +99,14 @@ class Selection:
         tilts = [options.tilt / 2, options.tilt] if options.tilt else []
         trials: list[Trial] = []
         count = len(first) + len(tilts) + options.drop_sublayers + len(earlier)
-        with progress.task("compare candidates", count) as advance:
+        with self.dense_stream() as stream, progress.task("compare candidates", count) as advance:
 
             def attempt(plan: Plan) -> bool:
                 """True where the plan gives a new structure that is no better than the best so far."""
                 kept = self.keep(plan, limit_ms)
                 new = kept is not None and all(kept != t.kept for t in trials)
                 if kept is not None and new:
-                    trials.append(self.judge(plan, kept))
+                    trials.append(self.judge(plan, kept, stream))
                 advance(1)
                 return new and best_of(trials) is not trials[-1]
 
@@ -123,13 +130,18 @@ class Selection:
             )
         return trials
 
-    def judge(self, plan: Plan, kept: Kept) -> Trial:
-        """The candidate, compensated."""
+    def dense_stream(self) -> DenseStream:
+        """The dense model's, which all candidates are fitted to: kept where the disk has room for it."""
+        data, dense = self.held_back.data, self.held_back.model.module
+        images = data.calibration[: compared_images(dense, self.options)]
+        keep = recordable(dense, len(images), self.room)
+        return DenseStream(dense, images, data.prepare, self.bench.scratch, keep)
+
+    def judge(self, plan: Plan, kept: Kept, stream: DenseStream) -> Trial:
+        """The candidate, compensated on the images of the dense stream."""
         held_back, task = self.held_back, self.held_back.data.task
         small = cut(self.source, kept)
-        images = held_back.data.calibration[: self.options.calibration_images]
-        title = f"{plan.name}, exit {plan.depth}"
-        compensate(held_back.model.module, small, images, held_back.data.prepare, self.bench.scratch, title)
+        refit(stream, small, self.bench.scratch, f"{plan.name}, exit {plan.depth}")
         outputs, teacher = held_back.outputs(small), held_back.teacher
         return Trial(
             plan=plan,
@@ -138,6 +150,11 @@ class Selection:
             agreement=task.agreement(teacher, outputs),
             divergence=float(task.divergence(outputs, teacher)),
         )
+
+
+def compared_images(dense: nn.Module, options: SelectRecipe) -> int:
+    """How many images each candidate is compensated on."""
+    return Need(options.calibration_images, _SAMPLES, _FEWEST).images(dense)
 
 
 def best_of(trials: list[Trial]) -> Trial:

@@ -17,7 +17,7 @@ from wdp_edge.models.structure import Structure
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.protocols.target import Artifact
 from wdp_edge.pruning.bench import Bench, Found
-from wdp_edge.pruning.choose import importance_of
+from wdp_edge.pruning.choose import AXES, Information, importance_of
 from wdp_edge.pruning.finish import Saved
 from wdp_edge.pruning.inputs import DenseModel
 from wdp_edge.pruning.selection import allowed
@@ -28,7 +28,6 @@ from wdp_edge.select.candidates import saliency_ranking, solve
 from wdp_edge.shrink.compensation import compensate
 
 MOST_FILES = 3
-_IMAGES = 512  # for the importance of what a model that is cut again has
 # The structure was timed before: a value that would leave the band from its middle is a surprise.
 _SURPRISE = 0.025
 # A shared machine takes up to 5 % longer or shorter minutes later, whatever the spread within a session says.
@@ -139,7 +138,7 @@ def smaller_model(
 def smaller_structure(bench: Bench, model: Any, attempts: Sequence[Attempt]) -> Found | None:
     """The structure inside `model` that is nearest to the budget by the device; None where none was found."""
     structure = vit.structure_of(model)
-    ranking = saliency_ranking(importance_of(model, bench.data, bench.scratch, _IMAGES))
+    ranking = saliency_ranking(importance_of(Information(model, bench.data), bench.scratch, AXES))
     widths = allowed(model, bench.tools.target.mlp_width_multiple, drop=False)
 
     def propose(limit_ms: float, like: Structure | None) -> Kept | None:

@@ -9,7 +9,7 @@ model's predictions see it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from wdp_edge import progress
 from wdp_edge.models import vit
 from wdp_edge.models.sublayers import Sublayer
 from wdp_edge.shrink.compensation import RIDGE
-from wdp_edge.shrink.gram import Moments
-from wdp_edge.shrink.saliency import Importance, fisher, importance
-from wdp_edge.shrink.streams import Streams, stream_shape
+from wdp_edge.shrink.gram import HeadMoments, Moments
+from wdp_edge.shrink.saliency import Importance, importance
+from wdp_edge.shrink.streams import Images, Streams, stream_size
 
 _SMALLEST = 1e-8  # relative; axes in which nothing ever happens stay invertible
 
@@ -55,66 +55,64 @@ def narrow_widths(model: Any, multiple: int) -> tuple[int, ...]:
 @torch.no_grad()
 def principal_axes(
     model: Any,
-    images: Tensor,
+    images: Images,
     prepare: Callable[[Tensor], Tensor],
-    seed: int,
+    information: Sequence[Tensor],
     widths: tuple[int, ...],
     scratch: Path | None = None,
-    task: str = "classify",
 ) -> tuple[Any, tuple[tuple[NarrowHeads, ...], ...]]:
     """A copy that computes the same, and per block what heads of these `widths` cost.
 
-    images: [n, 3, H, W] uint8, unlabelled; prepare: uint8 -> normalised float32; task: name of the model's.
+    images: [n, 3, H, W] uint8, unlabelled; prepare: uint8 -> normalised float32; information: from `fisher`.
     """
-    with torch.enable_grad():
-        information = fisher(model, images[:512], prepare, seed, task)
-    turned, narrow = copy.deepcopy(model), []
+    turned, narrow, size = copy.deepcopy(model), [], stream_size(model)
     with (
-        Streams(len(images), stream_shape(model), scratch) as streams,
+        Streams(len(images), [size, size], scratch) as streams,
         progress.task("principal axes", len(information) // 2) as advance,
     ):
-        for part in streams.chunks():
-            streams.write(part, vit.embed(model, prepare(images[part])), None)
+        streams.fill(model, images, prepare)
         parts = vit.sublayers(turned)
         for number in range(len(parts) // 2):
+            attention, mlp = parts[2 * number : 2 * number + 2]
             costs: tuple[NarrowHeads, ...] = ()
-            if (sublayer := parts[2 * number]) is not None:
+            if attention is not None:
                 errors = (information[2 * number] / 2).sqrt()
-                turn(sublayer, errors if sublayer.gamma is None else errors * sublayer.gamma, streams)
-                costs = _costs(sublayer, errors, widths, streams)
+                turn(attention, errors if attention.gamma is None else errors * attention.gamma, streams)
+                costs = _costs(attention, errors, widths, streams)
+            for part in streams.chunks():
+                x = streams.read(_BEFORE if attention is None else _AFTER, part)
+                streams.write(_BEFORE, part, x if mlp is None else mlp(x))
             narrow.append(costs)
-            for sublayer in parts[2 * number : 2 * number + 2]:
-                advance_streams(sublayer, streams)
             advance(1)
     return turned, tuple(narrow)
 
 
-def advance_streams(sublayer: Sublayer | None, streams: Streams) -> None:
-    """Runs a sub-layer on the dense stream."""
-    if sublayer is not None:
-        streams.update(lambda x, y: (sublayer(x), y))
+_BEFORE, _AFTER = 0, 1  # rows: the stream before an attention, and after it
 
 
 def turn(sublayer: Sublayer, errors: Tensor, streams: Streams) -> None:
-    """Rewrites an attention, in place. errors: [D], how much an error of each output channel matters."""
+    """Rewrites an attention, in place, and writes the stream after it. errors: [D], how much an error of each output
+    channel matters."""
     attn: Any = sublayer.module
     heads, width = attn.num_heads, attn.head_dim
-    read, written = Moments(3 * attn.attn_dim, 0), Moments(attn.attn_dim, 0)
+    seen_q, seen_k, written = (HeadMoments(heads, width) for _ in range(3))
     for part in streams.chunks():
-        x, _ = streams.read(part)
-        read.add(sublayer.readers[0](sublayer.norm(x)))
-        written.add(sublayer.written(x))
+        x = streams.read(_BEFORE, part)
+        q, k, v = split_heads(sublayer, sublayer.norm(x))
+        z = nn.functional.scaled_dot_product_attention(q, k, v, scale=attn.scale).transpose(1, 2)
+        seen_q.add(q.transpose(1, 2))
+        seen_k.add(k.transpose(1, 2))
+        written.add(z)
+        streams.write(_AFTER, part, sublayer.after(x, z.flatten(2)))
     # What is the same for all keys is lost in the softmax, and what is constant in the output is the bias's: both are
     # centred, q is not.
-    squares, centred, outputs = read.zz / read.count, read.covariance(), written.covariance()
+    squares, centred, outputs = seen_q.squares(), seen_k.covariances(), written.covariances()
     weight = sublayer.readers[0].weight.double().reshape(3, heads, width, -1)
     bias = None if sublayer.readers[0].bias is None else sublayer.readers[0].bias.double().reshape(3, heads, width)
     writer = sublayer.writer.weight.double().reshape(-1, heads, width)
     for head in range(heads):
-        q = slice(head * width, (head + 1) * width)
-        k = slice(attn.attn_dim + q.start, attn.attn_dim + q.stop)
-        turn_q, turn_k = balanced(squares[q, q], centred[k, k])
-        turn_v, back = outward(outputs[q, q], writer[:, head] * errors[:, None])
+        turn_q, turn_k = balanced(squares[head], centred[head])
+        turn_v, back = outward(outputs[head], writer[:, head] * errors[:, None])
         for which, matrix in enumerate((turn_q, turn_k, turn_v)):
             weight[which, head] = matrix @ weight[which, head]
             if bias is not None:
@@ -124,6 +122,13 @@ def turn(sublayer: Sublayer, errors: Tensor, streams: Streams) -> None:
     if bias is not None:
         sublayer.readers[0].bias.copy_(bias.flatten())
     sublayer.writer.weight.copy_(writer.flatten(1))
+
+
+def split_heads(sublayer: Sublayer, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """normed: [B, N, D] -> q, k and v: [B, heads, N, d] each."""
+    attn: Any = sublayer.module
+    q, k, v = sublayer.readers[0](normed).unflatten(-1, (3, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4)
+    return q, k, v
 
 
 def balanced(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,23 +164,22 @@ def _costs(sublayer: Sublayer, errors: Tensor, widths: tuple[int, ...], streams:
     """What narrow heads lose although the writer is refitted, and what removing some of them loses on top."""
     attn: Any = sublayer.module
     moments = [Moments(attn.num_heads * width, len(errors)) for width in widths]
-    total = Moments(len(errors), 0)
+    squares = torch.zeros(len(errors), dtype=torch.float64)
     for part in streams.chunks():
-        x, _ = streams.read(part)
-        normed = sublayer.norm(x)
-        target = (sublayer.scale(attn(normed)) * errors).float()
-        total.add(target)
-        qkv = sublayer.readers[0](normed).unflatten(-1, (3, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4)
+        x = streams.read(_BEFORE, part)
+        target = ((streams.read(_AFTER, part) - x) * errors).float()
+        squares += target.square().sum((0, 1), dtype=torch.float64)
+        q, k, v = split_heads(sublayer, sublayer.norm(x))
         for width, gathered in zip(widths, moments, strict=True):
-            q, k, v = qkv[..., :width].unbind(0)
-            z = nn.functional.scaled_dot_product_attention(q, k, v, scale=attn.scale)
+            parts = q[..., :width], k[..., :width], v[..., :width]
+            z = nn.functional.scaled_dot_product_attention(*parts, scale=attn.scale)
             gathered.add(z.transpose(1, 2).flatten(2), target)
-    variance = float(total.covariance().trace())
-    return tuple(_narrow(m, variance, width) for m, width in zip(moments, widths, strict=True))
+    return tuple(_narrow(m, squares, width) for m, width in zip(moments, widths, strict=True))
 
 
-def _narrow(moments: Moments, variance: float, width: int) -> NarrowHeads:
-    """variance: of the target, summed over its channels."""
+def _narrow(moments: Moments, squares: Tensor, width: int) -> NarrowHeads:
+    """squares: [D] float64, of the targets, summed over all tokens."""
     weight = moments.solve(RIDGE)[0].double()
+    variance = float((squares / moments.count - (moments.t / moments.count).square()).sum())
     explained = float((weight * moments.cross().T).sum())
     return NarrowHeads(width, max(variance - explained, 0.0), importance(moments.covariance(), weight, width, 1))

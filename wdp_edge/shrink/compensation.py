@@ -21,14 +21,13 @@ from wdp_edge import progress
 from wdp_edge.models import vit
 from wdp_edge.models.sublayers import Sublayer
 from wdp_edge.shrink.gram import Moments
-from wdp_edge.shrink.streams import Images, Streams, stream_shape
+from wdp_edge.shrink.streams import DenseStream, Images, Streams, stream_size, written_size
 
 RIDGE = 1e-3
 READ_RIDGE = 1e-2
 EXIT_RIDGE = 1e-3
 
 
-@torch.no_grad()
 def compensate(
     dense: Any,
     small: Any,
@@ -39,111 +38,136 @@ def compensate(
 ) -> None:
     """Refits `small` (a cut copy of `dense`, changed in place) against `dense` on unlabelled images.
 
-    images: [n, 3, H, W] uint8, read once; prepare: uint8 -> normalised float32. An exit before the last block gets its
-    head fitted to the dense logits; where the head has no weights, the last sub-layer aims at the dense stream after
-    the last block instead. Memory is bounded: second moments of one layer and one chunk of images.
+    images: [n, 3, H, W] uint8, read once; prepare: uint8 -> normalised float32. Otherwise as `refit`.
     """
+    with DenseStream(dense, images, prepare, scratch) as stream:
+        refit(stream, small, scratch, title)
+
+
+@torch.no_grad()
+def refit(stream: DenseStream, small: Any, scratch: Path | None = None, title: str = "compensate") -> None:
+    """Refits `small` (changed in place) against the model of the stream, from which it was cut, on its images.
+
+    An exit before the last block gets its head fitted to the dense logits; where the head has no weights, the last
+    sub-layer aims at the dense stream after the last block instead. Memory is bounded: second moments of one layer and
+    one chunk of images.
+    """
+    dense: Any = stream.model
     dense.eval(), small.eval()
-    depth = len(vit.blocks_of(small))
     repairs = plan_repairs(dense, small)
     with (
-        Streams(len(images), stream_shape(dense), scratch) as streams,
+        Streams(len(stream), [stream_size(dense), written_size(small)], scratch) as kept,
         progress.task(title, len(repairs) + 1) as advance,
     ):
-        for part, pixels in zip(streams.chunks(), images.split(streams.chunk), strict=True):
-            tokens = vit.embed(dense, prepare(pixels))
-            streams.write(part, tokens, tokens)
+        stream.rewind()
+        cut = _Cut(kept)
+        for part in stream.chunks():
+            kept.write(_STREAM, part, stream.at(0, part))
         advance(1)
-        before = None
         for repair in repairs:
-            _refit(repair, before, streams)
-            before = repair.small
+            if repair.small is not None:
+                _reread(repair.small, repair.first, stream, cut)
+                _rewrite(repair.small, repair, stream, cut)
             advance(1)
-        if depth < len(vit.blocks_of(dense)) and vit.has_classifier(small):
-            _fit_exit(dense, small, before, streams)
+        if len(vit.blocks_of(small)) < len(vit.blocks_of(dense)) and vit.has_classifier(small):
+            _fit_exit(dense, small, stream, cut)
 
 
 @dataclass(frozen=True)
 class Repair:
     """A sub-layer of the cut model, and those of the dense one that it stands for: its own and dropped ones after it.
 
-    small is None for what is dropped before the first one that stays.
+    small is None for what is dropped before the first one that stays. first: place of the first dense one.
     """
 
     small: Sublayer | None
     dense: list[Sublayer]
+    first: int
+
+    @property
+    def end(self) -> int:
+        """Place after the last dense one."""
+        return self.first + len(self.dense)
 
 
 def plan_repairs(dense: Any, small: Any) -> list[Repair]:
     """What each writer that is left has to bring to the stream: the part of a dropped one that it can predict, too."""
-    repairs = [Repair(None, [])]
+    repairs, place = [Repair(None, [], 0)], 0
     every = vit.sublayers(dense)
     for whole, kept in zip(every, vit.sublayers(small), strict=False):
         if kept is not None:
-            repairs.append(Repair(kept, []))
+            repairs.append(Repair(kept, [], place))
         if whole is not None:
             repairs[-1].dense.append(whole)
+            place += 1
     if not vit.has_classifier(small):
         repairs[-1].dense.extend(s for s in every[len(vit.sublayers(small)) :] if s is not None)
     return repairs if repairs[0].dense else repairs[1:]
 
 
-def _refit(repair: Repair, before: Sublayer | None, streams: Streams) -> None:
-    """before: the cut model's last sub-layer, refitted but not yet run."""
-    small = repair.small
-    if small is not None:
-        _reread(small, before, streams)
-        before = None
-    moments = Moments(small.writer.in_features, small.writer.out_features) if small else None
-
-    def gather(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        y = y if before is None else before(y)
-        wanted = None
-        for sublayer in repair.dense:
-            if sublayer.post_norm is not None:
-                wanted = sublayer.inner(sublayer.norm(sublayer.enter(x)))
-            x = sublayer(x)
-        if small is not None and moments is not None:
-            moments.add(small.written(y), x - small.enter(y) if wanted is None else wanted)
-        return x, y
-
-    streams.update(gather)
-    if small is not None and moments is not None:
-        _assign(small.writer, moments, small.gamma)
+_STREAM, _INPUTS = 0, 1
 
 
-def _reread(small: Sublayer, before: Sublayer | None, streams: Streams) -> None:
-    """Refits the readers, and runs `before`. The ridge pulls to the weights that they have."""
-    moments = [Moments(reader.in_features, reader.out_features) for reader in small.readers]
+@dataclass
+class _Cut:
+    """The cut model's stream. before: a sub-layer that is refitted but has not yet run, with what its writer reads."""
 
-    def gather(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        y = y if before is None else before(y)
-        wanted, found = small.norm(small.enter(x)), small.norm(small.enter(y))
-        for reader, seen in zip(small.readers, moments, strict=True):
-            seen.add(found, (wanted - found) @ reader.weight.T)
-        return x, y
+    kept: Streams
+    before: Sublayer | None = None
 
-    streams.update(gather)
-    for reader, seen in zip(small.readers, moments, strict=True):
+    def stream(self, part: slice) -> Tensor:
+        """[c, ..., D], after `before`."""
+        y = self.kept.read(_STREAM, part)
+        return y if self.before is None else self.before.after(y, self.kept.read(_INPUTS, part))
+
+
+def _reread(small: Sublayer, place: int, stream: DenseStream, cut: _Cut) -> None:
+    """Refits the readers. The ridge pulls to the weights that they have. place: of the dense stream that they read.
+
+    What a reader lacks is linear in what its input lacks: one regression serves all of them, whatever their width.
+    """
+    width = small.readers[0].in_features
+    moments = Moments(width, width)
+    for part in stream.chunks():
+        y = cut.stream(part)
+        cut.kept.write(_STREAM, part, y)
+        found = small.norm(small.enter(y))
+        moments.add(found, small.norm(small.enter(stream.at(place, part))) - found)
+    cut.before = None
+    for reader in small.readers:
         if reader.bias is None:
-            reader.weight.add_(seen.solve_linear(READ_RIDGE))
+            reader.weight.add_(reader.weight @ moments.solve_linear(READ_RIDGE))
             continue
-        weight, bias = seen.solve(READ_RIDGE)
-        reader.weight.add_(weight)
-        reader.bias.add_(bias)
+        missing, offset = moments.solve(READ_RIDGE)
+        reader.bias.add_(reader.weight @ offset)
+        reader.weight.add_(reader.weight @ missing)
 
 
-def _fit_exit(dense: Any, small: Any, before: Sublayer | None, streams: Streams) -> None:
+def _rewrite(small: Sublayer, repair: Repair, stream: DenseStream, cut: _Cut) -> None:
+    """Refits the writer, which runs when its stream is asked for next."""
+    moments = Moments(small.writer.in_features, small.writer.out_features)
+    normed = [place for place, s in enumerate(repair.dense, repair.first) if s.post_norm is not None]
+    for part in stream.chunks():
+        y = cut.kept.read(_STREAM, part)
+        written = small.written(y)
+        if normed:
+            last = stream.steps[normed[-1]]
+            wanted = last.inner(last.norm(last.enter(stream.at(normed[-1], part))))
+        else:
+            wanted = stream.at(repair.end, part) - small.enter(y)
+        moments.add(written, wanted)
+        cut.kept.write(_INPUTS, part, written)
+    _assign(small.writer, moments, small.gamma)
+    cut.before = small
+
+
+def _fit_exit(dense: Any, small: Any, stream: DenseStream, cut: _Cut) -> None:
     """The head of an early exit: least squares from its pooled token, or from every patch, to the dense logits."""
-    first, last = len(vit.blocks_of(small)), len(vit.blocks_of(dense))
     head, dense_head = vit.classifier(small), vit.classifier(dense)
     moments = Moments(head.in_features, head.out_features)
-    for part in streams.chunks():
-        x, y = streams.read(part)
-        y = y if before is None else before(y)
-        for number in range(first, last):
-            x = vit.run_block(dense, number, x)
-        moments.add(vit.pooled(small, y), dense_head(vit.pooled(dense, x)))
+    for part in stream.chunks():
+        x = stream.at(len(stream.steps), part)
+        moments.add(vit.pooled(small, cut.stream(part)), dense_head(vit.pooled(dense, x)))
     vit.set_classifier(small, *moments.solve(EXIT_RIDGE))
 
 

@@ -1,9 +1,11 @@
-"""Ridge regression from streamed moments: memory depends on the widths, not on the number of samples."""
+"""Moments of many samples: float32 products by chunks, float64 sums, and the ridge regression that follows."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+_BLOCK = 256  # columns: narrower products take longer than the half that is saved
 
 
 class Moments:
@@ -13,19 +15,26 @@ class Moments:
         self.count = 0
         self.z = torch.zeros(inputs, dtype=torch.float64)
         self.t = torch.zeros(targets, dtype=torch.float64)
-        self.zz = torch.zeros(inputs, inputs, dtype=torch.float64)
+        self._upper = torch.zeros(inputs, inputs, dtype=torch.float64)
         self.zt = torch.zeros(inputs, targets, dtype=torch.float64)
 
     def add(self, z: Tensor, t: Tensor | None = None) -> None:
         """z: [..., K], t: [..., D] (None where only the inputs' moments are wanted)."""
         z = z.reshape(-1, z.shape[-1]).float()
         self.count += len(z)
-        self.z += z.sum(0, dtype=torch.float64)
-        self.zz += (z.T @ z).double()
+        self.z += z.sum(0)
+        for start in range(0, z.shape[1], _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            self._upper[rows, start:] += z[:, rows].T @ z[:, start:]
         if t is not None:
             t = t.reshape(-1, t.shape[-1]).float()
-            self.t += t.sum(0, dtype=torch.float64)
-            self.zt += (z.T @ t).double()
+            self.t += t.sum(0)
+            self.zt += z.T @ t
+
+    @property
+    def zz(self) -> Tensor:
+        """Sum of the products of every two inputs: [K, K] float64."""
+        return self._upper.triu() + self._upper.triu(1).T
 
     def covariance(self) -> Tensor:
         """Centred second moment of the inputs: [K, K] float64."""
@@ -49,6 +58,31 @@ class Moments:
     def solve_linear(self, ridge: float) -> Tensor:
         """Weight [D, K], float32, of the same map without a bias."""
         return torch.linalg.solve(damped(self.zz / self.count, ridge), self.zt / self.count).T.float()
+
+
+class HeadMoments:
+    """First and second moments of each head's channels, none across heads: [heads, d] and [heads, d, d] float64."""
+
+    def __init__(self, heads: int, channels: int) -> None:
+        self.count = 0
+        self.z = torch.zeros(heads, channels, dtype=torch.float64)
+        self.zz = torch.zeros(heads, channels, channels, dtype=torch.float64)
+
+    def add(self, z: Tensor) -> None:
+        """z: [..., heads, d]."""
+        z = z.reshape(-1, *self.z.shape).float().transpose(0, 1)
+        self.count += z.shape[1]
+        self.z += z.sum(1)
+        self.zz += z.mT @ z
+
+    def squares(self) -> Tensor:
+        """Second moments: [heads, d, d] float64."""
+        return self.zz / self.count
+
+    def covariances(self) -> Tensor:
+        """Centred second moments: [heads, d, d] float64."""
+        mean = self.z / self.count
+        return self.squares() - mean[:, :, None] * mean[:, None, :]
 
 
 def damped(covariance: Tensor, ridge: float) -> Tensor:

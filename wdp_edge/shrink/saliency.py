@@ -8,7 +8,7 @@ own outputs, as the task sees them, at the place where the layer writes into the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from wdp_edge.models.sublayers import Sublayer
 from wdp_edge.protocols.task import get_task
 from wdp_edge.shrink.compensation import RIDGE
 from wdp_edge.shrink.gram import Moments, damped
-from wdp_edge.shrink.streams import Streams, stream_shape
+from wdp_edge.shrink.streams import Images, Streams, stream_size
 
 GROUP = 8
+_SPARSE = 0.75  # share of what is left in the matrices at which they are made smaller
 
 
 @dataclass(frozen=True)
@@ -66,24 +67,21 @@ class Saliency:
     hidden: tuple[Importance, ...]
 
 
+@torch.no_grad()
 def saliency(
     model: Any,
-    images: Tensor,
+    images: Images,
     prepare: Callable[[Tensor], Tensor],
-    seed: int,
+    information: Sequence[Tensor],
     scratch: Path | None = None,
-    task: str = "classify",
 ) -> Saliency:
-    """images: [n, 3, H, W] uint8, unlabelled; prepare: uint8 -> normalised float32; task: name of the model's."""
-    information = fisher(model, images[:512], prepare, seed, task)
+    """images: [n, 3, H, W] uint8, unlabelled; prepare: uint8 -> normalised float32; information: from `fisher`."""
     found = []
     with (
-        torch.no_grad(),
-        Streams(len(images), stream_shape(model), scratch) as streams,
+        Streams(len(images), [stream_size(model)], scratch) as streams,
         progress.task("saliency", len(information)) as advance,
     ):
-        for part in streams.chunks():
-            streams.write(part, vit.embed(model, prepare(images[part])), None)
+        streams.fill(model, images, prepare)
         groups = (1, GROUP) * (len(information) // 2)
         for sublayer, known, group in zip(vit.sublayers(model), information, groups, strict=True):
             found.append(NOTHING if sublayer is None else _importance_of(sublayer, known, group, streams))
@@ -95,10 +93,10 @@ def _importance_of(sublayer: Sublayer, information: Tensor, group: int, streams:
     """Leaves the dense stream after the sub-layer."""
     moments = Moments(sublayer.writer.in_features, 0)
     for part in streams.chunks():
-        x, _ = streams.read(part)
+        x = streams.read(0, part)
         z = sublayer.written(x)
         moments.add(z)
-        streams.write(part, sublayer.enter(x) + sublayer.scale(sublayer.writer(z)), None)
+        streams.write(0, part, sublayer.after(x, z))
     weight = _writes(sublayer.writer, sublayer.gamma, information)
     return importance(moments.covariance(), weight, sublayer.unit, group)
 
@@ -155,36 +153,57 @@ def importance(covariance: Tensor, weight: Tensor, unit: int, group: int) -> Imp
     covariance: [K, K] float64 of the layer's inputs; weight: [D, K] float64, outputs scaled to comparable errors.
     `group` units go at a time.
     """
-    inverse = torch.linalg.inv(damped(covariance, RIDGE)).float()
-    weight = weight.float()
-    units = list(range(covariance.shape[0] // unit))
+    left = _Left(torch.linalg.inv(damped(covariance, RIDGE)).float(), weight.float().clone(), unit)
     order: list[int] = []
     cost = [0.0]
-    while units:
-        single = _single_costs(inverse, weight, unit)
-        step = torch.argsort(single, stable=True)[: min(group, len(units))]
-        inputs = (step[:, None] * unit + torch.arange(unit)).flatten()
-        mask = torch.ones(len(inverse), dtype=torch.bool)
-        mask[inputs] = False
-        solved = torch.linalg.solve(inverse[inputs][:, inputs], torch.cat([inverse[inputs], weight[:, inputs].T], 1))
-        back, weights_back = solved[:, : len(inverse)], solved[:, len(inverse) :]
-        joint = float((weight[:, inputs].T * weights_back).sum())
+    while len(left.units):
+        single = left.costs()
+        step = torch.argsort(single, stable=True)[: min(group, len(left.units))]
         share = single[step] / single[step].sum().clamp_min(1e-30)
-        for index, part in zip(step.tolist(), share.tolist(), strict=True):
-            order.append(units[index])
+        joint, gone = left.remove(step)
+        order += gone
+        for part in share.tolist():
             cost.append(cost[-1] + max(joint, 0.0) * part)
-        weight = (weight - weight[:, inputs] @ back)[:, mask]
-        inverse = (inverse - inverse[:, inputs] @ back)[mask][:, mask]
-        gone = set(step.tolist())
-        units = [u for i, u in enumerate(units) if i not in gone]
     return Importance(tuple(order), tuple(cost))
 
 
-def _single_costs(inverse: Tensor, weight: Tensor, unit: int) -> Tensor:
-    """Residual of removing each unit alone: [units]."""
-    if unit == 1:
-        return weight.square().sum(0) / inverse.diagonal().clamp_min(1e-12)
-    count = len(inverse) // unit
-    blocks = torch.stack([inverse[i * unit : (i + 1) * unit, i * unit : (i + 1) * unit] for i in range(count)])
-    parts = weight.reshape(len(weight), count, unit).permute(1, 2, 0)
-    return (parts * torch.linalg.solve(blocks, parts)).sum((1, 2))
+class _Left:
+    """What is left of a layer: its units, the inverse covariance of its inputs [K, K] and its weights [D, K].
+
+    Both are updated in place, and freed of what is gone only now and then: copies of them would take most of the time.
+    """
+
+    def __init__(self, inverse: Tensor, weight: Tensor, unit: int) -> None:
+        self.inverse, self.weight, self.unit = inverse, weight, unit
+        self.units = torch.arange(len(inverse) // unit)
+        self._places = self.units  # of the units, in the matrices
+
+    def costs(self) -> Tensor:
+        """Residual of removing each unit alone: [units]."""
+        if self.unit == 1:
+            return (self.weight.square().sum(0) / self.inverse.diagonal().clamp_min(1e-12))[self._places]
+        inputs = self._inputs(self._places)
+        blocks = torch.stack([self.inverse[own][:, own] for own in inputs])
+        parts = self.weight[:, inputs.flatten()].unflatten(1, inputs.shape).permute(1, 2, 0)
+        return (parts * torch.linalg.solve(blocks, parts)).sum((1, 2))
+
+    def remove(self, which: Tensor) -> tuple[float, list[int]]:
+        """The joint residual of these units, given by their places among those left, and their numbers."""
+        inputs, gone = self._inputs(self._places[which]).flatten(), self.units[which].tolist()
+        rows, columns = self.inverse[inputs], self.weight[:, inputs]
+        solved = torch.linalg.solve(rows[:, inputs], torch.cat([rows, columns.T], 1))
+        back, weights_back = solved[:, : rows.shape[1]], solved[:, rows.shape[1] :]
+        self.weight.addmm_(columns, back, alpha=-1)
+        self.inverse.addmm_(rows.T, back, alpha=-1)
+        stay = torch.ones(len(self.units), dtype=torch.bool)
+        stay[which] = False
+        self.units, self._places = self.units[stay], self._places[stay]
+        if len(self.units) * self.unit < _SPARSE * len(self.inverse):
+            kept = self._inputs(self._places).flatten()
+            self.inverse, self.weight = self.inverse[kept][:, kept], self.weight[:, kept]
+            self._places = torch.arange(len(self.units))
+        return float((columns.T * weights_back).sum()), gone
+
+    def _inputs(self, places: Tensor) -> Tensor:
+        """[units, inputs of each] of the matrices."""
+        return places[:, None] * self.unit + torch.arange(self.unit)
