@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wdp_edge.errors import InputError
 
@@ -36,15 +38,16 @@ def to_onnx(program: ExportedProgram, layers: Sequence[str], output: str) -> Mod
             f"The model has {size / 2**30:.1f} GiB of weights; an ONNX file holds 2.",
             "Prune it further, or choose a smaller model.",
         )
-    converted = torch.onnx.export(
-        program,
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=[INPUT],
-        output_names=[output],
-        external_data=False,
-        verbose=False,
-    )
+    with one_registry():
+        converted = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[output],
+            external_data=False,
+            verbose=False,
+        )
     if converted is None:
         raise RuntimeError("torch.onnx.export gave no program")
     model: ModelProto = converted.model_proto
@@ -52,6 +55,26 @@ def to_onnx(program: ExportedProgram, layers: Sequence[str], output: str) -> Mod
     name_by_part(model.graph)
     forget_origins(model)
     return model
+
+
+@contextlib.contextmanager
+def one_registry() -> Iterator[None]:
+    """The exporter's translations are collected once in a process and not for every model: it only reads them, and they
+    take it a second, as long as four blocks do."""
+    from torch.onnx._internal.exporter import _registration
+
+    registry: Any = _registration.ONNXRegistry
+    usual = vars(registry)["from_torchlib"]
+    registry.from_torchlib = staticmethod(_remembered(registry.from_torchlib))
+    try:
+        yield
+    finally:
+        registry.from_torchlib = usual
+
+
+@functools.cache
+def _remembered(make: Any) -> Any:
+    return functools.cache(make)
 
 
 def name_weights(graph: GraphProto, layers: Sequence[str]) -> None:

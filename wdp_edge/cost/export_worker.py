@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from pathlib import Path
 from typing import IO, Any
@@ -10,9 +11,9 @@ import torch
 from torch import nn
 
 from wdp_edge.io.plain import from_plain
-from wdp_edge.models.spec import ModelSpec
+from wdp_edge.models.spec import ModelSpec, create
 from wdp_edge.models.structure import Structure
-from wdp_edge.models.surgery import build
+from wdp_edge.models.surgery import part_of
 from wdp_edge.models.vit import example_of
 from wdp_edge.protocols.target import ExportOptions, get_target, parse_precision
 from wdp_edge.workers.messages import read_message, serve, write_message
@@ -26,9 +27,10 @@ def handle(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> 
     """request: spec, target, precision. Each message asks for one structure at one path."""
     torch.set_num_threads(1)
     target, spec = get_target(request["target"]), from_plain(ModelSpec, request["spec"])
+    dense = create(spec)  # once: timm draws random weights for it
     while (message := read_message(requests)) is not None:
         job = message[0]
-        model: Any = build(spec, from_plain(Structure, job["structure"]))
+        model: Any = part_of(copy.deepcopy(dense), spec, from_plain(Structure, job["structure"]))
         randomise(model)
         example = example_of(model)
         calibration = torch.randn(4, *example.shape[1:])

@@ -105,9 +105,15 @@ def build(spec: ModelSpec, structure: Structure) -> nn.Module:
     """A model of this structure with random weights, in eval mode: for timing, and to load weights into.
 
     Raises InputError for a structure that is not part of the model.
+    """
+    return part_of(create(spec), spec, structure)
+
+
+def part_of(dense: nn.Module, spec: ModelSpec, structure: Structure) -> nn.Module:
+    """The first units of `dense`, which may be changed for it, as a model of this structure. Raises as `build` does.
+
     Where blocks that the head reads are gone it reads the last one in their place, so that it costs what it costs.
     """
-    dense = create(spec)
     whole = structure_of(dense)
     if structure == whole:
         return dense

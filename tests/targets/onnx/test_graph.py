@@ -16,6 +16,7 @@ from torch import nn
 
 from wdp_edge.errors import InputError
 from wdp_edge.protocols.precision import Precision
+from wdp_edge.targets.onnx import graph
 from wdp_edge.targets.onnx.graph import INPUT, layer_nodes, to_onnx
 from wdp_edge.targets.shared.quiet import quiet
 
@@ -83,3 +84,24 @@ def test_a_model_that_one_file_cannot_hold_is_refused() -> None:
     program: Any = SimpleNamespace(parameters=lambda: [torch.empty(3 * 2**28, device="meta")])
     with pytest.raises(InputError, match=r"3\.0 GiB of weights; an ONNX file holds 2"):
         to_onnx(program, [], "logits")
+
+
+def test_translations_are_collected_once_and_the_file_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the exporter of whoever else uses it in this process is as it was."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    graph._remembered.cache_clear()
+    usual, made = ONNXRegistry.__dict__["from_torchlib"], []
+
+    def collect(cls: Any, **options: int) -> Any:
+        made.append(options)
+        return usual.__func__(cls, **options)
+
+    monkeypatch.setattr(ONNXRegistry, "from_torchlib", classmethod(collect))
+    model = nn.Sequential(nn.Linear(4, 3), nn.GELU()).eval()
+    program = torch.export.export(model, (torch.zeros(1, 4),))
+    with quiet():
+        files = [to_onnx(program, [], "out").SerializeToString() for _ in range(2)]
+    assert files[0] == files[1] and len(made) == 1
+    assert ONNXRegistry.__dict__["from_torchlib"].__func__ is collect
+    graph._remembered.cache_clear()
