@@ -16,7 +16,7 @@ from tiny_project import Cli
 
 from wdp_edge.cli._shared import code_of, parse_arguments, perform
 from wdp_edge.errors import InputError, SetupError
-from wdp_edge.progress import task
+from wdp_edge.progress import say, task
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,22 @@ def test_progress_stays_silent_after_the_command(cli: Cli, fake: Fake, capfd: py
     with task("Work", 1):
         pass
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_quiet_shows_the_result_and_no_progress(capfd: pytest.CaptureFixture[str], quiet: bool) -> None:
+    def work() -> str:
+        say("Working")
+        return "the result"
+
+    perform(work, print, as_json=False, quiet=quiet)
+    out, err = capfd.readouterr()
+    assert out == "the result\n" and ("Working" in err) != quiet
+
+
+def test_every_command_can_be_quiet(cli: Cli, fake: Fake) -> None:
+    fake("prune", PRUNED)
+    assert cli("prune", "--latency-budget", "50%", "--quiet").code == 0
 
 
 def test_a_file_that_could_not_be_judged_is_no_miss_and_hides_none() -> None:

@@ -29,6 +29,7 @@ def argument(metavar: str, help: str) -> Any:
 
 Run = Annotated[Path | None, argument("[RUN]", "A run folder; default: the latest one.")]
 Json = Annotated[bool, option("--json", "Print one JSON object on standard output, nothing else.")]
+Quiet = Annotated[bool, option("--quiet", "Show no progress: only the result, warnings and errors.")]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Given:
 
 
 def command(show: Callable[[Any], None], *settings: str) -> Callable[[Callable[..., Any]], Callable[..., int]]:
-    """Makes a command of a function: it gets --json, what the function returns is shown, and an exit code comes out.
+    """Makes a command of a function, with --quiet and --json: what it returns is shown, and an exit code comes out.
 
     settings: dotted keys of those that get an option each; the function takes what is given of them first, as `Given`.
     """
@@ -53,19 +54,23 @@ def command(show: Callable[[Any], None], *settings: str) -> Callable[[Callable[.
         function.__annotations__.pop("return", None)  # typer would look for its type, which is imported for types only
         own = list(inspect.signature(function, eval_str=True).parameters.values())[bool(settings) :]
         options = [_option(dotted) for dotted in settings]
-        as_json = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*options, *own, as_json)]
+        manners = [_switch("quiet", Quiet), _switch("as_json", Json)]
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*options, *own, *manners)]
 
         @functools.wraps(function)
-        def run(as_json: bool, **values: Any) -> int:
+        def run(quiet: bool, as_json: bool, **values: Any) -> int:
             said = {dotted: values.pop(_variable(dotted)) for dotted in settings}
-            return perform(lambda: function(*([_given(said)] if settings else []), **values), show, as_json)
+            return perform(lambda: function(*([_given(said)] if settings else []), **values), show, as_json, quiet)
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         return run
 
     return made
+
+
+def _switch(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
 
 
 def _option(dotted: str) -> inspect.Parameter:

@@ -24,18 +24,18 @@ Result = TypeVar("Result")
 _own_options: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("own_options", default=frozenset())
 
 
-def perform(call: Callable[[], Result], show: Callable[[Result], None], as_json: bool) -> int:
+def perform(call: Callable[[], Result], show: Callable[[Result], None], as_json: bool, quiet: bool = False) -> int:
     """Calls the library, prints what it returns, and gives the exit code.
 
     as_json: standard output carries one JSON object, the result or the error, and nothing else.
     Of several processes the first one speaks; the others say what went wrong with them, on standard error.
-    Progress is shown until it returns: whoever called it is as silent afterwards as before.
+    Progress is shown until it returns, unless quiet: whoever called it is as silent afterwards as before.
     """
-    return contextvars.copy_context().run(_perform, call, show, as_json)
+    return contextvars.copy_context().run(_perform, call, show, as_json, quiet)
 
 
-def _perform(call: Callable[[], Result], show: Callable[[Result], None], as_json: bool) -> int:
-    if world().leads:
+def _perform(call: Callable[[], Result], show: Callable[[Result], None], as_json: bool, quiet: bool) -> int:
+    if world().leads and not quiet:
         progress.use(progress.Bars())
     try:
         with clean_stdout() if as_json else contextlib.nullcontext():

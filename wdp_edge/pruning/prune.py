@@ -38,6 +38,7 @@ from wdp_edge.protocols.target import Artifact, Target
 from wdp_edge.pruning import choose, first_look
 from wdp_edge.pruning.alternatives import Sampled
 from wdp_edge.pruning.bench import Bench, goal_of
+from wdp_edge.pruning.course import course_of
 from wdp_edge.pruning.finish import Final, Saved, compensated_model, final_figures, recovered_model, verified_file
 from wdp_edge.pruning.first_look import Plausible
 from wdp_edge.pruning.inputs import DenseModel, HeldBack, Inputs
@@ -55,6 +56,7 @@ from wdp_edge.pruning.tighten import (
 )
 from wdp_edge.pruning.timing import used_share
 from wdp_edge.pruning.ways import Way
+from wdp_edge.runs.expected import write_habits
 from wdp_edge.runs.places import read_result
 from wdp_edge.runs.results import BudgetFigures, ModelFigures, PruneResult
 from wdp_edge.runs.run import Run, check_checkpoint, check_images, checkpoint_facts, now, run_path
@@ -108,8 +110,11 @@ def pruned(inputs: Inputs, command: Sequence[str] = (), siblings: Sequence[Path]
             for sibling in siblings:
                 take_shared(sibling, run)
         wait()
-        result = summarise(inputs, budget, run, stages(inputs, budget, run))
+        course = course_of(inputs)
+        with progress.follow(course):
+            result = summarise(inputs, budget, run, stages(inputs, budget, run))
         if world().leads:
+            write_habits(course.learned())
             write_json(run.path / RESULT, result)
             run.update_manifest(finished=now())
             clear_scratch(run)
@@ -173,11 +178,12 @@ def stages(inputs: Inputs, budget: LatencyBudget, run: Run) -> Outcome:
     bench = Bench(tools, data, budget, goal, table, dense_file.path, path / "scratch")
     choose.check_reachable(bench, model, options)
 
-    importance = stage("saliency", Saliency, partial(choose.importance_of, model.module, data, bench.scratch))
+    information = choose.Information(model.module, data)
+    importance = stage("saliency", Saliency, partial(choose.importance_of, information, bench.scratch))
     check_record(run, "saliency", choose.fits(importance, blocks))
     turned = choose.Turned()
     if widths := choose.head_widths(model.module, options.select):
-        turned = stage("axes", choose.Turned, partial(choose.turned_model, model, data, widths, path))
+        turned = stage("axes", choose.Turned, partial(choose.turned_model, model.spec, information, widths, path))
     source = load(inner_path(path, turned.folder)) if turned.folder else model.module
     steps, learned = choose.steps_of(options, len(data.train_indices)), None
     if steps.learn:
@@ -185,7 +191,8 @@ def stages(inputs: Inputs, budget: LatencyBudget, run: Run) -> Outcome:
         learned = stage("learn", Learned, learn, together=True)
         check_record(run, "learn", choose.fits(learned, blocks))
     rankings = choose.rankings_of(importance, turned.narrow, learned, table)
-    selection = Selection(bench, held_back, source, options.select, depths_of(model.module, options.learn.exits))
+    depths, room = depths_of(model.module, options.learn.exits), options.compensate.scratch_gb * 1e9
+    selection = Selection(bench, held_back, source, options.select, depths, room)
     selected = stage("select", Selected, partial(choose.selected_structure, selection, rankings))
     check_record(run, "select", choose.fits(selected, blocks))
 

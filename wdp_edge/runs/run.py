@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 from filelock import FileLock, Timeout
 
+from wdp_edge import progress
 from wdp_edge.config.file import absolute_paths, change_paths, dump_recipe
 from wdp_edge.config.recipe import Recipe, TimingRecipe
 from wdp_edge.errors import InputError, SetupError
@@ -165,12 +167,20 @@ class Run:
         """
         path, leads = self.path / "stages" / f"{name}.json", world().leads
         if self.done(name):
+            progress.passed(name, self.seconds().get(name, 0.0))
             return self._here(from_plain(kind, broadcast(read_json(path) if leads else None), str(path)))
-        result = compute() if leads or together else None
+        began = time.monotonic()
+        with progress.stage(name):
+            result = compute() if leads or together else None
         if leads:
             write_json(path, result)
+            self.update_manifest(seconds={**self.seconds(), name: round(time.monotonic() - began, 2)})
         told = broadcast(result)
         return told if leads else self._here(from_plain(kind, told, str(path)))
+
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took that is done, the last time that it was begun; none of runs of before."""
+        return dict(self.manifest().get("seconds", {}))
 
     def _here(self, result: T) -> T:
         """A stage's result, with its file where the run is now."""
