@@ -18,7 +18,7 @@ OMP_WAIT_POLICY ?= PASSIVE
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-.PHONY: help install upgrade demo test test-all coverage lint bench-step bench-table bench-export bench-devices bench-pruners bench-budgets bench-depth-width bench-speedup bench-faults clean
+.PHONY: help install upgrade demo test test-all coverage lint bench-step bench-run bench-table bench-export bench-devices bench-pruners bench-budgets bench-depth-width bench-speedup bench-faults clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ lint: $(STAMP) ## ruff and mypy
 
 bench-step: $(STAMP) ## a learning step against a plain fine-tuning step: time and peak memory
 	$(BIN)/python benchmarks/bench_step.py $(BENCH_ARGS)
+
+bench-run: $(STAMP) ## where the time of prune --images 0 goes: seconds and share of every stage
+	$(BIN)/python benchmarks/bench_run.py $(BENCH_ARGS)
 
 bench-table: $(STAMP) ## predicted against measured latency of structures drawn as selection does
 	$(BIN)/python benchmarks/bench_table.py $(BENCH_ARGS)
