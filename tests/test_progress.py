@@ -51,7 +51,7 @@ class Halfway:
     """FAKE: a course that knows everything."""
 
     def at(self, stage: str, inside: float) -> progress.Position:
-        return progress.Position(2, 5, 0.5, 300.0 - inside)
+        return progress.Position(2, 5, 0.5, 300.0 - inside, 0.0 if stage == "short" else 100.0)
 
     def done(self, stage: str, seconds: float) -> None:
         self.last = stage, seconds
@@ -79,6 +79,16 @@ def test_a_stage_says_how_far_the_whole_is(capsys: pytest.CaptureFixture[str], m
         "Work: 2/4, 30 s left (50% of the run, 90 s left)",
     ]
     assert course.last[0] == "table"
+
+
+def test_a_stage_that_nobody_waits_for_is_not_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        progress.use(progress.Bars())
+        with progress.follow(Halfway()), progress.stage("short"):
+            pass
+
+    contextvars.copy_context().run(work)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_stage_of_nothing_that_is_followed_is_silent(capsys: pytest.CaptureFixture[str]) -> None:

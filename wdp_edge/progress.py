@@ -18,12 +18,13 @@ Advance = Callable[[int], None]
 @dataclass(frozen=True)
 class Position:
     """Where a whole of several stages is: the stage's place from 1, how many there are, the share of the time that has
-    passed, and seconds that are left."""
+    passed, and seconds that are left, of the whole and of the stage."""
 
     number: int
     count: int
     share: float
     left: float
+    stage_left: float
 
     def __str__(self) -> str:
         return f"{self.share:.0%} of the run, {span(self.left)} left"
@@ -92,7 +93,8 @@ class Bars:
 
     def stage(self, title: str, place: Position) -> None:
         self._ended.clear()
-        self.say(f"[{place.number}/{place.count}] {title}: {place}")
+        if place.stage_left >= self.WAITED:
+            self.say(f"[{place.number}/{place.count}] {title}: {place}")
 
     @contextlib.contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:

@@ -83,3 +83,9 @@ def test_habits_are_kept_and_a_damaged_file_is_none(tmp_path: Path, monkeypatch:
     assert read_habits() == Habits({"table": 2.0})
     write_text(habits_file(), '{"version": 1, "stages": {"table": -1}}')
     assert read_habits() == Habits({})
+
+
+def test_a_cache_that_cannot_be_written_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "file", "")
+    monkeypatch.setenv("WDP_EDGE_CACHE", str(tmp_path / "file"))
+    write_habits(Habits({"table": 2.0}))

@@ -39,6 +39,7 @@ def works_of(inputs: Inputs, options: PruneRecipe) -> dict[str, Work]:
     candidates = 4 + options.select.drop_sublayers + 2 * bool(options.select.tilt) * 0.75
     candidates += len(depths_of(model.module, options.learn.exits)) > 1
     works = {
+        "dense": Work(),
         "plausible": Work(images=_JUDGED),
         "dense-artifact": Work(exports=1),
         "table": Work(exports=blocks / model.structure.depth / 2, seconds=timing),

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from wdp_edge.errors import InputError
+from wdp_edge.errors import InputError, SetupError
 from wdp_edge.io.files import cache_root, write_json
 from wdp_edge.io.plain import read_as
-from wdp_edge.progress import Position
+from wdp_edge.progress import Position, say
 
 PACE_VERSION: Final = 1
 # How far one earlier run may move what is known of a stage, and how far a stage may be from what its work says.
@@ -97,10 +97,10 @@ class Expected:
         number = names.index(stage) if stage in names else len(self.taken)
         whole = self.seconds(stage)
         done = sum(self.taken.values()) + inside
-        left = max(whole - inside, _OVERTIME * inside) + sum(
-            self.seconds(name) for name in names[number + 1 :] if name not in self.taken
-        )
-        return Position(number + 1, max(len(names), number + 1), done / (done + left) if done + left else 1.0, left)
+        own = max(whole - inside, _OVERTIME * inside)
+        left = own + sum(self.seconds(name) for name in names[number + 1 :] if name not in self.taken)
+        share = done / (done + left) if done + left else 1.0
+        return Position(number + 1, max(len(names), number + 1), share, left, own)
 
     def learned(self) -> Habits:
         """What later runs should expect of the stages that this one did."""
@@ -126,4 +126,8 @@ def read_habits() -> Habits:
 
 
 def write_habits(habits: Habits) -> None:
-    write_json(habits_file(), habits)
+    """Says so where the cache cannot be written: a run is not lost for that."""
+    try:
+        write_json(habits_file(), habits)
+    except SetupError as error:
+        say(f"Times of this run are not kept: {error.message}")

@@ -183,5 +183,6 @@ def images_within(model: Any, room: float) -> int:
 
 
 def recordable(model: Any, images: int, room: float) -> bool:
-    """Whether the kept stream of so many images fits into `room` bytes."""
-    return _BYTES * images * stream_size(model) * (len(vit.sublayers(model)) + 1) <= room
+    """Whether the kept stream of so many images fits into `room` bytes, beside what a model cut from this one needs."""
+    each = stream_size(model) * (len(vit.sublayers(model)) + 2) + written_size(model)
+    return _BYTES * images * each <= room
