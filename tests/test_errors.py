@@ -22,7 +22,10 @@ def test_controls_are_shown_and_letters_stay() -> None:
         assert printable(text) == text
 
 
-def test_whatever_is_printed_goes_through_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_whatever_is_printed_goes_through_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bars, "WAITED", 0.0)
     fail(HOSTILE, HOSTILE, as_json=False)
     print_line(HOSTILE)
     print_table(HOSTILE, ("name", ""), [(HOSTILE, HOSTILE)])

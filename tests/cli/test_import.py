@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from tiny_project import CLASSES, Cli, init_words
 
 from wdp_edge.config.file import load_recipe
@@ -28,7 +29,8 @@ def test_a_dataset_becomes_lists_that_init_takes(cli: Cli, project: Path) -> Non
     assert again.code == 2 and "data/train.csv exists" in again.err
 
 
-def test_what_was_written_is_said(cli: Cli, project: Path) -> None:
+def test_what_was_written_is_said(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wdp_edge.progress.Bars.WAITED", 0.0)
     said = cli("import", "torch/image_folder", "--data", "data", "--split", "train", "--out", "lists")
     assert said.code == 0 and "lists/train.csv: 48 images" in said.out
     assert "import torch/image_folder" in said.err

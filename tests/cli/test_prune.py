@@ -10,7 +10,7 @@ from tiny_project import Cli
 
 from wdp_edge.config.recipe import PruneRecipe, Recipe
 from wdp_edge.io.files import to_plain
-from wdp_edge.progress import task
+from wdp_edge.progress import Bars, task
 from wdp_edge.runs.drops import Drop, Drops
 from wdp_edge.runs.results import PruneResult
 
@@ -95,7 +95,11 @@ def test_warnings_are_in_the_result_and_on_standard_error(cli: Cli, fake: Fake) 
     assert said.json["warnings"] == ["no better than chance"] and "warning: no better than chance\n" in said.err
 
 
-def test_noise_of_libraries_does_not_reach_standard_output(cli: Cli, fake: Fake) -> None:
+def test_noise_of_libraries_does_not_reach_standard_output(
+    cli: Cli, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bars, "WAITED", 0.0)
+
     def noisy() -> PruneResult:
         print("from Python")
         os.write(1, b"from a descriptor\n")
