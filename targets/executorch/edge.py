@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+    from torch.fx import GraphModule
 
 METADATA_PREFIX = "metadata_"
-# Passes of the delegate that change nothing unless an operator whose name contains the word is there.
-_NEEDED_BY = {
-    "ConvertToUpsampleBilinear2d": "index",
-    "ConvertToSDPAPass": "mul.Scalar",
-    "FuseBatchNormPass": "batch_norm",
-    "DecomposeBatchNorm": "batch_norm",
-    "InsertPadQDQPass": "pad",
-    "PReLUReshapePass": "prelu",
-}
 
 
 def to_edge(program: ExportedProgram, metadata: Mapping[str, str] | None = None) -> Any:
@@ -26,9 +18,9 @@ def to_edge(program: ExportedProgram, metadata: Mapping[str, str] | None = None)
 
     metadata: every text becomes a method `metadata_<key>` that returns it, which any ExecuTorch runtime can call.
 
-    Skipped: checks of the graph after every pass, operators for memory layouts that no ViT has, and passes of the
-    delegate that find nothing to do. The file is the same to the byte, in half the time together with the non-strict
-    capture; every artifact is run and compared with its model anyway.
+    Skipped: checks of the graph after every pass, operators for memory layouts that no ViT has, and passes that find
+    nothing to do. The file is the same to the byte, in half the time together with the non-strict capture; every
+    artifact is run and compared with its model anyway.
     """
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
@@ -43,24 +35,36 @@ def to_edge(program: ExportedProgram, metadata: Mapping[str, str] | None = None)
 
 @contextlib.contextmanager
 def only_needed_passes() -> Iterator[None]:
-    """Leaves out passes of the XNNPACK delegate that have nothing to do in a graph; each would trace it again."""
+    """Leaves out passes that have nothing to do in a graph; each would trace it again."""
     from executorch.backends.xnnpack import xnnpack_preprocess as preprocess
+    from executorch.exir.program import _program
+    from torch.fx.passes.infra.pass_base import PassResult
 
-    manager = preprocess.XNNPACKPassManager
+    from wdp_edge.targets.executorch.passes import facts_of, has_work
+
+    manager, to_edge_passes = preprocess.XNNPACKPassManager, _program._get_aten_to_edge_passes
 
     def needed(program: ExportedProgram, passes: list[Any] | None = None) -> Any:
-        made = manager(program, passes=passes)
-        names = {str(node.target) for node in program.graph.nodes}
-        made.passes = [p for p in made.passes if has_work(p.__name__, names)]
+        made, facts = manager(program, passes=passes), facts_of(program.graph)
+        made.passes = [p for p in made.passes if has_work(p.__name__, facts)]
         return made
 
-    preprocess.XNNPACKPassManager = needed
+    def watched(config: Any) -> tuple[list[Any], list[Any]]:
+        before, after = to_edge_passes(config)
+        return [where_needed(p) for p in before], after
+
+    def where_needed(change: Any) -> Any:
+        name = type(getattr(change, "__wrapped__", change)).__name__
+
+        def run(module: GraphModule) -> PassResult:
+            found: PassResult = change(module) if has_work(name, facts_of(module.graph)) else PassResult(module, False)
+            return found
+
+        return run
+
+    changed: Any = _program
+    preprocess.XNNPACKPassManager, changed._get_aten_to_edge_passes = needed, watched
     try:
         yield
     finally:
-        preprocess.XNNPACKPassManager = manager
-
-
-def has_work(pass_name: str, operators: set[str]) -> bool:
-    """Whether a pass may change a graph with these operators."""
-    return any(_NEEDED_BY.get(pass_name, "") in name for name in operators)
+        preprocess.XNNPACKPassManager, changed._get_aten_to_edge_passes = manager, to_edge_passes

@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from pte_files import KEPT, dense_model, inspected, some_images, tiny_file, vit
+from tiny_families import made
 from torch import nn
 
 from wdp_edge.lowering.vit import lower
+from wdp_edge.models import vit as vit_of
 from wdp_edge.models.surgery import cut
+from wdp_edge.protocols.precision import Precision
+from wdp_edge.protocols.target import ExportOptions, get_target
 from wdp_edge.targets.executorch import edge as executorch_edge
+from wdp_edge.targets.executorch import passes
 from wdp_edge.targets.executorch.edge import to_edge
 from wdp_edge.targets.shared.quiet import quiet
 
@@ -35,8 +40,45 @@ def test_skipped_passes_change_nothing(model: nn.Module, monkeypatch: pytest.Mon
     with quiet(), torch.no_grad():
         program = torch.export.export(model.eval(), (some_images(1),))
         few = bytes(executorch_edge.to_edge(program).to_executorch().buffer)
-        monkeypatch.setattr(executorch_edge, "has_work", lambda name, operators: True)
+        monkeypatch.setattr(passes, "has_work", lambda name, facts: True)
         assert few == bytes(executorch_edge.to_edge(program).to_executorch().buffer)
+
+
+class Awkward(nn.Module):
+    """What the passes are for: views, mixed types, numbers in the place of tensors, constants, long concatenations."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: [1, 3, H, W] -> [1, 3, n]."""
+        x = x.flatten(2)
+        long = torch.cat([x[..., :4]] * 7, -1)
+        whole = torch.arange(28) * 2
+        return (2.0 - torch.relu(long.transpose(0, 1).t() if long.ndim == 2 else long) / 3) * whole + torch.ones(28)
+
+
+@pytest.mark.parametrize(
+    ("form", "precision"),
+    [
+        ("plain", Precision.INT8_DYNAMIC),
+        ("awkward", Precision.FP32),
+        ("awkward", Precision.INT8_STATIC),
+        pytest.param("plain", Precision.INT8_STATIC, marks=pytest.mark.slow),
+        pytest.param("swin v2", Precision.FP32, marks=pytest.mark.slow),
+        pytest.param("swin v2", Precision.INT8_DYNAMIC, marks=pytest.mark.slow),
+        pytest.param("swin v2", Precision.INT8_STATIC, marks=pytest.mark.slow),
+    ],
+)
+def test_skipped_passes_change_no_file(
+    form: str, precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Awkward().eval() if form == "awkward" else made(form)
+    images = torch.rand(2, 3, 16, 16) if form == "awkward" else torch.rand(2, *vit_of.example_of(model).shape[1:])
+    options = ExportOptions(precision, images)
+    files = []
+    for number in range(2):
+        get_target("executorch").export(model, images[:1], tmp_path / f"{number}.pte", options)
+        files.append((tmp_path / f"{number}.pte").read_bytes())
+        monkeypatch.setattr(passes, "has_work", lambda name, facts: True)
+    assert files[0] == files[1]
 
 
 def test_the_whole_model_is_one_delegate() -> None:
@@ -52,16 +94,11 @@ def test_the_whole_model_is_one_delegate() -> None:
 
 def test_passes_are_back_after_an_error() -> None:
     from executorch.backends.xnnpack import xnnpack_preprocess as preprocess
+    from executorch.exir.program import _program
 
-    manager = preprocess.XNNPACKPassManager
+    manager, to_edge_passes = preprocess.XNNPACKPassManager, _program._get_aten_to_edge_passes
     with pytest.raises(ValueError), executorch_edge.only_needed_passes():
         assert preprocess.XNNPACKPassManager is not manager
+        assert _program._get_aten_to_edge_passes is not to_edge_passes
         raise ValueError
-    assert preprocess.XNNPACKPassManager is manager
-
-
-def test_a_pass_is_left_out_only_where_nothing_needs_it() -> None:
-    plain = {"aten.linear.default", "aten.softmax.int"}
-    assert executorch_edge.has_work("AnyOtherPass", plain)
-    assert not executorch_edge.has_work("FuseBatchNormPass", plain)
-    assert executorch_edge.has_work("FuseBatchNormPass", {*plain, "aten._native_batch_norm_legit.default"})
+    assert preprocess.XNNPACKPassManager is manager and _program._get_aten_to_edge_passes is to_edge_passes
