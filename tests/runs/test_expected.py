@@ -66,6 +66,12 @@ def test_the_next_run_expects_what_this_one_took() -> None:
     assert second.learned().stages["table"] == pytest.approx(3**0.5), "neither the one nor the other"
 
 
+def test_a_table_from_the_cache_teaches_nothing() -> None:
+    course = Expected(WORKS, Pace(1.0, 10.0), Habits({"table": 2.0}))
+    course.done("table", 0.1)
+    assert course.learned().stages == {"table": 2.0}
+
+
 @given(
     st.dictionaries(st.sampled_from(list(WORKS)), st.floats(0, 1e6)), st.sampled_from(list(WORKS)), st.floats(0, 1e6)
 )

@@ -18,6 +18,8 @@ _NEW, _FURTHEST = 0.5, 20.0
 # Of a stage that takes longer than was expected, as much of it is thought to be left.
 _OVERTIME = 0.1
 _PURE = 0.8
+# Seconds: a stage that took less found its result in the cache, or is of no account.
+_TELLING = 2.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Expected:
         """What later runs should expect of the stages that this one did."""
         pace, stages = self.pace(), dict(self.habits.stages)
         for stage, taken in self.taken.items():
-            if (by_work := self.works.get(stage, Work()).at(pace)) > 0 and taken > 0:
+            if (by_work := self.works.get(stage, Work()).at(pace)) > 0 and taken >= _TELLING:
                 ratio = taken / by_work
                 mixed = stages.get(stage, ratio) ** (1 - _NEW) * ratio**_NEW
                 stages[stage] = min(_FURTHEST, max(1 / _FURTHEST, mixed))
