@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,9 @@ from wdp_edge.errors import InputError
 from wdp_edge.io.plain import read_as
 from wdp_edge.models.vit import structure_of
 from wdp_edge.protocols.device import TimingPlan, get_device, ratio
+from wdp_edge.pruning.course import course_of
 from wdp_edge.pruning.finish import Final
+from wdp_edge.pruning.inputs import Inputs
 from wdp_edge.pruning.prune import prune
 from wdp_edge.report import report
 from wdp_edge.runs.results import PruneResult
@@ -47,6 +50,14 @@ def result(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     patch.setenv("WDP_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
     yield prune(recipe(folder))
     patch.undo()
+
+
+def test_every_stage_was_foreseen_in_its_order_and_timed(result: PruneResult, folder: Path) -> None:
+    """But for what comes only when a file misses the budget."""
+    seconds = json.loads((result.run / "manifest.json").read_text())["seconds"]
+    course, again = course_of(Inputs.of(recipe(folder))), re.compile(r"(smaller|tighten|export|measure)-\d")
+    assert [stage for stage in seconds if not again.fullmatch(stage)] == list(course.works)
+    assert all(taken >= 0 for taken in seconds.values()) and course.seconds("table") > 0
 
 
 def test_the_result_describes_the_files(result: PruneResult, folder: Path) -> None:

@@ -11,7 +11,7 @@ from wdp_edge.runs.expected import Expected, Pace, Work, read_habits
 from wdp_edge.workers.parallel import world
 
 # Before anything is known of a machine.
-_MACS_A_SECOND, _EXPORT_SECONDS_A_BLOCK = 2e10, 1.0
+_MACS_A_SECOND, _EXPORT_SECONDS_A_BLOCK = 4e10, 1.0
 # What a stage does with an image, in passes of the dense model over it.
 _FISHER, _SALIENCY, _AXES, _REFIT, _CANDIDATE, _STEP = 2.3, 1.2, 2.0, 1.8, 1.3, 3.0
 _JUDGED, _PROVEN = 512, 1024
@@ -40,7 +40,7 @@ def works_of(inputs: Inputs, options: PruneRecipe) -> dict[str, Work]:
     candidates += len(depths_of(model.module, options.learn.exits)) > 1
     works = {
         "dense": Work(),
-        "plausible": Work(images=_JUDGED),
+        "plausible": Work(images=held + _JUDGED),  # the dense model sees all held-back images
         "dense-artifact": Work(exports=1),
         "table": Work(exports=blocks / model.structure.depth / 2, seconds=timing),
         "saliency": Work(_FISHER * fisher + _SALIENCY * saliency),
@@ -52,8 +52,7 @@ def works_of(inputs: Inputs, options: PruneRecipe) -> dict[str, Work]:
     compared = candidates * (_CANDIDATE * compared_images(model.module, options.select) + _SHARE * held)
     works["select"] = Work(compared, _FILES * _SHARE, _FILES * _TIMINGS * timing)
     works["compensate"] = Work(_REFIT * refit)
-    if steps.recover:
-        works["recover"] = Work(_STEP * steps.recover * options.recover.batch_size / world().size)
+    works["recover"] = Work(_STEP * steps.recover * options.recover.batch_size / world().size)
     works["export"] = Work(exports=_SHARE)
     works["measure"] = Work(seconds=_TIMINGS * timing)
     works["verify"] = Work(images=_PROVEN)
