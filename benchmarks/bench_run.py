@@ -73,6 +73,7 @@ def arguments() -> argparse.Namespace:
 
 
 def recipe_of(args: argparse.Namespace, out: Path) -> Recipe:
+    """The project's recipe for one run in `out`; the demo's project where there is none."""
     if not (args.project / RECIPE_FILE).exists():
         demo_project(args.project, SHORT)
     recipe = absolute_paths(load_recipe(args.project / RECIPE_FILE))

@@ -20,7 +20,7 @@ _NEEDED_BY = {
     "DecomposeConcatenate": ("cat of many",),
     "RemoveGetItemPass": ("max_pool2d", "max.dim"),
     "InsertPadQDQPass": ("pad",),
-    "Conv1dUnsqueezePass": ("conv1d",),
+    "Conv1dUnsqueezePass": ("conv1d", "batch_norm"),  # which becomes a convolution before
     "PropagateCustomMetaPass": ("note",),
     "ConstPropPass": ("constant",),
     "PReLUReshapePass": ("prelu",),
@@ -60,17 +60,21 @@ def _facts_of(node: Node) -> Iterator[str]:
         return
     if getattr(node.target, "is_view", False):
         yield "view of another"
-    if not node.all_input_nodes:
+    if all(source.op == "get_attr" for source in node.all_input_nodes):
         yield "constant"
-    if "convolution" in name and len(shape) == 3:
+    if "convolution" in name and len(shape) < 4:
         yield "conv1d"
     joined = node.args[0] if node.args else ()
     if "aten.cat" in name and isinstance(joined, list | tuple) and len(joined) > _CAT:
         yield "cat of many"
-    if any(promoted in name for promoted in _PROMOTED) and len({_type_of(argument) for argument in node.args}) > 1:
-        yield "mixed types"
+    if any(promoted in name for promoted in _PROMOTED):
+        types = {_type_of(argument) for argument in node.args}
+        # The quotient of whole numbers is none.
+        if len(types) > 1 or ("aten.div" in name and not next(iter(types)).is_floating_point):
+            yield "mixed types"
     schema = getattr(node.target, "_schema", None)
-    for argument, declared in zip(node.args, schema.arguments if schema else (), strict=False):
+    for number, declared in enumerate(schema.arguments if schema else ()):
+        argument = node.args[number] if number < len(node.args) else node.kwargs.get(declared.name)
         if isinstance(argument, int | float) and str(declared.type) == "Tensor":
             yield "number for a tensor"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wdp_edge import progress
 from wdp_edge.io.files import write_text
 from wdp_edge.runs.expected import Expected, Habits, Pace, Work, habits_file, read_habits, write_habits
 
@@ -91,7 +93,14 @@ def test_habits_are_kept_and_a_damaged_file_is_none(tmp_path: Path, monkeypatch:
     assert read_habits() == Habits({})
 
 
-def test_a_cache_that_cannot_be_written_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_costs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        progress.use(progress.Bars())
+        write_habits(Habits({"table": 2.0}))
+
     write_text(tmp_path / "file", "")
     monkeypatch.setenv("WDP_EDGE_CACHE", str(tmp_path / "file"))
-    write_habits(Habits({"table": 2.0}))
+    contextvars.copy_context().run(work)
+    assert "Times of this run are not kept" in capsys.readouterr().err

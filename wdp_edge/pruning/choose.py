@@ -88,12 +88,8 @@ def head_widths(model: nn.Module, options: SelectRecipe) -> tuple[int, ...]:
 
 def turned_model(spec: ModelSpec, information: Information, widths: tuple[int, ...], run: Path) -> Turned:
     """The model in principal axes, in which narrower heads are cut. widths: from `head_widths`."""
-    images, prepare, known = (
-        information.images(AXES),
-        information.data.prepare,
-        information.sublayers,
-    )
-    turned, narrow = principal_axes(information.model, images, prepare, known, widths, run / "scratch")
+    images, prepare, scratch = information.images(AXES), information.data.prepare, run / "scratch"
+    turned, narrow = principal_axes(information.model, images, prepare, information.sublayers, widths, scratch)
     save(turned, spec, run / "stages" / "axes")
     return Turned("stages/axes", narrow)
 

@@ -6,7 +6,7 @@ from wdp_edge.config.recipe import PruneRecipe
 from wdp_edge.models.structure import count
 from wdp_edge.pruning import choose
 from wdp_edge.pruning.inputs import Inputs
-from wdp_edge.pruning.selection import compared_images, depths_of
+from wdp_edge.pruning.selection import compared_images
 from wdp_edge.runs.expected import Expected, Pace, Work, read_habits
 from wdp_edge.workers.parallel import world
 
@@ -15,6 +15,8 @@ _MACS_A_SECOND, _EXPORT_SECONDS_A_BLOCK = 4e10, 1.0
 # What a stage does with an image, in passes of the dense model over it.
 _FISHER, _SALIENCY, _AXES, _REFIT, _CANDIDATE, _STEP = 2.3, 1.2, 2.0, 1.8, 1.3, 3.0
 _JUDGED, _PROVEN = 512, 1024
+# As many as most runs try, and processes that export probes.
+_CANDIDATES, _EXPORTERS = 6, 2
 # Files that are exported and timed until one is inside the band, their size against the dense one, and timings of each.
 _FILES, _SHARE, _TIMINGS = 2.0, 0.7, 2.5
 
@@ -36,20 +38,18 @@ def works_of(inputs: Inputs, options: PruneRecipe) -> dict[str, Work]:
     blocks = sum(s.depth for s in (*probes.chains, *probes.sizes))
     steps = choose.steps_of(options, len(data.train_indices))
     refit = data.refit_count(model.module, options.compensate)
-    candidates = 4 + options.select.drop_sublayers + 2 * bool(options.select.tilt) * 0.75
-    candidates += len(depths_of(model.module, options.learn.exits)) > 1
     works = {
         "dense": Work(),
         "plausible": Work(images=held + _JUDGED),  # the dense model sees all held-back images
         "dense-artifact": Work(exports=1),
-        "table": Work(exports=blocks / model.structure.depth / 2, seconds=timing),
+        "table": Work(exports=blocks / model.structure.depth / _EXPORTERS, seconds=timing),
         "saliency": Work(_FISHER * fisher + _SALIENCY * saliency),
     }
     if choose.head_widths(model.module, options.select):
         works["axes"] = Work(_AXES * axes)
     if steps.learn:
         works["learn"] = Work(_STEP * steps.learn * options.learn.batch_size / world().size)
-    compared = candidates * (_CANDIDATE * compared_images(model.module, options.select) + _SHARE * held)
+    compared = _CANDIDATES * (_CANDIDATE * compared_images(model.module, options.select) + _SHARE * held)
     works["select"] = Work(compared, _FILES * _SHARE, _FILES * _TIMINGS * timing)
     works["compensate"] = Work(_REFIT * refit)
     works["recover"] = Work(_STEP * steps.recover * options.recover.batch_size / world().size)

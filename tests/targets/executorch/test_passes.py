@@ -37,6 +37,23 @@ def test_what_a_graph_has_is_found(fact: str) -> None:
     assert not any(fact in found for found in facts_of(plain))
 
 
+class Quotient(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: int64, divided by itself."""
+        return torch.div(x, x)
+
+
+def test_a_quotient_of_whole_numbers_changes_its_type() -> None:
+    graphs = [
+        torch.export.export(Quotient(), (torch.ones(2, dtype=kind),)).graph for kind in (torch.int64, torch.float32)
+    ]
+    assert ["mixed types" in facts_of(graph) for graph in graphs] == [True, False]
+
+
+def test_a_norm_that_becomes_a_convolution_of_sequences_gets_its_pass() -> None:
+    assert has_work("Conv1dUnsqueezePass", {"aten._native_batch_norm_legit_no_training.default"})
+
+
 def test_sizes_that_are_not_known_are_found() -> None:
     program = torch.export.export(
         nn.Linear(4, 3), (torch.zeros(2, 4),), dynamic_shapes={"input": {0: torch.export.Dim("batch")}}
