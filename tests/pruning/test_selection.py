@@ -9,7 +9,7 @@ import pytest
 
 from wdp_edge.config.recipe import SelectRecipe
 from wdp_edge.models.surgery import Kept
-from wdp_edge.pruning.selection import Plan, Selection, Trial
+from wdp_edge.pruning.selection import Plan, Selection, Trial, best_of
 from wdp_edge.select.candidates import Ranking
 
 FULL, EXITS = 12, [12, 11, 10]
@@ -60,3 +60,24 @@ def test_a_structure_that_was_tried_is_not_tried_again(monkeypatch: pytest.Monke
     same = scripted({("curves", FULL): 0.5, ("uniform", FULL): 0.9}, monkeypatch)
     monkeypatch.setattr(Selection, "keep", lambda self, plan, limit_ms: Kept(((0,),), ((0,),)))
     assert [t.plan.name for t in same.try_candidates(RANKINGS, 1.0)] == ["curves"]
+
+
+@pytest.mark.parametrize(
+    ("exit_of_best", "exit_of_other", "tried", "best"),
+    [
+        pytest.param(0.45, 0.3, True, ("other", 11), id="the exit is near, and another ranking's wins"),
+        pytest.param(0.8, 0.3, False, ("curves", FULL), id="the exit is far off"),
+    ],
+)
+def test_rankings_near_the_best_share_an_exit_that_is_near(
+    exit_of_best: float, exit_of_other: float, tried: bool, best: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = {("curves", FULL): 0.4, ("other", FULL): 0.45, ("far", FULL): 0.9, ("uniform", FULL): 0.95}
+    script |= {("curves", 11): exit_of_best, ("other", 11): exit_of_other, ("far", 11): 0.0}
+    script |= {("other", 10): 0.9, ("curves", 10): 0.9}
+    rankings = [Ranking(name, (), ()) for name in ("curves", "other", "far")]
+    trials = scripted(script, monkeypatch).try_candidates(rankings, 1.0)
+    found = [(t.plan.name, t.plan.depth) for t in trials]
+    assert (("other", 11) in found) is tried and ("far", 11) not in found
+    chosen = best_of(trials).plan
+    assert (chosen.name, chosen.depth) == best

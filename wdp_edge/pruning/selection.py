@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -25,6 +25,8 @@ from wdp_edge.shrink.streams import DenseStream, recordable
 
 # Candidates are compared with each other, not shipped.
 _SAMPLES, _FEWEST = 6.0, 256
+# Divergence against the best one's, up to which rankings may change places where the model ends earlier.
+_NEAR = 1.25
 
 
 @dataclass(frozen=True)
@@ -92,43 +94,39 @@ class Selection:
     def try_candidates(self, rankings: Sequence[Ranking], limit_ms: float) -> list[Trial]:
         """All rankings at full depth; the best of them tilted, without some sub-layers, and at earlier exits.
 
-        Tilts and exits are tried in turn until one is no better than what there is.
+        Tilts are tried in turn until one is no better than what there is, and exits until none of a depth is. Where the
+        best ranking's exit comes near, so may another ranking's win: those near the best are tried there too.
         """
         (full, *earlier), options = self.depths, self.options
         first = [Plan(r, full) for r in rankings] + [Plan(rankings[0], full, uniform=True)]
         tilts = [options.tilt / 2, options.tilt] if options.tilt else []
-        trials: list[Trial] = []
         count = len(first) + len(tilts) + options.drop_sublayers + len(earlier)
         with self.dense_stream() as stream, progress.task("compare candidates", count) as advance:
-
-            def attempt(plan: Plan) -> bool:
-                """True where the plan gives a new structure that is no better than the best so far."""
-                kept = self.keep(plan, limit_ms)
-                new = kept is not None and all(kept != t.kept for t in trials)
-                if kept is not None and new:
-                    trials.append(self.judge(plan, kept, stream))
-                advance(1)
-                return new and best_of(trials) is not trials[-1]
-
-            def start() -> Plan:
-                return best_of(trials).plan if trials else first[0]
-
+            tried = _Tried(self, limit_ms, stream)
             for plan in first:
-                attempt(plan)
-            for plan in [Plan(tilted_ranking(start().ranking, by), full) for by in tilts]:
-                if attempt(plan):
+                tried.attempt(plan)
+                advance(1)
+            start = tried.best.plan if tried.trials else first[0]
+            for plan in [Plan(tilted_ranking(start.ranking, by), full) for by in tilts]:
+                trial = tried.attempt(plan)
+                advance(1)
+                if trial and trial is not tried.best:
                     break
             if options.drop_sublayers:
-                attempt(replace(start(), uniform=False, drop=True))
-            for plan in [replace(start(), depth=depth) for depth in earlier]:
-                if attempt(plan):
+                start = tried.best.plan if tried.trials else first[0]
+                tried.attempt(replace(start, uniform=False, drop=True))
+                advance(1)
+            for depth in earlier if tried.trials else []:
+                tried.exits(depth)
+                advance(1)
+                if tried.best.plan.depth != depth:
                     break
-        if not trials:
+        if not tried.trials:
             raise UnreachableBudget(
                 f"No structure fits into {limit_ms:.3g} ms by the latency table.",
                 "Give a larger --latency-budget.",
             )
-        return trials
+        return tried.trials
 
     def dense_stream(self) -> DenseStream:
         """The dense model's, which all candidates are fitted to: kept where the disk has room for it."""
@@ -150,6 +148,40 @@ class Selection:
             agreement=task.agreement(teacher, outputs),
             divergence=float(task.divergence(outputs, teacher)),
         )
+
+
+@dataclass
+class _Tried:
+    """Candidates that were compared so far."""
+
+    selection: Selection
+    limit_ms: float
+    stream: DenseStream
+    trials: list[Trial] = field(default_factory=list)
+
+    @property
+    def best(self) -> Trial:
+        return best_of(self.trials)
+
+    def attempt(self, plan: Plan) -> Trial | None:
+        """None where the plan has no structure, or one that was tried."""
+        kept = self.selection.keep(plan, self.limit_ms)
+        if kept is None or any(kept == trial.kept for trial in self.trials):
+            return None
+        self.trials.append(self.selection.judge(plan, kept, self.stream))
+        return self.trials[-1]
+
+    def exits(self, depth: int) -> None:
+        """The best plan with an exit there; where that is near the best, other plans that are near it too."""
+        best = self.best
+        near = [t.plan for t in self.trials if t is not best and t.plan.depth == best.plan.depth and _near(t, best)]
+        trial = self.attempt(replace(best.plan, depth=depth))
+        for plan in near if trial and _near(trial, self.best) else []:
+            self.attempt(replace(plan, depth=depth))
+
+
+def _near(trial: Trial, best: Trial) -> bool:
+    return trial.divergence <= _NEAR * best.divergence
 
 
 def compared_images(dense: nn.Module, options: SelectRecipe) -> int:
