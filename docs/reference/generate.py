@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from wdp_edge.cli import app
-from wdp_edge.config.recipe import BudgetRecipe, Recipe
+from wdp_edge.config.recipe import BudgetRecipe, Recipe, meaning_of
 from wdp_edge.config.validation import limits_of
 from wdp_edge.protocols.target import target_names
 from wdp_edge.protocols.task import task_names
@@ -114,7 +114,7 @@ def _flag(setting: Field[Any]) -> str:
 
 
 def _doc(setting: Field[Any]) -> str:
-    return str(setting.metadata["doc"])
+    return meaning_of(setting)
 
 
 def _toml(value: Any) -> str:

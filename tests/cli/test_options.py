@@ -82,3 +82,37 @@ def test_the_folders_in_data_and_those_that_win_over_them(cli: Cli, fake: Fake, 
     assert folders("--data", "nowhere", "--train", "a", "--val", "b") == ("a", "b")
     said = cli("prune", "--latency-budget", "50%", "--data", "data/train")
     assert said.code == 2 and "--train and --val" in said.err
+
+
+def test_lists_make_several_runs_and_only_prune_takes_them(
+    cli: Cli, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake("prune", PRUNED)
+    calls: list[tuple[Any, ...]] = []
+
+    def sweep(*given: Any) -> Any:
+        calls.append(given)
+        return PRUNED
+
+    monkeypatch.setattr("wdp_edge.pruning.sweep.sweep", sweep)
+    for words in (("50%", "--target", "onnx,tflite"), ("50%", "--device", "local,ssh:pi"), ("30%,50%",)):
+        said = cli("prune", "--latency-budget", *words)
+        assert said.code == 0, said.err
+    assert [calls[1][0].prune.device, calls[0][0].prune.target] == ["local,ssh:pi", "onnx,tflite"]
+    assert len(calls) == 3
+    for words in (("table", "--target", "onnx,tflite"), ("profile", "x.onnx", "--device", "local,ssh:pi")):
+        said = cli(*words)
+        assert said.code == 2 and f"{words[-2]} takes one here, not {words[-1]}" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--target", "onnx,pte"), "--target cannot be 'pte'"),
+        (("--target", "onnx,"), "--target cannot be ''"),
+        (("--device", "local,toaster"), "--device: There is no device 'toaster'"),
+    ],
+)
+def test_each_of_several_is_checked(cli: Cli, words: tuple[str, ...], message: str) -> None:
+    said = cli("prune", "--latency-budget", "50%", *words)
+    assert said.code == 2 and message in said.err

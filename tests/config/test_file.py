@@ -45,7 +45,9 @@ def values(dotted: str, kind: object) -> st.SearchStrategy:
         return st.sampled_from(list(facts["choices"]()))
     if dotted in ("prune.latency_budget", "budget.latency"):
         return st.sampled_from(["", "20ms", "50%", "0.02 s", "1.5ms"])
-    if dotted in ("prune.device", "budget.device"):
+    if dotted == "prune.device":
+        return st.sampled_from(["local", "local,ssh:pi@board:22", "adb:0123, qemu:cortex-a76"])
+    if dotted == "budget.device":
         return st.sampled_from(["local", "ssh:pi@board:22", "adb:0123", "qemu:cortex-a76", "apple", "apple:cpu+ne"])
     if dotted in ("prune.timing.cpus", "model.head_blocks"):
         return st.sampled_from(["", "0", "4,5"])
@@ -94,7 +96,7 @@ def test_every_setting_is_written_with_its_meaning() -> None:
             assert f"[{dotted}]" in text
         else:
             assert f"\n{dotted.rpartition('.')[2]} = " in text
-    assert "several make a run for each: 30%,50%,70%\nlatency_budget = " in text
+    assert "several get a run each: 30%,50%,70%\nlatency_budget = " in text
     assert "#" not in dump_recipe(Recipe(), comments=False)
 
 

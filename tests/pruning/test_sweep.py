@@ -13,7 +13,8 @@ from fake_clock_run import fake_clock, recipe_of
 from tiny_project import small_project
 
 from wdp_edge.cli._shared import MET, MISSED, WRONG_INPUT, code_of
-from wdp_edge.config.recipe import Recipe
+from wdp_edge.commands.check import check
+from wdp_edge.config.recipe import BudgetRecipe, Recipe
 from wdp_edge.errors import InputError
 from wdp_edge.pruning import choose, prune
 from wdp_edge.pruning.sweep import sweep
@@ -83,7 +84,9 @@ def test_budgets_share_what_none_of_them_decides(tmp_path: Path, cache: Path, ca
     assert sizes == sorted(sizes) and len(set(sizes)) == 3
     assert weights(again, "60%") == (alone.run / "model/model.safetensors").read_bytes(), "as in a run of its own"
     page = report(again.folder).path.read_text()
-    assert page.count("<svg") == 1 and all(f'href="{name}/report.html"' in page for name in ("60pct", "70pct", "80pct"))
+    assert page.count("<svg") == 1 and all(
+        f'href="{name}-onnx/report.html"' in page for name in ("60pct", "70pct", "80pct")
+    )
     assert all((entry.run / "report.html").exists() for entry in again.entries)
 
 
@@ -98,7 +101,43 @@ def test_a_budget_out_of_reach_does_not_stop_the_others(tmp_path: Path, cache: P
     assert "1 of 2 budgets met" in page and "smallest structure" in page
 
 
-def test_one_function_takes_one_budget(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="one latency budget, not 50%,60%") as raised:
-        prune.prune(recipe_of(tmp_path, "50%,60%"))
+def test_targets_share_what_is_of_the_model(tmp_path: Path, cache: Path, calls: Counter[str]) -> None:
+    folder = small_project(tmp_path)
+    recipe = recipe_for(folder, "80%")
+    with fake_clock(cache):
+        sweep(recipe_for(folder, "80%"))
+        both = sweep(replace(recipe, prune=replace(recipe.prune, target="onnx,executorch")))
+    assert calls == {"measure_table": 2, "importance_of": 1}
+    assert [(entry.target, entry.budget) for entry in both.entries] == [("executorch", "80%"), ("onnx", "80%")]
+    assert both.met and [result.shipped.path.suffix for result in both.results if result.shipped.path] == [
+        ".pte",
+        ".onnx",
+    ]
+    fp32 = [BudgetRecipe(target=name, precision="fp32", latency="100s", size="9MB") for name in ("onnx", "executorch")]
+    held = check(both.folder, fp32)
+    assert [budget.target for budget in held.budgets] == ["onnx", "executorch"] and held.met, held.unjudged
+    assert [budget.path.parent.parent.name for budget in held.budgets] == ["80pct-onnx", "80pct-executorch"]
+
+
+def test_whatever_does_not_fit_is_said_before_the_first_run(tmp_path: Path, cache: Path) -> None:
+    folder = small_project(tmp_path)
+    recipe = recipe_for(folder, "80%")
+    own = replace(recipe.prune, target="tflite,onnx", precision="int8-weight")
+    with fake_clock(cache), pytest.raises(InputError, match="onnx"):
+        sweep(replace(recipe, prune=own))
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "one latency budget, not 50%,60%"),
+        ({"latency_budget": "50%", "target": "onnx,tflite"}, "one target, not onnx,tflite"),
+        ({"latency_budget": "50%", "device": "local,qemu:cortex-a76"}, "one device, not local,"),
+    ],
+)
+def test_one_function_makes_one_run(tmp_path: Path, given: dict[str, str], said: str) -> None:
+    recipe = recipe_of(tmp_path, "50%,60%")
+    with pytest.raises(InputError, match=said) as raised:
+        prune.prune(replace(recipe, prune=replace(recipe.prune, **given)))  # type: ignore[arg-type]
     assert "sweep" in raised.value.hint

@@ -11,6 +11,7 @@ from report_run import build_run
 
 from wdp_edge.report import report
 from wdp_edge.report.pareto import describe_pareto, plotted
+from wdp_edge.report.sweep_words import header, rows
 from wdp_edge.runs.stages import RESULT
 from wdp_edge.runs.sweeps import Member, read_sweep, write_sweep
 
@@ -62,6 +63,27 @@ def test_without_a_figure_there_is_a_table_and_no_picture(folder: Path) -> None:
 
 def test_the_picture_has_every_file(folder: Path) -> None:
     sweep = read_sweep(folder)
-    labels = [label for label, _, _ in plotted(sweep)]
-    assert labels == ["30%", "50%", "dense"]
+    (line,) = plotted(sweep)
+    assert (line.name, [label for label, _, _ in line.points], line.dense[0]) == ("", ["30%", "50%"], "dense")
     assert "50%: " in describe_pareto(sweep) and "aria-label" in report(folder).path.read_text()
+
+
+def test_targets_and_devices_have_lines_and_columns_of_their_own(folder: Path) -> None:
+    path = folder / "30pct" / RESULT
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"target": "onnx", "device": "ssh:pi"}))
+    (folder / "sweep.json").unlink()
+    members = [Member("50%", "50pct"), Member("30%", "30pct"), Member("2%", "2pct", "too small", "onnx", "ssh:pi")]
+    write_sweep(folder, "origin", members)
+    sweep = read_sweep(folder)
+    assert header(sweep)[:4] == ("budget", "target", "device", "latency")
+    cells = [row.cells[:3] for row in rows(sweep)]
+    here, there = sweep.places
+    expected = {("dense", *there), ("dense", *here), ("50%", *here), ("30%", *there), ("2%", *there)}
+    assert set(cells) == expected and len(cells) == 5
+    names = {line.name: [label for label, _, _ in line.points] for line in plotted(sweep)}
+    assert names == {"onnx on ssh:pi": ["30%"], f"{here[0]} on {here[1]}": ["50%"]}
+    page = report(folder).path.read_text()
+    assert Page(page) and "2%, onnx on ssh:pi: too small" in page and page.count('row">dense</th>') == 2
+    links = page[page.index("<tbody>") :]
+    assert links.count("report</a>") == 2, "a dense model has no page"

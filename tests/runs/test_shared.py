@@ -18,8 +18,8 @@ from wdp_edge.runs.stages import MANIFEST
 BASIS = {"checkpoint": {"sha256": "a"}, "data": {"train": 1}, "device": {"name": "local"}, "versions": {"torch": "2"}}
 
 
-def run_of(folder: Path, budget: str) -> Run:
-    with Run(folder, Recipe(prune=PruneRecipe(latency_budget=budget))) as run:
+def run_of(folder: Path, budget: str, **where: str) -> Run:
+    with Run(folder, Recipe(prune=PruneRecipe(latency_budget=budget, **where))) as run:  # type: ignore[arg-type]
         run.update_manifest(**BASIS)
     return run
 
@@ -50,6 +50,27 @@ def test_what_no_budget_decides_is_taken_with_its_files(sibling: Path, tmp_path:
     assert (run.path / "artifacts/dense.onnx.json").exists()
     assert run.stage("dense-artifact", Artifact, pytest.fail).path == run.path / "artifacts/dense.onnx"
     assert set(run.manifest()["artifacts"]) == {"artifacts/dense.onnx"}
+
+
+@pytest.mark.parametrize("where", [{"target": "onnx"}, {"device": "qemu:cortex-a76"}])
+def test_another_target_or_device_takes_what_is_of_the_model(
+    sibling: Path, tmp_path: Path, where: dict[str, str]
+) -> None:
+    run = run_of(tmp_path / "second", "30%", **where)
+    run.update_manifest(device={"name": "another"}, versions={"torch": "2", "onnxruntime": "1"})
+    take_shared(sibling, run)
+    assert {p.name for p in (run.path / "stages").glob("*.json")} == {"axes.json"}
+    assert (run.path / "stages/axes/model.safetensors").exists() and not (run.path / "artifacts/dense.onnx").exists()
+
+
+@pytest.mark.parametrize("changed", [{"data": {"train": 2}}, {"versions": {"torch": "3"}}, {"checkpoint": {}}])
+def test_another_target_takes_nothing_of_another_model(
+    sibling: Path, tmp_path: Path, changed: dict[str, dict[str, Any]]
+) -> None:
+    run = run_of(tmp_path / "second", "50%", target="onnx")
+    run.update_manifest(**changed)
+    take_shared(sibling, run)
+    assert not list((run.path / "stages").glob("*.json"))
 
 
 @pytest.mark.parametrize("name", BASIS)

@@ -30,10 +30,19 @@ def test_a_folder_that_was_named_holds_them_all() -> None:
     recipe = replace(RECIPE, prune=replace(RECIPE.prune, out="somewhere"))
     assert sweep_path(recipe) == Path("somewhere")
     assert [str(run_path(one)) for one in single_recipes(recipe)] == [
-        "somewhere/30pct",
-        "somewhere/0.5s",
-        "somewhere/20ms",
+        "somewhere/30pct-executorch",
+        "somewhere/0.5s-executorch",
+        "somewhere/20ms-executorch",
     ]
+
+
+def test_every_target_and_device_has_a_run_of_its_own() -> None:
+    own = PruneRecipe(latency_budget="30%,50%", target="onnx, tflite", device="local,ssh:me@pi", out="all")
+    runs = [str(run_path(one)) for one in single_recipes(replace(RECIPE, prune=own))]
+    assert runs[:4] == ["all/30pct-onnx", "all/50pct-onnx", "all/30pct-onnx-ssh_me_pi", "all/50pct-onnx-ssh_me_pi"]
+    assert len(set(runs)) == 8
+    elsewhere = replace(RECIPE, prune=PruneRecipe(latency_budget="30%", target="onnx", device="qemu:cortex-a76"))
+    assert sweep_path(elsewhere) == sweep_path(RECIPE), "further targets and devices join"
 
 
 def test_members_join_and_are_replaced(tmp_path: Path) -> None:
@@ -60,10 +69,10 @@ def test_the_folder_of_a_run_is_not_taken_for_several(tmp_path: Path) -> None:
         write_sweep(tmp_path, "a", [Member("30%", "30pct")])
 
 
-def test_a_budget_stands_once(tmp_path: Path) -> None:
-    twice = [{"budget": "30%", "run": run} for run in ("a", "b")]
+def test_a_run_stands_once(tmp_path: Path) -> None:
+    twice = [{"budget": budget, "run": "a"} for budget in ("30%", "50%")]
     write_json(tmp_path / SWEEP, {"version": 1, "origin": "a", "members": twice})
-    with pytest.raises(InputError, match="each budget once"):
+    with pytest.raises(InputError, match="each run once"):
         read_sweep(tmp_path)
 
 

@@ -299,6 +299,8 @@ def show_check(result: CheckResult) -> None:
     rows += [(f"{u.target} {u.precision}", "", "", "", u.state) for u in result.unjudged]
     print_table("Budgets", ("file", "limit", "measured", "", ""), rows)
     for budget in result.budgets:
+        if budget.path.parent.parent != result.run:  # of one run among several
+            print_line(f"{budget.target} {budget.precision}, {budget.device}: {near(budget.path)}")
         for limit in budget.limits:
             if slow := slowed_down(limit.conditions):
                 print_line(f"{near(budget.path)}, {budget.device}: {slow}")

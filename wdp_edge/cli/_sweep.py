@@ -1,4 +1,4 @@
-"""What `prune` says of several budgets."""
+"""What `prune` says of several runs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ def _show_sweep(sweep: SweepResult) -> None:
     from wdp_edge.report import sweep_words
 
     if sweep.results:
-        first = sweep.results[0]
-        title = f"{first.precision} {first.target} files, latency {first.shipped.latency_ms.kind} on {first.device}"
         rows = [row.cells for row in sweep_words.rows(sweep) if not row.error]
-        print_table(title, sweep_words.header(sweep), rows)
-        if note := facts_of(first.task).note:
+        print_table(sweep_words.title(sweep), sweep_words.header(sweep), rows)
+        if note := facts_of(sweep.results[0].task).note:
             print_line(note)
     for entry in sweep.unjudged:
-        print_line(f"{entry.budget}: {entry.error}")
+        print_line(f"{sweep_words.name_of(sweep, entry)}: {entry.error}")
     print_line(f"{sweep_words.verdict(sweep)}.")
     for entry in sweep.entries:
+        name = sweep_words.name_of(sweep, entry)
         if entry.result and not entry.result.verified:
-            print_line(f"{entry.budget}: the file is too far from the pruned model; `wdp-edge verify` finds the layer.")
+            print_line(f"{name}: the file is too far from the pruned model; `wdp-edge verify` finds the layer.")
         if entry.result and entry.result.shipped.path:
-            print_line(f"{entry.budget}: {near(entry.result.shipped.path)}")
-    print_line(f"All budgets: {near(sweep.folder)} (`wdp-edge report {near(sweep.folder)}` makes a page of them)")
+            print_line(f"{name}: {near(entry.result.shipped.path)}")
+    print_line(f"All runs: {near(sweep.folder)} (`wdp-edge report {near(sweep.folder)}` makes a page of them)")

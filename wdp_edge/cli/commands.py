@@ -180,6 +180,7 @@ def models(
     _sweep.show_pruned,
     *("prune.latency_budget", *_MODEL, "data.train", "data.val", "prune.out", "prune.epochs", "prune.images"),
     *(*_WHERE, "prune.accept", "prune.seed", "prune.force"),
+    lists=True,
 )
 def prune(
     given: Given,
@@ -192,10 +193,12 @@ def prune(
     interrupted goes on when the same command is given again. A model whose file is inside the budget before anything
     is pruned ships as it is, at once.
 
-    Several budgets, such as 30%,50%,70%, get a run each, and share what no budget decides: the latency table and what
-    is computed of the dense model. A further budget can be added later.
+    Several budgets, such as 30%,50%,70%, get a run each, and so do several targets and devices. They share what none of
+    them decides: what is computed of the dense model, and on one target and device the latency table. Further ones can
+    be added later.
     """
     from wdp_edge.commands.init import length_settings, project_recipe
+    from wdp_edge.config.recipe import names_several
     from wdp_edge.data.folder import resolve_data
 
     own = given.settings
@@ -205,7 +208,7 @@ def prune(
         own = {"data.train": str(found[0]), "data.val": str(found[1]), **own}
     own = own | length_settings(own.pop("prune.epochs", None), own.pop("prune.images", None))
     recipe = project_recipe(Path(), own, given.names, (*_NEEDS, "prune.latency_budget"))
-    several = "," in recipe.prune.latency_budget
+    several = names_several(recipe.prune) is not None
     return wdp_edge.sweep(recipe, context.obj) if several else wdp_edge.prune(recipe, context.obj)
 
 

@@ -12,6 +12,7 @@ from wdp_edge.artifacts.proof import artifact_path
 from wdp_edge.artifacts.sidecar import read_sidecar
 from wdp_edge.commands.evaluate import outputs_of
 from wdp_edge.commands.export import make
+from wdp_edge.commands.from_sweep import choose_run
 from wdp_edge.commands.source import Source
 from wdp_edge.config.recipe import BudgetRecipe
 from wdp_edge.config.values import check_accepted, parse_budget, parse_bytes
@@ -26,10 +27,11 @@ from wdp_edge.protocols.task import defined
 from wdp_edge.pruning.dense_outputs import dense_outputs
 from wdp_edge.pruning.toolkit import timing_plan
 from wdp_edge.runs.drops import FEW_IMAGES, Drops, hardest, listed, short
-from wdp_edge.runs.places import read_result
+from wdp_edge.runs.places import read_result, run_recipe
 from wdp_edge.runs.results import CheckedBudget, CheckResult, Limit, ModelFigures, PruneResult, UnjudgedFile
 from wdp_edge.runs.run import Run
 from wdp_edge.runs.stages import RESULT
+from wdp_edge.runs.sweeps import SWEEP, read_sweep
 
 CHECK = "check.json"
 _ANY_DROP = 100.0
@@ -61,21 +63,48 @@ class Asked:
 def check(run: Path, budgets: Sequence[BudgetRecipe] = ()) -> CheckResult:
     """Holds the run's model against the budgets: latency, size, accuracy on the validation images, memory.
 
+    run: or the folder of several budgets, from which each [[budget]] takes the run that serves it (`choose_run`).
     budgets: those of the run's recipe when empty. Each result is in the run's check.json as soon as it is known. A
     file that cannot be made, or a device which vanishes, takes nothing along: see `unjudged` of the result.
     Raises InputError when there are no budgets, for an unfinished run and for words that mean nothing; where there is
     one budget, also what kept it from being judged.
     """
+    return check_sweep(run, budgets) if (run / SWEEP).exists() else check_run(run, budgets)
+
+
+def check_sweep(folder: Path, budgets: Sequence[BudgetRecipe]) -> CheckResult:
+    """Each budget held against the run of a sweep that serves it. check.json is in each of these runs, and all of it in
+    the sweep's folder."""
+    sweep = read_sweep(folder)
+    budgets = budgets or run_recipe(sweep.entries[0].run).budget
+    check_asked(budgets)
+    chosen: dict[Path, list[BudgetRecipe]] = {}
+    unjudged: list[UnjudgedFile] = []
+    for budget in budgets:
+        try:
+            chosen.setdefault(choose_run(sweep, budget).run, []).append(budget)
+        except WdpError as error:
+            if len(budgets) == 1:
+                raise
+            unjudged.append(UnjudgedFile.of(error, None, budget.target, budget.precision, budget.device))
+    results = [check_run(run, own, len(budgets) == 1) for run, own in chosen.items()]
+    checked = [budget for result in results for budget in result.budgets]
+    unjudged += [file for result in results for file in result.unjudged]
+    met = not unjudged and all(budget.met for budget in checked)
+    whole = CheckResult(folder, checked, met, sweep.results[0].metric if sweep.results else "accuracy", unjudged)
+    write_json(folder / CHECK, whole)
+    return whole
+
+
+def check_run(run: Path, budgets: Sequence[BudgetRecipe], alone: bool | None = None) -> CheckResult:
+    """`check` of one run. alone: whether what is wrong with its only budget is raised; None: where there is one."""
     source = Source.of(run)
-    asked, unjudged = understood(budgets or source.recipe.budget)
-    if not asked and not unjudged:
-        raise InputError(
-            "There is no [[budget]] to hold the run against.",
-            'Add one to wdp-edge.toml: a line [[budget]], then lines such as latency = "20ms" and accuracy_drop = 1.0.',
-        )
+    wanted = budgets or source.recipe.budget
+    check_asked(wanted)
+    alone = len(wanted) == 1 if alone is None else alone
+    asked, unjudged = understood(wanted, alone)
     with Run(run, source.recipe) as held:
         try:
-            alone = len(asked) + len(unjudged) == 1
             files, lost = artifacts(source, held, asked, alone)
             unjudged += lost
             checked: list[CheckedBudget] = []
@@ -97,6 +126,15 @@ def check(run: Path, budgets: Sequence[BudgetRecipe] = ()) -> CheckResult:
     return result
 
 
+def check_asked(budgets: Sequence[BudgetRecipe]) -> None:
+    """Raises InputError where there is no budget."""
+    if not budgets:
+        raise InputError(
+            "There is no [[budget]] to hold the run against.",
+            'Add one to wdp-edge.toml: a line [[budget]], then lines such as latency = "20ms" and accuracy_drop = 1.0.',
+        )
+
+
 def noted(source: Source, checked: Sequence[CheckedBudget], unjudged: Sequence[UnjudgedFile]) -> CheckResult:
     """What is known so far, in the run's check.json too."""
     met = not unjudged and all(budget.met for budget in checked)
@@ -105,7 +143,7 @@ def noted(source: Source, checked: Sequence[CheckedBudget], unjudged: Sequence[U
     return result
 
 
-def understood(budgets: Sequence[BudgetRecipe]) -> tuple[list[Asked], list[UnjudgedFile]]:
+def understood(budgets: Sequence[BudgetRecipe], alone: bool) -> tuple[list[Asked], list[UnjudgedFile]]:
     """The budgets, and those of targets or devices that this machine lacks something for.
 
     Raises InputError like `Asked.of`, and its SetupError for the only budget.
@@ -115,7 +153,7 @@ def understood(budgets: Sequence[BudgetRecipe]) -> tuple[list[Asked], list[Unjud
         try:
             asked.append(Asked.of(budget))
         except SetupError as error:
-            if len(budgets) == 1:
+            if alone:
                 raise
             lost.append(UnjudgedFile.of(error, None, budget.target, budget.precision, budget.device))
     return asked, lost

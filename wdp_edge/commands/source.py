@@ -40,6 +40,7 @@ from wdp_edge.runs.places import check_present, has_moved, project_of, read_resu
 from wdp_edge.runs.results import ArtifactFigures, Parity, ProcessorProof
 from wdp_edge.runs.run import Run, check_checkpoint, check_images, checkpoint_facts, default_path, now, recipe_digest
 from wdp_edge.runs.stages import MANIFEST, RESULT
+from wdp_edge.runs.sweeps import single_recipes
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,8 @@ class Source:
 
 def dense_run(recipe: Recipe) -> Path:
     """A run whose model is the recipe's trained one, not pruned: prune.out, or runs/<model>-dense-<digest>."""
-    plain = replace(recipe, prune=replace(recipe.prune, latency_budget=""))
+    first = single_recipes(replace(recipe, prune=replace(recipe.prune, latency_budget="", out="")))[0]
+    plain = replace(first, prune=replace(first.prune, out=recipe.prune.out))
     path = Path(recipe.prune.out) if recipe.prune.out else default_path(plain, "dense")
     inputs = Inputs.of(plain)
     with Run(path, plain) as run:

@@ -10,7 +10,7 @@ from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from wdp_edge.config.recipe import Recipe
+from wdp_edge.config.recipe import Recipe, meaning_of
 from wdp_edge.config.toml_lines import KeyPath, key_lines
 from wdp_edge.config.validation import change_settings, read_recipe
 from wdp_edge.errors import InputError
@@ -125,7 +125,7 @@ def _add_settings(container: Any, part: Any, comments: bool) -> None:
                 container.add(item.name, array)
         else:
             if comments:
-                container.add(tomlkit.comment(item.metadata["doc"]))
+                container.add(tomlkit.comment(meaning_of(item)))
             if isinstance(value, Mapping):
                 value, pairs = tomlkit.inline_table(), value
                 value.update(pairs)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from typing import Any
 
-from wdp_edge.config.values import parse_blocks, parse_budget, parse_budgets, parse_bytes, parse_cpus
+from wdp_edge.config.values import parse_blocks, parse_budget, parse_budgets, parse_bytes, parse_cpus, split_list
 from wdp_edge.data.preprocess import parse_settings
-from wdp_edge.protocols.device import Kind, kind_of
+from wdp_edge.protocols.device import DeviceKind, Kind, kind_of
 from wdp_edge.protocols.target import precision_names, target_names
 from wdp_edge.protocols.task import ALPHABETICAL, NATURAL, task_names
 
@@ -23,13 +23,15 @@ def setting(
     words: tuple[str, ...] = (),
     choices: Callable[[], Iterable[str]] | None = None,
     form: Callable[[Any], object] | None = None,
+    several: str = "",
     **limits: float,
 ) -> Any:
     """A field of the recipe, and all that is said of it: in wdp-edge.toml, by --help, in docs/reference and in errors.
 
     flag: of the command line, with what it takes: "--threads=N". path: the text is one, unless it is one of `words`.
     choices: the texts that it may be. form: reads a text, or gives a table as it is kept, and raises InputError for
-    what it cannot be; an empty one is not asked. limits: gt, ge, lt and le, in pydantic's words; otherwise from 0 on.
+    what it cannot be; an empty one is not asked. several: an example of a list with commas, each of which gets a run of
+    its own. limits: gt, ge, lt and le, in pydantic's words; otherwise from 0 on.
     """
     rules: dict[str, Any] = dict(limits)
     if type(default) in (int, float) and not limits.keys() & {"gt", "ge"}:
@@ -39,6 +41,7 @@ def setting(
     if type(default) is float:
         rules["allow_inf_nan"] = False
     facts = {"doc": doc, "flag": flag, "path": path, "words": words, "choices": choices, "form": form}
+    facts |= {"several": several}
     if isinstance(default, Mapping):
         return field(default_factory=lambda: dict(default), metadata=facts | rules)
     return field(default=default, metadata=facts | rules)
@@ -50,6 +53,17 @@ def precision_choices() -> list[str]:
 
 def kind_names() -> list[str]:
     return [kind.value for kind in Kind]
+
+
+def kinds_of(devices: str) -> list[DeviceKind]:
+    """Of each device in a list. Raises InputError as `kind_of` does."""
+    return [kind_of(device) for device in split_list(devices)]
+
+
+def meaning_of(setting: Field[Any]) -> str:
+    """What the recipe says of a setting."""
+    doc, several = setting.metadata["doc"], setting.metadata["several"]
+    return f"{doc}; several get a run each: {several}" if several else f"{doc}"
 
 
 @dataclass(frozen=True)
@@ -241,13 +255,18 @@ class PruneRecipe:
     """[prune]: the budget, where it holds, and how long to learn."""
 
     latency_budget: str = setting(
-        "20ms, or 50% of the dense model; several make a run for each: 30%,50%,70%",
+        "20ms, or 50% of the dense model",
         "",
         "--latency-budget=TIME",
         form=parse_budgets,
+        several="30%,50%,70%",
     )
     target: str = setting(
-        "file format: executorch, tflite, onnx, or coreml on macOS", "executorch", "--target=NAME", choices=target_names
+        "file format: executorch, tflite, onnx, or coreml on macOS",
+        "executorch",
+        "--target=NAME",
+        choices=target_names,
+        several="onnx,tflite",
     )
     precision: str = setting(
         "number format of the shipped file; default lets the target choose",
@@ -259,7 +278,8 @@ class PruneRecipe:
         "where the file is timed: local, ssh:user@host, adb:SERIAL, qemu:CPU or apple",
         "local",
         "--device=NAME",
-        form=kind_of,
+        form=kinds_of,
+        several="local,qemu:cortex-a76",
     )
     accept: str = setting(
         "times that may pass a budget: measured, or also virtual or estimated ones",
@@ -284,6 +304,12 @@ class PruneRecipe:
     compute: ComputeRecipe = field(default_factory=ComputeRecipe)
     table: TableRecipe = field(default_factory=TableRecipe)
     timing: TimingRecipe = field(default_factory=TimingRecipe)
+
+
+def names_several(prune: PruneRecipe) -> tuple[str, str] | None:
+    """The first of budget, target and device that names several, in words and its text; None for a single run."""
+    named = (("latency budget", prune.latency_budget), ("target", prune.target), ("device", prune.device))
+    return next(((what, text) for what, text in named if "," in text), None)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from wdp_edge.config.recipe import LARGEST, Recipe
+from wdp_edge.config.recipe import LARGEST, Recipe, meaning_of
 from wdp_edge.config.toml_lines import KeyPath
+from wdp_edge.config.values import split_list
 from wdp_edge.errors import InputError
 from wdp_edge.io.files import to_plain
 from wdp_edge.io.plain import LIMITS, reader
@@ -107,25 +108,34 @@ def _refused(error: Any, name: Name) -> InputError:
         return InputError(f"{called} is {what}, not {shown}.", f"Write a line {brackets} and its settings below it.")
     outside = kind.startswith(("greater_than", "less_than")) and LARGEST not in error["ctx"].values()
     expected = limits_of(found) if outside else _KINDS.get(type(found.default), "a table of arguments")
-    return InputError(f"{called} must be {expected}, not {shown}.", f"{dotted} is: {found.metadata['doc']}.")
+    return InputError(f"{called} must be {expected}, not {shown}.", f"{dotted} is: {meaning_of(found)}.")
 
 
 def _conformed(name: Name, path: KeyPath, setting: Field[Any], value: Any) -> Any:
     """The value of a setting whose type and range are right, if its choices and form are too."""
     if isinstance(value, Mapping):
         value = _arguments(value, name, path)
-    choices, form = setting.metadata["choices"], setting.metadata["form"]
+    form = setting.metadata["form"]
+    parts = split_list(value) if setting.metadata["several"] else [value]
+    for part in parts:
+        _check_choice(part, name, path, setting)
+    if setting.metadata["several"] and len(set(parts)) < len(parts):
+        raise InputError(f"{name(path)}: '{value}' names one twice.", "Write each one once.")
+    try:
+        read = form(value) if form and value else value
+    except InputError as error:
+        raise InputError(f"{name(path)}: {error.message}", error.hint) from error
+    return read if isinstance(value, Mapping) else value
+
+
+def _check_choice(value: Any, name: Name, path: KeyPath, setting: Field[Any]) -> None:
+    choices = setting.metadata["choices"]
     if choices and value not in (allowed := list(choices())):
         near = difflib.get_close_matches(value, allowed, n=1)
         raise InputError(
             f"{name(path)} cannot be '{value}'.",
             f"Did you mean {near[0]}?" if near else f"Use one of: {', '.join(allowed)}.",
         )
-    try:
-        read = form(value) if form and value else value
-    except InputError as error:
-        raise InputError(f"{name(path)}: {error.message}", error.hint) from error
-    return read if isinstance(value, Mapping) else value
 
 
 def _general(path: KeyPath) -> str:

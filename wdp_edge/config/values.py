@@ -70,14 +70,14 @@ def parse_budgets(text: str) -> tuple[LatencyBudget, ...]:
 
     Raises InputError as `parse_budget` does, and for one that is there twice.
     """
-    budgets = tuple(parse_budget(part) for part in split_budgets(text))
+    budgets = tuple(parse_budget(part) for part in split_list(text))
     if len(set(budgets)) < len(budgets):
         raise InputError(f"'{text}' names a latency budget twice.", "Write each one once, such as 30%,50%,70%.")
     return budgets
 
 
-def split_budgets(text: str) -> list[str]:
-    """The text of each budget in a list of them."""
+def split_list(text: str) -> list[str]:
+    """The text of each value in a list of them: "30%,50%", "onnx,tflite"."""
     return [part.strip() for part in text.split(",")]
 
 

@@ -100,9 +100,12 @@ class Inputs:
         data = Data.of(recipe, folders, model.module)
         return cls(recipe, tools, model, data, HeldBack(model, data))
 
-    def with_budget(self, recipe: Recipe) -> Inputs:
-        """For a recipe that differs in its budget, and where it runs; nothing is loaded again."""
-        return replace(self, recipe=recipe)
+    def elsewhere(self, recipe: Recipe) -> Inputs:
+        """For a recipe that differs in its budget, target, device and folder; nothing is loaded again.
+
+        Raises InputError or SetupError as `Toolkit.of` does.
+        """
+        return replace(self, recipe=recipe, tools=Toolkit.of(recipe.prune))
 
     def check_prunable(self) -> LatencyBudget:
         """The budget. Raises InputError when the model can only be exported, its files not timed, the budget not kept,

@@ -21,7 +21,7 @@ from torch import nn
 from wdp_edge import progress
 from wdp_edge.artifacts.proof import spread, spread_pairs, tolerance_of, within
 from wdp_edge.artifacts.sidecar import write_sidecar
-from wdp_edge.config.recipe import PruneRecipe, Recipe
+from wdp_edge.config.recipe import PruneRecipe, Recipe, names_several
 from wdp_edge.config.values import LatencyBudget
 from wdp_edge.cost.measure import measure_table
 from wdp_edge.cost.table import LatencyTable
@@ -60,12 +60,11 @@ from wdp_edge.runs.expected import write_habits
 from wdp_edge.runs.places import read_result
 from wdp_edge.runs.results import BudgetFigures, ModelFigures, PruneResult
 from wdp_edge.runs.run import Run, check_checkpoint, check_images, checkpoint_facts, now, run_path
-from wdp_edge.runs.shared import take_shared
+from wdp_edge.runs.shared import PACKAGES, take_shared
 from wdp_edge.runs.stages import RESULT, Learned, Measured, Recovered, Selected, Verified
 from wdp_edge.shrink.saliency import Saliency
 from wdp_edge.workers.parallel import wait, world
 
-PACKAGES = ("wdp-edge", "torch", "timm", "numpy", "scipy", "scikit-learn")  # besides the target's own
 JUDGED = 256  # held-back images
 
 
@@ -89,10 +88,8 @@ def prune(recipe: Recipe, command: Sequence[str] = ()) -> PruneResult:
     command: what to show as the command that made the run.
     Raises InputError and SetupError for what the user can mend. A missed budget is a result (`budget.met`).
     """
-    if "," in recipe.prune.latency_budget:
-        raise InputError(
-            f"prune takes one latency budget, not {recipe.prune.latency_budget}.", "Call wdp_edge.sweep for several."
-        )
+    if several := names_several(recipe.prune):
+        raise InputError(f"prune takes one {several[0]}, not {several[1]}.", "Call wdp_edge.sweep for several.")
     return pruned(Inputs.of(recipe), command)
 
 

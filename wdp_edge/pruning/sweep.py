@@ -1,4 +1,4 @@
-"""One model, several budgets: a run for each, and once for all of them what no budget decides."""
+"""One model, several budgets, targets or devices: a run for each, and once for all of them what none decides."""
 
 from __future__ import annotations
 
@@ -26,25 +26,38 @@ from wdp_edge.workers.parallel import wait, world
 
 
 def sweep(recipe: Recipe, command: Sequence[str] = ()) -> SweepResult:
-    """Prunes to each latency budget of the recipe, "30%,50%,70%"; the latency table, saliency and principal axes are
-    measured and computed once.
+    """Prunes to each latency budget of the recipe, "30%,50%,70%", for each of its targets and devices.
 
-    Every budget has an ordinary run, in the folder that it would have alone: what is there is not done again, and a
-    further budget joins those of before. One that is out of reach has an entry that says so.
-    Raises InputError and SetupError as `prune` does.
+    Saliency and principal axes are computed once; a latency table is measured once for each target and device. Every
+    budget has an ordinary run, in the folder that it would have alone: what is there is not done again, and a further
+    budget, target or device joins those of before. A budget that is out of reach has an entry that says so.
+    Raises InputError and SetupError as `prune` does, for all runs before the first one begins.
     """
-    inputs, folder, origin = Inputs.of(recipe), sweep_path(recipe), origin_of(recipe)
-    recipes = single_recipes(recipe)
-    for number, one in enumerate(recipes, 1):
-        budget, run = one.prune.latency_budget, run_path(one)
-        progress.say(f"budget {number} of {len(recipes)}: {budget}")
-        error = ""
+    recipes, folder, origin = single_recipes(recipe), sweep_path(recipe), origin_of(recipe)
+    inputs = all_inputs(recipes)
+    for number, one in enumerate(inputs, 1):
+        own, run, error = one.recipe.prune, run_path(one.recipe), ""
+        progress.say(f"run {number} of {len(inputs)}: {own.latency_budget}, {own.target}, {own.device}")
         try:
-            pruned(inputs.with_budget(one), command, siblings_of(recipe, origin))
+            pruned(one, command, siblings_of(recipe, origin))
         except UnreachableBudget as unreachable:
             error = unreachable.message
             progress.say(error)
         if world().leads:
-            write_sweep(folder, origin, [Member(budget, Path(os.path.relpath(run, folder)).as_posix(), error)])
+            place = Path(os.path.relpath(run, folder)).as_posix()
+            write_sweep(folder, origin, [Member(own.latency_budget, place, error, own.target, own.device)])
         wait()
     return read_sweep(folder)
+
+
+def all_inputs(recipes: Sequence[Recipe]) -> list[Inputs]:
+    """Of each recipe; the model and the images are loaded once. Raises InputError and SetupError for whatever does not
+    fit together in one of them, and for a device that is not there."""
+    first = Inputs.of(recipes[0])
+    found = [first, *(first.elsewhere(recipe) for recipe in recipes[1:])]
+    for inputs in found:
+        inputs.check_prunable()
+    if world().leads:
+        for device in {inputs.recipe.prune.device: inputs.tools.device for inputs in found}.values():
+            device.probe()
+    return found

@@ -11,6 +11,7 @@ from wdp_edge import progress
 from wdp_edge.config.recipe import PruneRecipe, TableRecipe, TimingRecipe
 from wdp_edge.config.values import LatencyBudget, parse_cpus
 from wdp_edge.cost.measure import Setting
+from wdp_edge.errors import InputError
 from wdp_edge.models.spec import ModelSpec
 from wdp_edge.models.structure import Structure
 from wdp_edge.protocols.device import Device, Kind, Timing, TimingPlan, check_pair, get_device, ratio
@@ -36,8 +37,15 @@ class Toolkit:
 
     @classmethod
     def of(cls, prune: PruneRecipe) -> Toolkit:
-        """Raises InputError for names that are not known or do not go together, SetupError where packages are
-        missing."""
+        """Raises InputError for several targets or devices, and for names that are not known or do not go together,
+        SetupError where packages are missing."""
+        for name, text in (("target", prune.target), ("device", prune.device)):
+            if "," in text:
+                raise InputError(
+                    f"This is for one {name}, not {text}.",
+                    f"Write one as {name} in [prune] of wdp-edge.toml.",
+                    {f"--{name}": f"Name one with --{name}."},
+                )
         target = get_target(prune.target)
         device = get_device(prune.device, prune.timing.runner)
         check_pair(device, target.name)

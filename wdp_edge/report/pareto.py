@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
+
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wdp_edge.report.style import DENSE, INK, KEPT, figure, legend
-from wdp_edge.report.sweep_words import dense_ms
+from wdp_edge.report.style import DENSE, GOOD, INK, KEPT, SECOND, figure, legend
+from wdp_edge.report.sweep_words import dense_ms, place_of
 from wdp_edge.report.units import milliseconds, share
 from wdp_edge.runs.sweeps import SweepResult
 
 _ROOM = 0.12
+_LOOKS = [(colour, marker) for marker in "osD" for colour in (KEPT, SECOND, GOOD)]
+
+
+@dataclass(frozen=True)
+class Line:
+    """The files of one target and device. name: in words, "" for the only ones. points, dense: (label, ms, metric in
+    [0, 1]), the points rising in time."""
+
+    name: str
+    points: list[tuple[str, float, float]]
+    dense: tuple[str, float, float]
 
 
 def has_pareto(sweep: SweepResult) -> bool:
@@ -18,22 +32,30 @@ def has_pareto(sweep: SweepResult) -> bool:
     return all(None not in (result.dense.accuracy, result.shipped.accuracy) for result in sweep.results)
 
 
-def plotted(sweep: SweepResult) -> list[tuple[str, float, float]]:
-    """(label, ms, metric in [0, 1]) of each file, rising in time; the dense one is the last."""
-    found = [(e.budget, e.result.budget.measured_ms, e.result.shipped.accuracy) for e in sweep.entries if e.result]
-    found.append(("dense", dense_ms(sweep), sweep.results[0].dense.accuracy))
-    return [(label, ms, value) for label, ms, value in found if value is not None]
+def plotted(sweep: SweepResult) -> list[Line]:
+    """What is drawn for each target and device that something was made for."""
+    found = []
+    for place in sweep.places:
+        entries = [(e.budget, e.result) for e in sweep.entries if e.result and e.place == place]
+        if entries:
+            points = [(budget, r.budget.measured_ms, r.shipped.accuracy or 0.0) for budget, r in entries]
+            dense = ("dense", dense_ms(sweep, place), entries[0][1].dense.accuracy or 0.0)
+            found.append(Line(place_of(sweep, place), points, dense))
+    return found
 
 
 def plot_pareto(sweep: SweepResult) -> Figure:
-    """One dot for each file; the line joins those of the budgets."""
+    """One dot for each file; a line joins those of a target and device."""
     drawn, (ax,) = figure(3.2)
-    *budgets, dense = plotted(sweep)
-    ax.plot([ms for _, ms, _ in budgets], [100 * v for _, _, v in budgets], "-o", color=KEPT, markersize=6)
-    ax.plot(dense[1], 100 * dense[2], "o", color=DENSE, markersize=7)
-    for label, ms, value in budgets:
-        ax.annotate(label, (ms, 100 * value), (7, -12), textcoords="offset points", color=INK)
-    times, values = [ms for _, ms, _ in (*budgets, dense)], [100 * v for _, _, v in (*budgets, dense)]
+    lines = plotted(sweep)
+    every = [point for line in lines for point in (*line.points, line.dense)]
+    for line, (colour, marker) in zip(lines, itertools.cycle(_LOOKS)):
+        look = {"color": colour, "marker": marker}
+        ax.plot([ms for _, ms, _ in line.points], [100 * v for _, _, v in line.points], markersize=6, **look)
+        ax.plot(line.dense[1], 100 * line.dense[2], color=DENSE, marker=marker, markersize=7)
+        for label, ms, value in line.points:
+            ax.annotate(label, (ms, 100 * value), (7, -12), textcoords="offset points", color=INK)
+    values, times = [100 * value for _, _, value in every], [ms for _, ms, _ in every]
     low, high = min(values), max(values)
     room = max(high - low, 1.0)
     ax.set_ylim(low - 0.25 * room, high + _ROOM * room)
@@ -41,14 +63,19 @@ def plot_pareto(sweep: SweepResult) -> Figure:
     ax.set_xlabel("latency, ms")
     ax.set_ylabel(f"{sweep.results[0].metric}, %")
     ax.grid()
-    legend(drawn, [_dot("shipped, by budget", KEPT), _dot("dense", DENSE)], 2)
+    dots = [_dot(line.name or "shipped, by budget", *look) for line, look in zip(lines, itertools.cycle(_LOOKS))]
+    legend(drawn, [*dots, _dot("dense", DENSE, "o")], 2)
     return drawn
 
 
-def _dot(label: str, colour: str) -> Line2D:
-    return Line2D([], [], label=label, color=colour, marker="o", linestyle="")
+def _dot(label: str, colour: str, marker: str) -> Line2D:
+    return Line2D([], [], label=label, color=colour, marker=marker, linestyle="")
 
 
 def describe_pareto(sweep: SweepResult) -> str:
     """The picture in words."""
-    return "; ".join(f"{label}: {milliseconds(ms)}, {share(value)}" for label, ms, value in plotted(sweep)) + "."
+    said = []
+    for line in plotted(sweep):
+        points = [f"{label}: {milliseconds(ms)}, {share(value)}" for label, ms, value in (*line.points, line.dense)]
+        said.append(f"{line.name}: {'; '.join(points)}" if line.name else "; ".join(points))
+    return ". ".join(said) + "."

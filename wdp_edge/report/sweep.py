@@ -35,6 +35,8 @@ def render_sweep(sweep: SweepResult) -> str:
         header=sweep_words.header(sweep),
         rows=list(zip(sweep_words.rows(sweep), _pages(sweep), strict=True)),
         verdict=sweep_words.verdict(sweep),
+        title=sweep_words.title(sweep),
+        names=[sweep_words.name_of(sweep, entry) for entry in sweep.unjudged],
         notes=[note] if note else [],
         picture=_picture(sweep) if has_pareto(sweep) else "",
     )
@@ -46,5 +48,5 @@ def _picture(sweep: SweepResult) -> Markup:
 
 def _pages(sweep: SweepResult) -> list[str]:
     """Where the page of each row's run is, as seen from the sweep's folder; "" where there is none."""
-    reports = [e.run / REPORT if e.result else None for e in sweep.entries]
-    return ["", *(Path(os.path.relpath(path, sweep.folder)).as_posix() if path else "" for path in reports)]
+    runs = [row.run for row in sweep_words.rows(sweep)]
+    return [Path(os.path.relpath(run / REPORT, sweep.folder)).as_posix() if run else "" for run in runs]

@@ -1,12 +1,14 @@
-"""What runs that differ in their budget alone have in common: measured or computed once, copied to the others."""
+"""What runs of one model have in common that differ in budget, target or device: done once, copied to the others."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from wdp_edge.config.recipe import Recipe
+from wdp_edge.config.recipe import PruneRecipe, Recipe
 from wdp_edge.io.files import atomic_folder, atomic_path, read_json, read_object
 from wdp_edge.io.plain import read_as
 from wdp_edge.protocols.target import Artifact
@@ -15,20 +17,25 @@ from wdp_edge.runs.run import Run, settings_digest
 from wdp_edge.runs.stages import MANIFEST
 
 DENSE_FILE, AXES = "dense-artifact", "axes"
+OF_MODEL = ("dense", "plausible", "saliency", AXES)
+"""Stages that know neither budget, target nor device."""
 STAGES = ("dense", "plausible", DENSE_FILE, "table", "saliency", AXES)
 """Stages that come before the budget."""
+PACKAGES = ("wdp-edge", "torch", "timm", "numpy", "scipy", "scikit-learn")
+"""Packages that every stage needs, besides the target's own."""
 _BASIS = ("checkpoint", "data", "device", "versions")
 
 
 def take_shared(sibling: Path, run: Run) -> None:
-    """Copies finished stages of another run that no budget decides, with their files, where this run lacks them.
+    """Copies finished stages of another run that no budget decides, with their files, where this run lacks them; from
+    one with another target or device, those that know neither.
 
-    Nothing is taken from a run of another recipe (but for its budget), checkpoint or device, or with other images or
-    packages. A record comes after what it names, so a copy that was broken off is made again.
+    Nothing is taken from a run of another recipe (but for these three), checkpoint, images or packages. A record comes
+    after what it names, so a copy that was broken off is made again.
     """
-    if sibling == run.path or not (sibling / MANIFEST).exists() or not _alike(sibling, run):
+    if sibling == run.path or not (sibling / MANIFEST).exists():
         return
-    for name in STAGES:
+    for name in _common(sibling, run):
         record = sibling / "stages" / f"{name}.json"
         if not record.exists() or (run.path / "stages" / record.name).exists():
             continue
@@ -40,17 +47,36 @@ def take_shared(sibling: Path, run: Run) -> None:
         _copy(record, run.path / "stages" / record.name)
 
 
-def _alike(sibling: Path, run: Run) -> bool:
+def _common(sibling: Path, run: Run) -> tuple[str, ...]:
+    """Stages that the two have in common."""
     theirs, ours = read_object(sibling / MANIFEST), run.manifest()
-    settings = [
-        settings_digest(without_budget(recipe), project_of(path))
-        for recipe, path in ((run_recipe(sibling), sibling), (run.recipe, run.path))
+    before, recipe = run_recipe(sibling), run.recipe
+    digests = [
+        settings_digest(without_goal(one), project_of(path)) for one, path in ((before, sibling), (recipe, run.path))
     ]
-    return settings[0] == settings[1] and all(theirs.get(name) == ours.get(name) for name in _BASIS)
+    if digests[0] != digests[1]:
+        return ()
+    if where(before) == where(recipe):
+        return STAGES if all(theirs.get(name) == ours.get(name) for name in _BASIS) else ()
+    same = all(theirs.get(name) == ours.get(name) for name in ("checkpoint", "data"))
+    return OF_MODEL if same and _packages(theirs) == _packages(ours) else ()
 
 
-def without_budget(recipe: Recipe) -> Recipe:
-    return replace(recipe, prune=replace(recipe.prune, latency_budget=""))
+def _packages(manifest: Mapping[str, Any]) -> list[Any]:
+    versions = manifest.get("versions", {})
+    return [versions.get(name) for name in ("python", *PACKAGES)]
+
+
+def where(recipe: Recipe) -> tuple[str, str]:
+    """Target and device."""
+    return recipe.prune.target, recipe.prune.device
+
+
+def without_goal(recipe: Recipe) -> Recipe:
+    """Without the budget, and with the usual target and device."""
+    usual = PruneRecipe()
+    own = replace(recipe.prune, latency_budget="", target=usual.target, device=usual.device)
+    return replace(recipe, prune=own)
 
 
 def _take_artifact(file: Path, run: Run) -> None:

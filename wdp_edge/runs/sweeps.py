@@ -1,7 +1,8 @@
-"""Runs of one model with several budgets, kept together: which they are, and what each gave."""
+"""Runs of one model with several budgets, targets or devices, kept together: which they are, and what each gave."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -10,14 +11,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 from wdp_edge.config.recipe import Recipe
-from wdp_edge.config.values import split_budgets
+from wdp_edge.config.values import split_list
 from wdp_edge.errors import InputError
 from wdp_edge.io.files import write_json
 from wdp_edge.io.plain import read_as
 from wdp_edge.runs.places import project_of, read_result
 from wdp_edge.runs.results import BudgetFigures, PruneResult
 from wdp_edge.runs.run import checkpoint_facts, default_path, run_path, settings_digest
-from wdp_edge.runs.shared import without_budget
+from wdp_edge.runs.shared import without_goal
 from wdp_edge.runs.stages import MANIFEST, RESULT
 
 SWEEP: Final = "sweep.json"
@@ -28,11 +29,16 @@ _RUN = re.compile(r"(\.\./)?[\w-][\w.-]*")
 
 @dataclass(frozen=True)
 class Member:
-    """One budget of a sweep. run: its folder, as seen from the sweep's. error: why there is no result; "" otherwise."""
+    """One run of a sweep. run: its folder, as seen from the sweep's. error: why there is no result; "" otherwise.
+
+    target, device: "" in sweeps of before there were several: those of its other runs.
+    """
 
     budget: str
     run: str
     error: str = ""
+    target: str = ""
+    device: str = ""
 
     def __post_init__(self) -> None:
         if not _RUN.fullmatch(self.run):
@@ -44,16 +50,16 @@ class Member:
 
 @dataclass(frozen=True)
 class Sweep:
-    """`sweep.json`: all budgets that were asked for, from the first command on. origin: see `origin_of`."""
+    """`sweep.json`: all runs that were asked for, from the first command on. origin: see `origin_of`."""
 
     origin: str
     members: tuple[Member, ...]
     version: Literal[1] = SWEEP_VERSION
 
     def __post_init__(self) -> None:
-        names = [member.budget for member in self.members]
-        if not names or len(set(names)) < len(names):
-            raise InputError(f"A sweep has each budget once, not {names}.", "Restore the file or start a new sweep.")
+        runs = [member.run for member in self.members]
+        if not runs or len(set(runs)) < len(runs):
+            raise InputError(f"A sweep has each run once, not {runs}.", "Restore the file or start a new sweep.")
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,19 @@ class SweepEntry:
     run: Path
     result: PruneResult | None
     error: str = ""
+    target: str = ""
+    device: str = ""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Target and device."""
+        return self.target, self.device
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """`wdp_edge.sweep`: one run for each budget, the fastest first. folder: where `sweep.json` and the report are."""
+    """`wdp_edge.sweep`: a run for each budget on each target and device, there the fastest first. folder: where
+    `sweep.json` and the report are."""
 
     folder: Path
     entries: list[SweepEntry]
@@ -92,28 +106,38 @@ class SweepResult:
         """Budgets that nothing could be made for."""
         return [entry for entry in self.entries if entry.result is None]
 
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """Targets and devices, in the order of the entries."""
+        return list(dict.fromkeys(entry.place for entry in self.entries))
+
 
 def single_recipes(recipe: Recipe) -> list[Recipe]:
-    """The recipe for each of its budgets alone. prune.out becomes the sweep's folder, with the runs inside."""
-    return [_single(recipe, budget) for budget in split_budgets(recipe.prune.latency_budget)]
+    """The recipe for each of its budgets, targets and devices alone. prune.out becomes the sweep's folder,
+    with the runs inside."""
+    own = recipe.prune
+    lists = [split_list(text) for text in (own.target, own.device, own.latency_budget)]
+    return [_single(recipe, *one) for one in itertools.product(*lists)]
 
 
-def _single(recipe: Recipe, budget: str) -> Recipe:
-    folder = re.sub(r"[^\w.-]+", "", budget.replace("%", "pct"))
+def _single(recipe: Recipe, target: str, device: str, budget: str) -> Recipe:
+    words = [re.sub(r"\s+", "", budget.replace("%", "pct")), target, *([] if device == "local" else [device])]
+    folder = re.sub(r"[^\w.-]+", "_", "-".join(words))
     out = str(Path(recipe.prune.out) / folder) if recipe.prune.out else ""
-    return replace(recipe, prune=replace(recipe.prune, latency_budget=budget, out=out))
+    own = replace(recipe.prune, target=target, device=device, latency_budget=budget, out=out)
+    return replace(recipe, prune=own)
 
 
 def sweep_path(recipe: Recipe) -> Path:
-    """prune.out, or runs/<model>-budgets-<precision>-<digest>: the same for every list of budgets."""
+    """prune.out, or runs/<model>-budgets-<precision>-<digest>: the same for all budgets, targets and devices."""
     if recipe.prune.out:
         return Path(recipe.prune.out)
-    return default_path(without_budget(recipe), "budgets", recipe.prune.precision)
+    return default_path(without_goal(recipe), "budgets", recipe.prune.precision)
 
 
 def origin_of(recipe: Recipe) -> str:
-    """What all budgets of a sweep have in common: the settings, and the content of the checkpoint."""
-    settings = settings_digest(without_budget(recipe), project_of(sweep_path(recipe)))
+    """What all runs of a sweep have in common: the settings, and the content of the checkpoint."""
+    settings = settings_digest(without_goal(recipe), project_of(sweep_path(recipe)))
     return f"{settings}-{checkpoint_facts(recipe)['checkpoint']['sha256'][:12]}"
 
 
@@ -142,8 +166,8 @@ def known_members(folder: Path, origin: str) -> tuple[Member, ...]:
 
 def write_sweep(folder: Path, origin: str, members: Sequence[Member]) -> None:
     """Those that were known before stay, unless they are named again. Raises InputError as `known_members` does."""
-    named = {member.budget for member in members}
-    before = [member for member in known_members(folder, origin) if member.budget not in named]
+    named = {member.run for member in members}
+    before = [member for member in known_members(folder, origin) if member.run not in named]
     write_json(folder / SWEEP, Sweep(origin, (*before, *members)))
 
 
@@ -152,16 +176,25 @@ def read_sweep(folder: Path) -> SweepResult:
 
     Raises InputError when `sweep.json` is missing or damaged, or no run of it is there.
     """
-    entries = []
-    for member in read_as(folder / SWEEP, Sweep).members:
-        run = Path(os.path.normpath(folder / member.run))
-        if member.error or (run / RESULT).exists():
-            entries.append(SweepEntry(member.budget, run, None if member.error else read_result(run), member.error))
+    members = read_as(folder / SWEEP, Sweep).members
+    entries = [entry for member in members if (entry := _entry(folder, member)) is not None]
     if not entries:
         raise InputError(
             f"No run of {folder / SWEEP} is there and finished.", "Give the `wdp-edge prune` command again."
         )
-    return SweepResult(folder, sorted(entries, key=_speed))
+    own = next((entry.place for entry in entries if entry.result), ("", ""))
+    placed = [entry if entry.target else replace(entry, target=own[0], device=own[1]) for entry in entries]
+    return SweepResult(folder, sorted(placed, key=lambda entry: (entry.place, _speed(entry))))
+
+
+def _entry(folder: Path, member: Member) -> SweepEntry | None:
+    run = Path(os.path.normpath(folder / member.run))
+    if member.error:
+        return SweepEntry(member.budget, run, None, member.error, member.target, member.device)
+    if not (run / RESULT).exists():
+        return None
+    result = read_result(run)
+    return SweepEntry(member.budget, run, result, "", member.target or result.target, member.device or result.device)
 
 
 def _speed(entry: SweepEntry) -> float:
@@ -169,7 +202,7 @@ def _speed(entry: SweepEntry) -> float:
 
 
 def siblings_of(recipe: Recipe, origin: str) -> list[Path]:
-    """Folders of runs with another budget: those of this sweep, and of it before."""
+    """Folders of the runs of this sweep, and of it before."""
     folder = sweep_path(recipe)
     before = [Path(os.path.normpath(folder / member.run)) for member in known_members(folder, origin)]
     paths = [*(run_path(one) for one in single_recipes(recipe)), *before]
