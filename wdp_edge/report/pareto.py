@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,6 +15,7 @@ from wdp_edge.report.units import milliseconds, share
 from wdp_edge.runs.sweeps import SweepResult
 
 _ROOM = 0.12
+_SIDES: list[dict[str, Any]] = [{"xytext": (7, -12), "ha": "left"}, {"xytext": (-7, 5), "ha": "right"}]
 _LOOKS = [(colour, marker) for marker in "osD" for colour in (KEPT, SECOND, GOOD)]
 
 
@@ -45,16 +47,16 @@ def plotted(sweep: SweepResult) -> list[Line]:
 
 
 def plot_pareto(sweep: SweepResult) -> Figure:
-    """One dot for each file; a line joins those of a target and device."""
+    """One dot for each file; a line joins those of a target and device, whose dense file is an open dot."""
     drawn, (ax,) = figure(3.2)
-    lines = plotted(sweep)
+    lines = sorted(plotted(sweep), key=lambda line: -line.dense[1])
     every = [point for line in lines for point in (*line.points, line.dense)]
-    for line, (colour, marker) in zip(lines, itertools.cycle(_LOOKS)):
-        look = {"color": colour, "marker": marker}
-        ax.plot([ms for _, ms, _ in line.points], [100 * v for _, _, v in line.points], markersize=6, **look)
-        ax.plot(line.dense[1], 100 * line.dense[2], color=DENSE, marker=marker, markersize=7)
+    # Names of neighbouring lines stand on different sides, those of the slowest on the right.
+    for line, (colour, marker), side in zip(lines, itertools.cycle(_LOOKS), itertools.cycle(_SIDES)):
+        ax.plot([ms for _, ms, _ in line.points], [100 * v for _, _, v in line.points], color=colour, marker=marker)
+        ax.plot(line.dense[1], 100 * line.dense[2], **_dense_look(colour if len(lines) > 1 else DENSE, marker))
         for label, ms, value in line.points:
-            ax.annotate(label, (ms, 100 * value), (7, -12), textcoords="offset points", color=INK)
+            ax.annotate(label, (ms, 100 * value), textcoords="offset points", color=INK, **side)
     values, times = [100 * value for _, _, value in every], [ms for _, ms, _ in every]
     low, high = min(values), max(values)
     room = max(high - low, 1.0)
@@ -63,13 +65,16 @@ def plot_pareto(sweep: SweepResult) -> Figure:
     ax.set_xlabel("latency, ms")
     ax.set_ylabel(f"{sweep.results[0].metric}, %")
     ax.grid()
-    dots = [_dot(line.name or "shipped, by budget", *look) for line, look in zip(lines, itertools.cycle(_LOOKS))]
-    legend(drawn, [*dots, _dot("dense", DENSE, "o")], 2)
+    dots = [
+        Line2D([], [], label=line.name or "shipped, by budget", color=colour, marker=marker, linestyle="")
+        for line, (colour, marker) in zip(lines, itertools.cycle(_LOOKS))
+    ]
+    legend(drawn, [*dots, Line2D([], [], label="dense", linestyle="", **_dense_look(DENSE, "o"))], 2)
     return drawn
 
 
-def _dot(label: str, colour: str, marker: str) -> Line2D:
-    return Line2D([], [], label=label, color=colour, marker=marker, linestyle="")
+def _dense_look(colour: str, marker: str) -> dict[str, Any]:
+    return {"color": colour, "marker": marker, "markerfacecolor": "none", "markersize": 7}
 
 
 def describe_pareto(sweep: SweepResult) -> str:
