@@ -130,7 +130,7 @@ def draw(inputs: Inputs, run: Run, bench: Bench, count: int, seed: int) -> list[
         turned = run.stage(
             "axes", choose.Turned, partial(choose.turned_model, model.spec, information, widths, run.path)
         )
-    steps = choose.steps_of(options, len(data.train_indices)).learn
+    steps = choose.steps_of(options, len(data.train_indices))
     learn = partial(choose.learned_scores, bench, model, options, importance, steps, run.path)
     rankings = choose.rankings_of(importance, turned.narrow, run.stage("learn", Learned, learn, together=True), table)
     depths = depths_of(model.module, options.learn.exits)

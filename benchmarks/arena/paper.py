@@ -19,6 +19,7 @@ from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.search import SearchGoal, search
 from wdp_edge.models.structure import attention_counts, mlp_counts
 from wdp_edge.models.surgery import Kept, cut
+from wdp_edge.pruning.choose import search_batch
 from wdp_edge.runs.stages import Learned
 from wdp_edge.select.candidates import narrower
 
@@ -38,8 +39,9 @@ def learn(setting: Setting, share: float, images: int) -> Learned:
     mlp = mlp_counts(blocks[0], width, geometry).parameters
     cost = CostModel([(0, 0), (blocks[0].heads, attention)], [(0, 0), (blocks[0].hidden, mlp)], 0.0)
     total = float(len(blocks) * (attention + mlp))
-    goal = SearchGoal(cost, total, share * total, images // options.batch_size)
-    stream = setting.data.stream(options.batch_size, first=0)
+    batch = search_batch(images, options.batch_size)
+    goal = SearchGoal(cost, total, share * total, images // batch, batch)
+    stream = setting.data.stream(batch, first=0)
     checkpoint = setting.folder / "paper.checkpoint"
     checkpoint.unlink(missing_ok=True)  # a killed run's may be of another share
     learned = search(setting.dense, masks, goal, options, stream, checkpoint)

@@ -82,7 +82,7 @@ def test_two_steps_of_learning_and_recovery(path: Path, images: Path, tmp_path: 
     )
     cost, task = CostModel([(1, 0.1), (4, 0.4)], [(8, 0.05), (128, 0.8)], 0.2), recipe.model.task
     learn = replace(options.learn, batch_size=4)
-    search = Search(dense, masks, SearchGoal(cost, 5.0, 2.5, 2, task), learn)
+    search = Search(dense, masks, SearchGoal(cost, 5.0, 2.5, 2, task=task), learn)
     for batch in inputs.data.stream(4, first=0).batches(0, 2):
         assert np.isfinite(search.step(*batch)["loss"])
     halves = structure.with_widths(

@@ -15,6 +15,7 @@ from wdp_edge.config.recipe import LearnRecipe
 from wdp_edge.learn.budget_term import structure_cost
 from wdp_edge.learn.checkpoint import load_state, save_state
 from wdp_edge.learn.search import Search, SearchGoal
+from wdp_edge.runs.stages import REACHED
 
 
 def search_of(model: Any, steps: int = 40) -> Search:
@@ -32,7 +33,7 @@ def test_optimiser_groups_by_kind_of_parameter(tiny_model: Any) -> None:
     assert len(groups["scores"]["params"]) == 6
     assert {named[id(p)] for p in groups["thresholds"]["params"]} == {"heads_thresholds", "hidden_thresholds"}
     assert groups["scores"]["weight_decay"] == groups["thresholds"]["weight_decay"] == 0
-    assert groups["scores"]["lr"] == options.scores_lr and groups["thresholds"]["lr"] == options.thresholds_lr
+    assert groups["scores"]["lr"] == options.scores_lr
     moving = {id(p) for p in groups["weights"]["params"]}
     names = {n for n, p in searching.student.named_parameters() if id(p) in moving}
     assert names == {n for n, _ in searching.student.named_parameters() if "attn.proj." in n or "mlp.fc2." in n}
@@ -46,6 +47,26 @@ def test_learning_reaches_the_budget_and_does_not_fall_through(tiny_model: Any) 
         values = searching.step(*batch(number))
     assert 0.6 * values["budget_ms"] <= values["cost_ms"] <= 1.1 * values["budget_ms"]
     assert all(torch.equal(before[k], v) for k, v in tiny_model.state_dict().items()), "the dense model is not touched"
+
+
+@pytest.mark.parametrize("steps", [16, 40, 400])
+def test_thresholds_get_to_the_budget_however_few_the_steps(tiny_model: Any, steps: int) -> None:
+    """FAKE: no images; of all that pulls at thresholds only the budget is there."""
+    searching = search_of(tiny_model, steps)
+    for _ in range(steps):
+        searching.step_towards_budget()
+    cost = float(structure_cost(searching.masks, COST).detach())
+    assert cost <= REACHED * searching.goal.budget_ms
+
+
+def test_thresholds_move_faster_where_steps_are_few_and_settle_in_the_end() -> None:
+    few, many = (SearchGoal(COST, 2.0, 1.0, steps) for steps in (18, 100_000))
+    assert few.thresholds_lr(0, 0.05) > 0.5 and many.thresholds_lr(0, 0.05) == 0.05
+    for goal in (few, many):
+        rates = [goal.thresholds_lr(step, 0.05) for step in range(0, goal.steps, max(1, goal.steps // 20))]
+        assert rates == sorted(rates, reverse=True) and rates[-1] < 0.25 * rates[0]
+        # By half of the ramp at most, thresholds can have come from keeping 97 % to keeping half.
+        assert goal.thresholds_lr(0, 0.05) * goal.steps / 4 >= 3.4
 
 
 def test_a_restored_search_goes_on_bit_identically(tiny_model: Any, tmp_path: Path) -> None:

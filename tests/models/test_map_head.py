@@ -232,7 +232,7 @@ def test_learning_and_recovery_take_masks(head: Head) -> None:
     masks = torch.randint(0, CLASSES, (4, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     scores = [[[0.1 * i for i in range(getattr(b, name))] for b in dense.blocks] for name in ("heads", "hidden")]
     cost = CostModel([(1, 0.1), (4, 0.4)], [(8, 0.05), (128, 0.8)], 0.2)
-    goal = SearchGoal(cost, 5.0, 2.5, 2, "segment")
+    goal = SearchGoal(cost, 5.0, 2.5, 2, task="segment")
     search = Search(model, Masks(dense, *scores, Alignment(1, 8)), goal, LearnRecipe(exits=1))
     assert all(search.step(some_images(), masks)["loss"] > 0 for _ in range(2))
     small = cut(model, halved(model))

@@ -13,12 +13,17 @@ from tiny_project import small_project
 
 import wdp_edge
 import wdp_edge.pruning.toolkit as toolkit_module
+from wdp_edge.config.recipe import LearnRecipe, PruneRecipe
+from wdp_edge.cost.table import LatencyTable, TableKey
 from wdp_edge.errors import InputError
 from wdp_edge.io.plain import read_as
 from wdp_edge.models.vit import structure_of
+from wdp_edge.protocols.device import Kind
+from wdp_edge.pruning.choose import rankings_of, search_batch, steps_of
 from wdp_edge.pruning.prune import prune
 from wdp_edge.report import report
-from wdp_edge.runs.stages import Selected, Verified
+from wdp_edge.runs.stages import Learned, Selected, Verified
+from wdp_edge.shrink.saliency import Importance, Saliency
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +88,31 @@ def test_without_training_no_labels_are_needed(folder: Path, monkeypatch: pytest
     compensated = wdp_edge.load(result.run / "stages" / "compensated").state_dict()
     shipped = wdp_edge.load(result.run / "model").state_dict()
     assert all(torch.equal(compensated[k], shipped[k]) for k in compensated)
+
+
+@pytest.mark.parametrize(
+    ("images", "most", "batch"),
+    [
+        pytest.param(96_000, 64, 64, id="enough as it is"),
+        pytest.param(9_000, 64, 32, id="halved until there are 150 steps"),
+        pytest.param(1_180, 64, 8, id="the smallest"),
+        pytest.param(100, 4, 4, id="never larger than was asked for"),
+        pytest.param(1_180, 50, 25, id="no half of an odd one"),
+    ],
+)
+def test_batches_of_learning_get_smaller_before_steps_get_few(images: int, most: int, batch: int) -> None:
+    assert search_batch(images, most) == batch
+    steps = steps_of(PruneRecipe(images=images, learn=LearnRecipe(share=1.0, batch_size=most)), 10**6)
+    assert (steps.learn, steps.learn_batch) == (images // batch, batch)
+
+
+def test_widths_of_a_search_that_did_not_get_to_its_budget_are_not_used() -> None:
+    importance = Importance((1, 0), (0.0, 1.0, 3.0))
+    start = Saliency((importance,), (importance,))
+    key = TableKey("onnx", "fp32", "a", 1, 8, 4, 5, {})
+    table = LatencyTable(((1.0, 1.0), (2.0, 2.0)), ((1.0, 1.0), (2.0, 2.0)), 1.0, 5.0, Kind.MEASURED, key, ())
+    learned = Learned([[0.5, 0.6]], [[0.5, 0.6]], [0.5], [0.5], 1.0, 64, [], cost_ms=1.02, budget_ms=1.0)
+    names = [ranking.name for ranking in rankings_of(start, (), learned, table)]
+    assert len(names) == 3
+    late = replace(learned, cost_ms=1.03)
+    assert [ranking.name for ranking in rankings_of(start, (), late, table)] == names[:1]

@@ -208,6 +208,13 @@ def test_the_result_alone_is_enough(tmp_path: Path) -> None:
     assert set(page.values("id")) >= SECTIONS
 
 
+def test_widths_of_a_search_above_its_budget_are_said_not_to_be_used(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    change(run / "stages/learn.json", lambda d: d.update(cost_ms=2.4, budget_ms=2.1))
+    text = flat(page_of(run).text)
+    assert "They are not used: learning ended at 2.40 ms by the latency table, where 2.10 ms were wanted." in text
+
+
 def test_a_run_without_training_says_so(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run")
     (run / "stages/learn.json").unlink()

@@ -35,7 +35,9 @@ def tiny_masks(model: Any) -> Masks:
 
 
 def search_of(model: Any, compute: ComputeRecipe, task: str = "classify") -> Search:
-    return Search(model, masks_of(model, 0.5), SearchGoal(COST, 4.0, 2.0, 10, task, compute), LearnRecipe(exits=1))
+    return Search(
+        model, masks_of(model, 0.5), SearchGoal(COST, 4.0, 2.0, 10, task=task, compute=compute), LearnRecipe(exits=1)
+    )
 
 
 def recovery_of(model: Any, compute: ComputeRecipe, options: RecoverRecipe, task: str = "classify") -> Recovery:

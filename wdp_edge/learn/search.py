@@ -7,6 +7,7 @@ masked model stays alive at half its width while a step stays as cheap as plain 
 from __future__ import annotations
 
 import copy
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from wdp_edge.learn.checkpoint import Checkpointer, load_state
 from wdp_edge.learn.compute import Compute, add_shares
 from wdp_edge.learn.exits import Exits, exits_of, forward_with_exits
 from wdp_edge.learn.masked import MaskedForward
-from wdp_edge.learn.masks import Masks
+from wdp_edge.learn.masks import START_KEEP, Masks
 from wdp_edge.learn.teacher import Teacher
 from wdp_edge.models import vit
 from wdp_edge.protocols.task import Task, get_task
@@ -34,25 +35,44 @@ EXIT_WEIGHT = 0.3
 DISTILLATION, TEMPERATURE = 0.7, 2.0
 RAMP = 0.5
 CURVE_POINTS = 60
+# Share of the ramp in which thresholds could get to the budget, and their rate at the end against that before.
+_REACH, _SETTLED = 0.5, 0.1
 
 
 @dataclass(frozen=True)
 class SearchGoal:
     """cost: latency model; dense_ms: where the budget ramp starts; budget_ms: where it ends after half the steps.
 
-    task: name of the model's task. compute: what the search runs on.
+    batch_size: images per step. task: name of the model's task. compute: what the search runs on.
     """
 
     cost: CostModel
     dense_ms: float
     budget_ms: float
     steps: int
+    batch_size: int = 64
     task: str = "classify"
     compute: ComputeRecipe = field(default_factory=ComputeRecipe)
 
     def budget_at(self, step: int) -> float:
         share = min(1.0, (step + 1) / max(1.0, RAMP * self.steps))
         return self.dense_ms + (self.budget_ms - self.dense_ms) * share
+
+    def thresholds_lr(self, step: int, usual: float) -> float:
+        """The usual rate, or more where steps are few; falling after the ramp, so that widths settle.
+
+        A step of Adam moves a threshold by the rate at most: thresholds have to get from where all is kept to where
+        the budget's share is, well within the ramp, or the search ends above its budget.
+        """
+        share = min(0.95, max(0.05, self.budget_ms / self.dense_ms))
+        distance = logit(START_KEEP) - logit(share)
+        rate = max(usual, distance / max(1.0, _REACH * RAMP * self.steps))
+        late = max(0.0, (step / self.steps - RAMP) / (1 - RAMP))
+        return rate * (1 - (1 - _SETTLED) * late)
+
+
+def logit(share: float) -> float:
+    return math.log(share / (1 - share))
 
 
 def optimiser_groups(student: nn.Module, masks: Masks, exits: Exits, options: LearnRecipe) -> list[dict[str, Any]]:
@@ -93,6 +113,7 @@ class Search:
         self.lagrangian = AugmentedLagrangian()
         groups = optimiser_groups(self.student, masks, self.exits, options)
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
+        self.usual_lr = options.thresholds_lr
         self.done = 0
         self.curve: list[CurvePoint] = []
 
@@ -104,7 +125,23 @@ class Search:
         totals: dict[str, Tensor] = {}
         for part, part_labels, share in self.compute.parts(images, labels):
             add_shares(totals, self._backward(part, part_labels, share), share)
+        cost, budget = self.step_towards_budget()
+        heads, hidden = (r.detach() for r in self.masks.keep_ratios())
+        return {
+            **{name: float(value) for name, value in totals.items()},
+            "cost_ms": cost,
+            "budget_ms": budget,
+            "lambda": self.lagrangian.multiplier,
+            "keep_heads": float(heads.mean()),
+            "keep_hidden": float(hidden.mean()),
+        }
+
+    def step_towards_budget(self) -> tuple[float, float]:
+        """Adds the budget's gradient to what there is and takes the step. Returns cost and budget before it, ms."""
         budget = self.goal.budget_at(self.done)
+        for group in self.optimiser.param_groups:
+            if group["name"] == "thresholds":
+                group["lr"] = self.goal.thresholds_lr(self.done, self.usual_lr)
         cost = structure_cost(self.masks, self.goal.cost)
         self.lagrangian(cost, budget).backward()
         average_gradients(self.optimiser)
@@ -112,15 +149,7 @@ class Search:
         self.optimiser.zero_grad(set_to_none=True)
         self.lagrangian.ascend(float(cost.detach()), budget)
         self.done += 1
-        heads, hidden = (r.detach() for r in self.masks.keep_ratios())
-        return {
-            **{name: float(value) for name, value in totals.items()},
-            "cost_ms": float(cost.detach()),
-            "budget_ms": budget,
-            "lambda": self.lagrangian.multiplier,
-            "keep_heads": float(heads.mean()),
-            "keep_hidden": float(hidden.mean()),
-        }
+        return float(cost.detach()), budget
 
     def _backward(self, images: Tensor, labels: Tensor, share: float) -> dict[str, Tensor]:
         """Gradients of some images' loss. share: of the batch."""
@@ -179,7 +208,7 @@ def search(
         for images, labels in stream.batches(searching.done, goal.steps):
             values = searching.step(images, labels)
             if searching.done % every == 0 or searching.done == goal.steps:
-                point = CurvePoint(searching.done, searching.done * options.batch_size, values)
+                point = CurvePoint(searching.done, searching.done * goal.batch_size, values)
                 searching.curve.append(point)
             save()
             advance(1)
@@ -190,6 +219,8 @@ def search(
         keep_heads=keep_heads,
         keep_hidden=keep_hidden,
         seconds=time.monotonic() - start,
-        images=goal.steps * options.batch_size,
+        images=goal.steps * goal.batch_size,
         curve=searching.curve,
+        cost_ms=float(structure_cost(masks, goal.cost).detach()),
+        budget_ms=goal.budget_ms,
     )

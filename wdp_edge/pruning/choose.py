@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from wdp_edge import progress
 from wdp_edge.config.recipe import PruneRecipe, SelectRecipe
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.errors import UnreachableBudget
@@ -38,6 +39,7 @@ from wdp_edge.select.candidates import (
 from wdp_edge.shrink.axes import NarrowHeads, narrow_widths, principal_axes
 from wdp_edge.shrink.enough import Need
 from wdp_edge.shrink.saliency import Importance, Saliency, fisher, saliency
+from wdp_edge.workers.parallel import world
 
 # At 224 px the Fisher information of 128 images correlates with that of 256 by 0.99 in every sub-layer (logarithms).
 FISHER = Need(512, 6.0, 128)
@@ -45,6 +47,8 @@ SALIENCY = Need(1024, 12.0, 512)
 AXES = Need(512, 6.0, 256)
 # Channels of a head: what vector units and int8 kernels take without a remainder.
 HEAD_MULTIPLE = 8
+# Steps, not images, are what thresholds need; batches get smaller first.
+ENOUGH_STEPS, SMALLEST_BATCH = 150, 8
 # Of all training images, those that a model sees once more that was cut again.
 TIGHTEN_SHARE = 0.15
 
@@ -112,7 +116,7 @@ def check_reachable(bench: Bench, model: DenseModel, options: PruneRecipe) -> No
 
 
 def learned_scores(
-    bench: Bench, model: DenseModel, prune: PruneRecipe, start: Saliency, steps: int, run: Path
+    bench: Bench, model: DenseModel, prune: PruneRecipe, start: Saliency, steps: Steps, run: Path
 ) -> Learned:
     """Scores and thresholds, learned under the budget. start: where the scores begin."""
     torch.manual_seed(prune.seed)
@@ -126,9 +130,16 @@ def learned_scores(
     near = bench.table.around(budget_ms)
     cost = CostModel(near.attention, near.mlp, near.fixed_ms, near.scales, near.last)
     task = bench.data.task.facts.name
-    goal = SearchGoal(cost, near.part_sum(model.structure), budget_ms, steps, task, prune.compute)
-    stream = bench.data.stream(prune.learn.batch_size, first=0)
-    return search(model.module, masks, goal, prune.learn, stream, run / "stages" / "learn.checkpoint")
+    dense_ms = near.part_sum(model.structure)
+    goal = SearchGoal(cost, dense_ms, budget_ms, steps.learn, steps.learn_batch, task, prune.compute)
+    stream = bench.data.stream(steps.learn_batch, first=0)
+    learned = search(model.module, masks, goal, prune.learn, stream, run / "stages" / "learn.checkpoint")
+    if not learned.reached:
+        progress.say(
+            f"warning: learning ended at {learned.cost_ms:.3g} ms by the table where {budget_ms:.3g} were wanted: its "
+            f"widths are not used. {steps.learn} steps are too few; give it more with images or share in [prune.learn]."
+        )
+    return learned
 
 
 def positions(importance: Importance) -> list[float]:
@@ -167,7 +178,7 @@ def selected_structure(selection: Selection, rankings: Sequence[Ranking]) -> Sel
 def rankings_of(start: Saliency, narrow: Narrow, learned: Learned | None, table: LatencyTable) -> list[Ranking]:
     """The ways to choose that this run has, the one by saliency alone first."""
     rankings = [saliency_ranking(start)]
-    if learned is not None:
+    if learned is not None and learned.reached:
         rankings += [learned_ranking(start, learned, table), blended_ranking(start, learned, table)]
     if narrow:
         rankings.append(narrow_ranking(start, narrow))
@@ -197,17 +208,31 @@ def fits(record: Saliency | Learned | Selected, blocks: Sequence[BlockWidths]) -
 
 @dataclass(frozen=True)
 class Steps:
-    """Optimiser steps of learning, of recovery, and of another recovery after a cut that follows."""
+    """Optimiser steps of learning, of recovery, and of another recovery after a cut that follows.
+
+    learn_batch: images per step of learning.
+    """
 
     learn: int
     recover: int
     tighten: int
+    learn_batch: int
 
 
 def steps_of(prune: PruneRecipe, images: int) -> Steps:
     """Steps that the recipe allows. images: how many there are to learn on."""
     seen = round(prune.epochs * images) if prune.epochs else prune.images
-    learn = round(seen * prune.learn.share) // prune.learn.batch_size
-    left = seen - learn * prune.learn.batch_size
+    wanted = round(seen * prune.learn.share)
+    learn_batch = search_batch(wanted, prune.learn.batch_size)
+    learn = wanted // learn_batch
+    left = seen - learn * learn_batch
     batch = prune.recover.batch_size
-    return Steps(learn, left // batch, round(TIGHTEN_SHARE * seen) // batch)
+    return Steps(learn, left // batch, round(TIGHTEN_SHARE * seen) // batch, learn_batch)
+
+
+def search_batch(images: int, most: int) -> int:
+    """Images per step of a search that sees `images` in all: `most`, halved until the steps are enough."""
+    batch = most
+    while images // batch < ENOUGH_STEPS and batch % (2 * world().size) == 0 and batch // 2 >= SMALLEST_BATCH:
+        batch //= 2
+    return batch

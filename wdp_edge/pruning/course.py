@@ -48,7 +48,7 @@ def works_of(inputs: Inputs, options: PruneRecipe) -> dict[str, Work]:
     if choose.head_widths(model.module, options.select):
         works["axes"] = Work(_AXES * axes)
     if steps.learn:
-        works["learn"] = Work(_STEP * steps.learn * options.learn.batch_size / world().size)
+        works["learn"] = Work(_STEP * steps.learn * steps.learn_batch / world().size)
     compared = _CANDIDATES * (_CANDIDATE * compared_images(model.module, options.select) + _SHARE * held)
     works["select"] = Work(compared, _FILES * _SHARE, _FILES * _TIMINGS * timing)
     works["compensate"] = Work(_REFIT * refit)

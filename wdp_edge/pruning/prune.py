@@ -184,7 +184,7 @@ def stages(inputs: Inputs, budget: LatencyBudget, run: Run) -> Outcome:
     source = load(inner_path(path, turned.folder)) if turned.folder else model.module
     steps, learned = choose.steps_of(options, len(data.train_indices)), None
     if steps.learn:
-        learn = partial(choose.learned_scores, bench, model, options, importance, steps.learn, path)
+        learn = partial(choose.learned_scores, bench, model, options, importance, steps, path)
         learned = stage("learn", Learned, learn, together=True)
         check_record(run, "learn", choose.fits(learned, blocks))
     rankings = choose.rankings_of(importance, turned.narrow, learned, table)

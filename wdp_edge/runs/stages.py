@@ -14,6 +14,8 @@ MANIFEST = "manifest.json"
 RESULT = "result.json"
 REPORT = "report.html"
 OPERATORS = "operators.json"
+REACHED = 1.02
+"""A search that ends at most that far from its budget has reached it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Learned:
 
     heads_scores: per block one score per head; hidden_scores: per block one score per hidden unit.
     keep_heads, keep_hidden: learned keep ratio per block, in (0, 1].
+    cost_ms, budget_ms: of the structure in the end, by the table, and what was wanted; 0 in records of before.
     """
 
     heads_scores: list[list[float]]
@@ -40,6 +43,13 @@ class Learned:
     seconds: float
     images: int
     curve: list[CurvePoint]
+    cost_ms: float = 0.0
+    budget_ms: float = 0.0
+
+    @property
+    def reached(self) -> bool:
+        """Whether the search ended at its budget: otherwise its widths are where it had got to, not what it found."""
+        return self.cost_ms <= REACHED * self.budget_ms
 
     def __post_init__(self) -> None:
         blocks = len(self.heads_scores)
