@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import pkgutil
 import re
 import shlex
 from collections.abc import Iterator
@@ -156,6 +157,24 @@ def test_settings_exist(page: Path, tmp_path: Path) -> None:
 def test_files_that_are_named_exist(page: Path) -> None:
     for name in _PATH.findall(page.read_text(encoding="utf-8")):
         assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_every_formula_of_the_paper_names_what_implements_it() -> None:
+    text = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    names = re.findall(r"`(wdp_edge(?:\.\w+)+)`", text)
+    assert len(names) > 20
+    for name in names:
+        assert pkgutil.resolve_name(module_first(name)), name
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    for row in (row for table in tables for row in table.splitlines()[2:]):
+        assert "`wdp_edge." in row, f"nothing implements {row}"
+
+
+def module_first(name: str) -> str:
+    """ "wdp_edge.learn.masks.TopK.forward" as "wdp_edge.learn.masks:TopK.forward"."""
+    parts = name.split(".")
+    inside = max(n for n in range(1, len(parts)) if (ROOT / Path(*parts[:n])).with_suffix(".py").exists())
+    return f"{'.'.join(parts[:inside])}:{'.'.join(parts[inside:])}"
 
 
 def test_errors_that_are_explained_are_raised() -> None:

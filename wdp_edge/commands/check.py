@@ -76,7 +76,7 @@ def check_sweep(folder: Path, budgets: Sequence[BudgetRecipe]) -> CheckResult:
     """Each budget held against the run of a sweep that serves it. check.json is in each of these runs, and all of it in
     the sweep's folder."""
     sweep = read_sweep(folder)
-    budgets = budgets or run_recipe(sweep.entries[0].run).budget
+    budgets = budgets or next((run_recipe(result.run).budget for result in sweep.results), ())
     check_asked(budgets)
     chosen: dict[Path, list[BudgetRecipe]] = {}
     unjudged: list[UnjudgedFile] = []

@@ -137,7 +137,7 @@ def learned_scores(
     if not learned.reached:
         progress.say(
             f"warning: learning ended at {learned.cost_ms:.3g} ms by the table where {budget_ms:.3g} were wanted: its "
-            f"widths are not used. {steps.learn} steps are too few; give it more with images or share in [prune.learn]."
+            f"widths are not used. Give it more than {steps.learn} steps: images in [prune], or share in [prune.learn]."
         )
     return learned
 
