@@ -100,9 +100,10 @@ def test_lists_make_several_runs_and_only_prune_takes_them(
         assert said.code == 0, said.err
     assert [calls[1][0].prune.device, calls[0][0].prune.target] == ["local,ssh:pi", "onnx,tflite"]
     assert len(calls) == 3
-    for words in (("table", "--target", "onnx,tflite"), ("profile", "x.onnx", "--device", "local,ssh:pi")):
-        said = cli(*words)
-        assert said.code == 2 and f"{words[-2]} takes one here, not {words[-1]}" in said.err
+    alone = (("table", "--target", "onnx,tflite"), ("profile", "x.onnx", "--device", "local,ssh:pi"))
+    for refused in alone:
+        said = cli(*refused)
+        assert said.code == 2 and f"{refused[-2]} takes one here, not {refused[-1]}" in said.err
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,11 @@ def main(folder: Path, out: Path) -> None:
         masks.hidden_thresholds.fill_(0.5)
     searching = Search(model, masks, SearchGoal(COST, 20.0, 12.0, STEPS), LearnRecipe(exits=1))
     found: dict[str, Tensor] = {}
-    for batch in stream.batches(0, STEPS):
-        searching.step(*batch)
+    multipliers = [searching.step(*batch)["lambda"] for batch in stream.batches(0, STEPS)]
     for part in ("masks", "exits", "student"):
         found |= {f"{part}.{name}": value for name, value in searching.state()[part].items()}
     found |= {f"kept.{i}.{b}": m for i, kind in enumerate(masks.masks()) for b, m in enumerate(kind)}
-    found["multiplier"] = torch.tensor(searching.lagrangian.multiplier)
+    found["multipliers"] = torch.tensor(multipliers)
 
     small = cut(
         model, Kept(((0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 3)), (tuple(range(128)), tuple(range(120)), tuple(range(128))))

@@ -23,11 +23,11 @@ def choose_run(sweep: SweepResult, budget: BudgetRecipe) -> SweepEntry:
     wanted = budget.target, precision, budget.device, budget.threads
     found = [(e, e.result) for e in sweep.entries if e.result and _made_for(e, e.result) == wanted]
     if not found:
+        where = ("--target", budget.target, "--device", budget.device, "--threads", str(budget.threads))
+        command = ("wdp-edge", "prune", "--latency-budget", budget.latency or "50%", *where)
         raise InputError(
-            f"No run of {sweep.folder} is for {budget.target} {precision} on {budget.device} with {budget.threads} "
-            "threads.",
-            f"Add one with: wdp-edge prune --latency-budget {budget.latency or '50%'} --target {budget.target} "
-            f"--device {budget.device} --threads {budget.threads}",
+            f"No run of {sweep.folder} is for {' '.join(wanted[:2])} on {budget.device} with {budget.threads} threads.",
+            f"Add one with: {' '.join(command)}",
         )
     inside = [pair for pair in found if _inside(pair[1], budget)]
     return _slowest(inside) if inside else found[0][0]
