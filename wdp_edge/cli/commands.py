@@ -198,8 +198,8 @@ def prune(
     be added later.
     """
     from wdp_edge.commands.init import length_settings, project_recipe
-    from wdp_edge.config.recipe import names_several
     from wdp_edge.data.folder import resolve_data
+    from wdp_edge.runs.sweeps import names_several
 
     own = given.settings
     if data is not None and not {"data.train", "data.val"} <= own.keys():

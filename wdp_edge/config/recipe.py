@@ -306,12 +306,6 @@ class PruneRecipe:
     timing: TimingRecipe = field(default_factory=TimingRecipe)
 
 
-def names_several(prune: PruneRecipe) -> tuple[str, str] | None:
-    """The first of budget, target and device that names several, in words and its text; None for a single run."""
-    named = (("latency budget", prune.latency_budget), ("target", prune.target), ("device", prune.device))
-    return next(((what, text) for what, text in named if "," in text), None)
-
-
 @dataclass(frozen=True)
 class BudgetRecipe:
     """[[budget]]: a file that the project has to deliver, and what it may cost; `wdp-edge check` tells."""

@@ -30,6 +30,11 @@ def kept_count(keep: float, units: int, multiple: int) -> int:
     return min(units, max(multiple, math.ceil(wanted / multiple) * multiple))
 
 
+def logit(keep: float) -> float:
+    """The threshold that keeps this share."""
+    return math.log(keep / (1 - keep))
+
+
 class TopK(torch.autograd.Function):
     """mask = 1 for the top `kept` scores, else 0, with straight-through gradients.
 
@@ -71,7 +76,7 @@ class Masks(nn.Module):
         self.structure, self.alignment = structure, alignment
         self.heads_scores = nn.ParameterList([torch.tensor(s, dtype=torch.float32) for s in heads_scores])
         self.hidden_scores = nn.ParameterList([torch.tensor(s, dtype=torch.float32) for s in hidden_scores])
-        start = torch.full((structure.depth,), math.log(START_KEEP / (1 - START_KEEP)))
+        start = torch.full((structure.depth,), logit(START_KEEP))
         self.heads_thresholds = nn.Parameter(start.clone())
         self.hidden_thresholds = nn.Parameter(start.clone())
 

@@ -7,7 +7,6 @@ masked model stays alive at half its width while a step stays as cheap as plain 
 from __future__ import annotations
 
 import copy
-import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from wdp_edge.learn.checkpoint import Checkpointer, load_state
 from wdp_edge.learn.compute import Compute, add_shares
 from wdp_edge.learn.exits import Exits, exits_of, forward_with_exits
 from wdp_edge.learn.masked import MaskedForward
-from wdp_edge.learn.masks import START_KEEP, Masks
+from wdp_edge.learn.masks import START_KEEP, Masks, logit
 from wdp_edge.learn.teacher import Teacher
 from wdp_edge.models import vit
 from wdp_edge.protocols.task import Task, get_task
@@ -69,10 +68,6 @@ class SearchGoal:
         rate = max(usual, distance / max(1.0, _REACH * RAMP * self.steps))
         late = max(0.0, (step / self.steps - RAMP) / (1 - RAMP))
         return rate * (1 - (1 - _SETTLED) * late)
-
-
-def logit(share: float) -> float:
-    return math.log(share / (1 - share))
 
 
 def optimiser_groups(student: nn.Module, masks: Masks, exits: Exits, options: LearnRecipe) -> list[dict[str, Any]]:

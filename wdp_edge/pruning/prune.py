@@ -21,7 +21,7 @@ from torch import nn
 from wdp_edge import progress
 from wdp_edge.artifacts.proof import spread, spread_pairs, tolerance_of, within
 from wdp_edge.artifacts.sidecar import write_sidecar
-from wdp_edge.config.recipe import PruneRecipe, Recipe, names_several
+from wdp_edge.config.recipe import PruneRecipe, Recipe
 from wdp_edge.config.values import LatencyBudget
 from wdp_edge.cost.measure import measure_table
 from wdp_edge.cost.table import LatencyTable
@@ -62,6 +62,7 @@ from wdp_edge.runs.results import BudgetFigures, ModelFigures, PruneResult
 from wdp_edge.runs.run import Run, check_checkpoint, check_images, checkpoint_facts, now, run_path
 from wdp_edge.runs.shared import PACKAGES, take_shared
 from wdp_edge.runs.stages import RESULT, Learned, Measured, Recovered, Selected, Verified
+from wdp_edge.runs.sweeps import names_several
 from wdp_edge.shrink.saliency import Saliency
 from wdp_edge.workers.parallel import wait, world
 

@@ -40,9 +40,10 @@ def plotted(sweep: SweepResult) -> list[Line]:
     for place in sweep.places:
         entries = [(e.budget, e.result) for e in sweep.entries if e.result and e.place == place]
         if entries:
-            points = [(budget, r.budget.measured_ms, r.shipped.accuracy or 0.0) for budget, r in entries]
-            dense = ("dense", dense_ms(sweep, place), entries[0][1].dense.accuracy or 0.0)
-            found.append(Line(place_of(sweep, place), points, dense))
+            files = [(budget, r.budget.measured_ms, r.shipped.accuracy) for budget, r in entries]
+            points = [(budget, ms, value) for budget, ms, value in files if value is not None]
+            if (value := entries[0][1].dense.accuracy) is not None:
+                found.append(Line(place_of(sweep, place), points, ("dense", dense_ms(sweep, place), value)))
     return found
 
 

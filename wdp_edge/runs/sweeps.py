@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from wdp_edge.config.recipe import Recipe
+from wdp_edge.config.recipe import PruneRecipe, Recipe
 from wdp_edge.config.values import split_list
 from wdp_edge.errors import InputError
 from wdp_edge.io.files import write_json
@@ -110,6 +110,12 @@ class SweepResult:
     def places(self) -> list[tuple[str, str]]:
         """Targets and devices, in the order of the entries."""
         return list(dict.fromkeys(entry.place for entry in self.entries))
+
+
+def names_several(prune: PruneRecipe) -> tuple[str, str] | None:
+    """The first of budget, target and device that names several, in words and its text; None for a single run."""
+    named = (("latency budget", prune.latency_budget), ("target", prune.target), ("device", prune.device))
+    return next(((what, text) for what, text in named if "," in text), None)
 
 
 def single_recipes(recipe: Recipe) -> list[Recipe]:
