@@ -3,7 +3,7 @@
     python benchmarks/bench_speedup.py --model vit_small_patch16_224
 
 Random weights, spread as a trained model's, and crops of two photographs: the structure is chosen by `prune` at half
-the dense latency, without training. Goal for ViT-S/16 at 224 px on ExecuTorch: at least 0.9.
+the dense latency, without training. Goal for ViT-S/16 at 224 px on ExecuTorch: at least 0.95.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
     print(f"{args.model}, random weights, {result.target} {result.precision}, one thread")
     print(f"latency {dense.latency_ms.p50:.2f} -> {shipped.latency_ms.p50:.2f} ms, {faster:.2f} x faster")
     print(f"MACs {dense.macs / 1e6:.0f} -> {shipped.macs / 1e6:.0f} M, {fewer:.2f} x fewer")
-    print(f"speed-up / MAC reduction {faster / fewer:.3f} (goal 0.9)\n")
+    print(f"speed-up / MAC reduction {faster / fewer:.3f} (goal 0.95)\n")
     assert profiles.dense is not None
     before, after = by_part(profiles.dense), by_part(profiles.file)
     print("| part | dense, ms | pruned, ms | left |\n| --- | --- | --- | --- |")
