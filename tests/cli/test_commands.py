@@ -22,6 +22,7 @@ from wdp_edge.runs.results import (
     CheckedBudget,
     CheckResult,
     EvaluateResult,
+    ExportResult,
     InspectResult,
     Limit,
     Parity,
@@ -297,7 +298,7 @@ def test_the_chain_from_the_dense_model_to_the_file(cli: Cli, fake: Fake) -> Non
     fake("verify", VerifyResult(Path("r"), 64, 0.92, 0.905, PARITY, [JUDGED], True))
     said = cli("verify", "r")
     words = " ".join(said.out.split())
-    assert said.code == 0
+    assert said.code == 0 and "by heart" not in words
     assert "64 held-back training images; dense model: 92.00 % accuracy" in words
     assert "Pruned model: 90.50 % accuracy, 100.00 %" in words
     assert "executorch fp32 100.0 % 0.9998 91.0 % 86.0 MB yes" in words
@@ -308,6 +309,15 @@ def test_the_chain_from_the_dense_model_to_the_file(cli: Cli, fake: Fake) -> Non
         and "Pruned" not in said.out
         and "shrunk" not in cli("verify", "r", "--json").json
     )
+
+
+def test_agreement_on_memorised_images_is_said_to_be_too_good(cli: Cli, fake: Fake) -> None:
+    fake("verify", VerifyResult(Path("r"), 64, 1.0, 0.99, PARITY, [JUDGED], True, memorised=True))
+    words = " ".join(cli("verify", "r").out.split())
+    assert "as models are that know them by heart" in words and "`wdp-edge evaluate FILE` tells" in words
+    assert cli("verify", "r", "--json").json["memorised"] is True
+    fake("export", ExportResult(Path("r"), [JUDGED], True, memorised=True))
+    assert "as models are that know them by heart" in " ".join(cli("export", "r").out.split())
 
 
 def test_verify_says_what_int8_files_are_proven_on(cli: Cli, fake: Fake) -> None:

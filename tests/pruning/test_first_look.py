@@ -94,6 +94,12 @@ def test_a_model_that_is_right_is_not_asked_again(tmp_path: Path) -> None:
 
     tried = tried_on(replace(found, answer=refuses))
     assert tried.fit is None and "much better" in tried.why_not
+    look = judged(found).look
+    assert look is not None and look.memorised
+    right = found.seen.labels.clone()
+    right[::8] = (right[::8] + 1) % 3
+    other = judged(replace(found, seen=replace(found.seen, labels=right))).look
+    assert other is not None and other.value == pytest.approx(0.875, abs=0.01) and not other.memorised
 
 
 def test_another_order_of_channels_is_found(colours: ImageFolder) -> None:

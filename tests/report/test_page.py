@@ -145,6 +145,20 @@ def test_accuracy_may_be_unknown(tmp_path: Path) -> None:
     assert "Accuracy (top-1) – – –" in text
 
 
+def test_estimates_on_memorised_images_are_marked(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    assert "by heart" not in flat(page_of(run).text)
+    look = {"metric": "accuracy", "value": 1.0, "images": 256, "tried": ["a"], "memorised": True}
+    change(run / "result.json", lambda d: d.update(first_look=look))
+    text = flat(page_of(run).text)
+    dense = json.loads((run / "result.json").read_text())["dense"]["accuracy"]
+    assert f"Its accuracy is 100.00 % of training images and {100 * dense:.2f} % of validation images." in text
+    assert "the dense model may know by heart; see Candidates" in text
+    change(run / "result.json", lambda d: d["dense"].pop("accuracy"))
+    text = flat(page_of(run).text)
+    assert "as models are that know them by heart" in text and "Its accuracy is" not in text
+
+
 HOSTILE = "\"><script>alert(1)</script>&'<img src=x onerror=alert(2)>"
 
 

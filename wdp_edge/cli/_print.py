@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from wdp_edge.errors import printable
 from wdp_edge.protocols.task import facts_of
+from wdp_edge.runs.look import BY_HEART
 
 if TYPE_CHECKING:
     from wdp_edge.commands.doctor import DoctorResult
@@ -66,6 +67,7 @@ def show_export(result: ExportResult) -> None:
     _artifacts(f"Files, held against the model on {images}", result.artifacts, result.metric, result.unjudged)
     if result.tried is not None:
         _tried(result.tried, result.metric)
+    _memorised(result.memorised)
     paths = [a.path for a in result.artifacts] + [u.path for u in result.unjudged if u.path]
     for path in paths:
         print_line(f"File: {near(path)}")
@@ -101,6 +103,12 @@ def show_verify(result: VerifyResult) -> None:
         print_line(f"Pruned model: {own}{share(result.shrunk.agreement)} {facts.agreement} as the dense model.")
     title = "Files, held against the pruned model" if result.shrunk else "Files"
     _artifacts(title, result.artifacts, result.metric, result.unjudged)
+    _memorised(result.memorised)
+
+
+def _memorised(is_so: bool) -> None:
+    if is_so:
+        print_line(f"{BY_HEART} `wdp-edge evaluate FILE` tells how it does on validation images.")
 
 
 def _artifacts(

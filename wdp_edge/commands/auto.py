@@ -47,7 +47,10 @@ def export_auto(run: Path, target: str | None, accuracy_drop: float, pixels: boo
         figures = search.keep(held, choice)
     tried = [tried_figures(t) for t in choice.tried]
     metric, held_back = source.data.task.facts.metric, source.data.proves_on_held_back
-    return ExportResult(run, [figures], figures.verified, tried, metric, source.doubts(), held_back=held_back)
+    doubts, memorised = source.doubts(), source.memorised
+    return ExportResult(
+        run, [figures], figures.verified, tried, metric, doubts, held_back=held_back, memorised=memorised
+    )
 
 
 def tried_figures(tried: Tried) -> TriedFigures:

@@ -49,13 +49,20 @@ def export(
         try:
             figures, failed = make(source, held, plans, pixels, alone=not unjudged)
             unjudged += failed
-            warnings = source.doubts()
+            warnings, memorised = source.doubts(), source.memorised
         finally:
             remove(run / "scratch")
     metric, held_back = source.data.task.facts.metric, source.data.proves_on_held_back
     verified = not unjudged and all(f.verified for f in figures)
     return ExportResult(
-        run, figures, verified, metric=metric, warnings=warnings, unjudged=unjudged, held_back=held_back
+        run,
+        figures,
+        verified,
+        metric=metric,
+        warnings=warnings,
+        unjudged=unjudged,
+        held_back=held_back,
+        memorised=memorised,
     )
 
 

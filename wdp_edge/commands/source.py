@@ -36,6 +36,7 @@ from wdp_edge.pruning.data import Data
 from wdp_edge.pruning.inputs import Inputs
 from wdp_edge.pruning.plausible import has_checks
 from wdp_edge.pruning.toolkit import STATIC_CALIBRATION
+from wdp_edge.runs.look import knows_by_heart
 from wdp_edge.runs.places import check_present, has_moved, project_of, read_result, run_recipe
 from wdp_edge.runs.results import ArtifactFigures, Parity, ProcessorProof
 from wdp_edge.runs.run import Run, check_checkpoint, check_images, checkpoint_facts, default_path, now, recipe_digest
@@ -106,6 +107,16 @@ class Source:
             return read_result(self.run).warnings
         checked = has_checks(self.data.task.facts)
         return self.data.doubts(self.reference.outputs, self.images[1]) if checked else []
+
+    @property
+    def memorised(self) -> bool:
+        """Whether the dense model may know `images` by heart: the run's own word where it has one."""
+        if (self.run / RESULT).exists():
+            look = read_result(self.run).first_look
+            return bool(look and look.memorised)
+        return knows_by_heart(
+            self.data.task.facts, self.reference.metric(self.reference.outputs), len(self.reference.images)
+        )
 
     def calibration_file(self) -> Path:
         """Calibration images on disk, for the processes that export; not those that a killed command left."""

@@ -28,6 +28,7 @@ from wdp_edge.protocols.device import Latency, TimingPlan, get_device, runs_on
 from wdp_edge.protocols.target import Artifact, get_target, precision_names, precision_of
 from wdp_edge.protocols.task import get_task
 from wdp_edge.pruning.toolkit import timing_plan
+from wdp_edge.runs.look import knows_by_heart
 from wdp_edge.runs.results import ArtifactFigures, ProcessorProof, UnjudgedFile, VerifyResult
 from wdp_edge.runs.run import Run
 
@@ -74,10 +75,11 @@ def verify(run: Path, processors: Sequence[str] = ()) -> VerifyResult:
     figures, untimed = timed(figures, source.recipe.prune.device, timing_plan(source.recipe.prune))
     reference, task = source.reference, source.data.task
     pruned = source.inputs.model.structure != vit.structure_of(source.model)
+    dense_accuracy = reference.metric(dense)
     return VerifyResult(
         run=run,
         images=len(reference.images),
-        dense_accuracy=reference.metric(dense),
+        dense_accuracy=dense_accuracy,
         shrunk_accuracy=reference.metric(reference.outputs),
         shrunk=compare("dense = shrunk", dense, reference.outputs, task.agreement) if pruned else None,
         artifacts=figures,
@@ -86,6 +88,7 @@ def verify(run: Path, processors: Sequence[str] = ()) -> VerifyResult:
         metric=task.facts.metric,
         unjudged=[*unjudged, *untimed],
         held_back=source.data.proves_on_held_back,
+        memorised=knows_by_heart(task.facts, dense_accuracy, len(reference.images)),
     )
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from wdp_edge import progress
-from wdp_edge.artifacts.proof import spread
+from wdp_edge.artifacts.proof import spread, spread_pairs
+from wdp_edge.data.classes import absent
 from wdp_edge.data.folder import ImageFolder
 from wdp_edge.data.loading import Request, decoded, labels_of, named, view_of
-from wdp_edge.data.preprocess import normalise
+from wdp_edge.data.preprocess import channels_of, normalise, preprocessing_of
 from wdp_edge.data.split import balanced_choice, balanced_counts
 from wdp_edge.protocols.task import facts_of
 from wdp_edge.pruning.alternatives import Sampled, try_others
-from wdp_edge.pruning.plausible import Seen, doubts, exchanged, guessing, scores_of
+from wdp_edge.pruning.inputs import HeldBack
+from wdp_edge.pruning.plausible import Seen, doubts, exchanged, guessing, has_checks, scores_of
 from wdp_edge.pruning.ways import Way
-from wdp_edge.runs.look import FirstLook, Fit
+from wdp_edge.runs.look import BY_HEART, FirstLook, Fit, knows_by_heart
 
 IMAGES, _FEWEST = 256, 64
 _MASKS = 64  # images that ways are tried on where outputs are maps, which are large
@@ -36,6 +39,29 @@ class Plausible:
 
     warnings: list[str] = field(default_factory=list)
     look: FirstLook | None = None
+
+
+def of_held_back(held_back: HeldBack) -> Plausible:
+    """What speaks against the dense model and its images. Reported at once: whatever follows would be for nothing."""
+    data = held_back.data
+    if not has_checks(data.task.facts):
+        return Plausible()
+    images, labels = data.holdout
+    places = spread_pairs(labels, IMAGES) if data.task.facts.of_pairs else spread(len(labels), IMAGES)
+    indices = [data.holdout_indices[place] for place in places.tolist()]
+    seen = Seen.of(data.task.facts.name, held_back.teacher[places], labels[places], data.train)
+    module = held_back.model.module
+    way = Way(data.preprocessing, preprocessing_of(module), channels_of(data.options.preprocess))
+    answer = partial(held_back.answers, module)
+    found = judged(Sampled(data.train, indices, images[places], seen, way, answer))
+    found = replace(found, warnings=found.warnings + absent(data.train, data.val, data.task.facts))
+    if found.look:
+        progress.say(found.look.line)
+        if found.look.memorised:
+            progress.say(f"note: {BY_HEART}")
+    for warning in found.warnings:
+        progress.say(f"warning: {warning}")
+    return found
 
 
 @torch.no_grad()
@@ -87,8 +113,16 @@ def judged(sampled: Sampled) -> Plausible:
         return Plausible(doubts(seen))
     few = sampled.part(spread(len(seen.labels), _MASKS)) if sampled.folder.masks else sampled
     warnings, tried = doubts(seen), try_others(few, score)
+    facts, value, images = facts_of(seen.task), seen.metric, len(seen.outputs)
     found = FirstLook(
-        facts_of(seen.task).metric, seen.metric, len(seen.outputs), guessing(seen), tried.ways, tried.why_not, tried.fit
+        metric=facts.metric,
+        value=value,
+        images=images,
+        guessing=guessing(seen),
+        tried=tried.ways,
+        untried=tried.why_not,
+        fit=tried.fit,
+        memorised=knows_by_heart(facts, value, images),
     )
     if tried.fit and tried.seen:
         said = _what_fits(found.metric, tried.fit)

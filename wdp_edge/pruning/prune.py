@@ -19,15 +19,13 @@ from typing import Any
 from torch import nn
 
 from wdp_edge import progress
-from wdp_edge.artifacts.proof import spread, spread_pairs, tolerance_of, within
+from wdp_edge.artifacts.proof import tolerance_of, within
 from wdp_edge.artifacts.sidecar import write_sidecar
 from wdp_edge.config.recipe import PruneRecipe, Recipe
 from wdp_edge.config.values import LatencyBudget
 from wdp_edge.cost.measure import measure_table
 from wdp_edge.cost.table import LatencyTable
-from wdp_edge.data.classes import absent
 from wdp_edge.data.loading import check_headers
-from wdp_edge.data.preprocess import channels_of, preprocessing_of
 from wdp_edge.data.walk import counted
 from wdp_edge.errors import InputError
 from wdp_edge.io.files import atomic_folder, atomic_path, inner_path, write_json
@@ -36,13 +34,11 @@ from wdp_edge.models.structure import Structure, count
 from wdp_edge.models.surgery import Kept
 from wdp_edge.protocols.target import Artifact, Target
 from wdp_edge.pruning import choose, first_look
-from wdp_edge.pruning.alternatives import Sampled
 from wdp_edge.pruning.bench import Bench, goal_of
 from wdp_edge.pruning.course import course_of
 from wdp_edge.pruning.finish import Final, Saved, compensated_model, final_figures, recovered_model, verified_file
 from wdp_edge.pruning.first_look import Plausible
-from wdp_edge.pruning.inputs import DenseModel, HeldBack, Inputs
-from wdp_edge.pruning.plausible import Seen, has_checks
+from wdp_edge.pruning.inputs import DenseModel, Inputs
 from wdp_edge.pruning.selection import Selection, depths_of
 from wdp_edge.pruning.tighten import (
     MOST_FILES,
@@ -55,7 +51,6 @@ from wdp_edge.pruning.tighten import (
     smaller_model,
 )
 from wdp_edge.pruning.timing import used_share
-from wdp_edge.pruning.ways import Way
 from wdp_edge.runs.expected import write_habits
 from wdp_edge.runs.places import read_result
 from wdp_edge.runs.results import BudgetFigures, ModelFigures, PruneResult
@@ -65,8 +60,6 @@ from wdp_edge.runs.stages import RESULT, Learned, Measured, Recovered, Selected,
 from wdp_edge.runs.sweeps import names_several
 from wdp_edge.shrink.saliency import Saliency
 from wdp_edge.workers.parallel import wait, world
-
-JUDGED = 256  # held-back images
 
 
 @dataclass(frozen=True)
@@ -160,7 +153,7 @@ def stages(inputs: Inputs, budget: LatencyBudget, run: Run) -> Outcome:
     held_back, blocks, stage, path = inputs.held_back, inputs.model.structure.blocks, run.stage, run.path
 
     dense = stage("dense", Dense, partial(described, model))
-    plausible = stage("plausible", Plausible, partial(judged, held_back))
+    plausible = stage("plausible", Plausible, partial(first_look.of_held_back, held_back))
     dense_file = stage("dense-artifact", Artifact, partial(exported, inputs, run, None, "dense"))
     known = dense, dense_file, plausible
     if may_ship_dense(options, budget):
@@ -266,27 +259,6 @@ def check_record(run: Run, name: str, fits: bool) -> None:
 def described(model: DenseModel) -> Dense:
     counts = count(model.structure, model.geometry)
     return Dense(model.structure, counts.parameters, counts.macs)
-
-
-def judged(held_back: HeldBack) -> Plausible:
-    """What speaks against the dense model and its images. Reported at once: whatever follows would be for nothing."""
-    data = held_back.data
-    if not has_checks(data.task.facts):
-        return Plausible()
-    images, labels = data.holdout
-    places = spread_pairs(labels, JUDGED) if data.task.facts.of_pairs else spread(len(labels), JUDGED)
-    indices = [data.holdout_indices[place] for place in places.tolist()]
-    seen = Seen.of(data.task.facts.name, held_back.teacher[places], labels[places], data.train)
-    module = held_back.model.module
-    way = Way(data.preprocessing, preprocessing_of(module), channels_of(data.options.preprocess))
-    answer = partial(held_back.answers, module)
-    found = first_look.judged(Sampled(data.train, indices, images[places], seen, way, answer))
-    found = replace(found, warnings=found.warnings + absent(data.train, data.val, data.task.facts))
-    if found.look:
-        progress.say(found.look.line)
-    for warning in found.warnings:
-        progress.say(f"warning: {warning}")
-    return found
 
 
 def exported(inputs: Inputs, run: Run, folder: Path | None, name: str) -> Artifact:

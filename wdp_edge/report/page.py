@@ -16,6 +16,7 @@ from wdp_edge.report.cautions import cautions, two_times
 from wdp_edge.report.parts import outside, part_rows
 from wdp_edge.report.pictures import pictures
 from wdp_edge.report.record import Record, Widths
+from wdp_edge.runs.look import BY_HEART
 from wdp_edge.runs.results import PruneResult
 
 
@@ -63,6 +64,7 @@ def render(record: Record) -> str:
         drop_words=drops,
         operator_tables=part_rows(record.operators) if record.operators else [],
         facts=facts_of(record.result.task),
+        by_heart=by_heart(record.result),
         command=[shlex.quote(word) for word in record.manifest.command],
     )
 
@@ -75,6 +77,17 @@ def notes(result: PruneResult) -> list[str]:
     if result.first_look:
         said.append(f"First look at the {result.first_look.line}.")
     return said + [f"Warning: {text}" for text in result.warnings]
+
+
+def by_heart(result: PruneResult) -> str:
+    """What to know of estimates on training images that the dense model may have memorised; "" where it has not."""
+    look, known = result.first_look, result.dense.accuracy
+    if look is None or not look.memorised:
+        return ""
+    if known is None:
+        return BY_HEART
+    images = f"{units.share(look.value)} of training images and {units.share(known)} of validation images"
+    return f"{BY_HEART} Its {result.metric} is {images}."
 
 
 def verdict(record: Record) -> str:

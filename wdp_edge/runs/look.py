@@ -5,6 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from wdp_edge.protocols.task import Facts
+
+_NEARLY_ALL, _ENOUGH = 0.98, 32  # of the metric; images
+BY_HEART = (
+    "The dense model is right on nearly all of these training images, as models are that know them by heart: it is "
+    "surer of them, and a smaller model or a file agrees with it on more of them, than on new images."
+)
+
+
+def knows_by_heart(facts: Facts, value: float | None, images: int) -> bool:
+    """Whether a dense model may have memorised training images of which so many give this value of the task's metric.
+
+    Of classes only: how sure a model is of its answer is what memorised images change, and the error of its embeddings
+    is the same on others (grocery photos, half of the time: 0.159 and 0.172).
+    """
+    if value is None or facts.relative or not facts.output.of_classes:
+        return False
+    return images >= _ENOUGH and value >= _NEARLY_ALL
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -27,6 +46,7 @@ class FirstLook:
 
     value: the task's metric. guessing: what guessing gives; None where that is not known. tried: other preprocessing,
     in words; [] where none was, for the reason in `untried`. fit: what fits clearly better; None where nothing does.
+    memorised: whether the model may know these images by heart, so that what is estimated on them is too good.
     """
 
     metric: str
@@ -36,6 +56,7 @@ class FirstLook:
     tried: list[str] = field(default_factory=list)
     untried: str = ""
     fit: Fit | None = None
+    memorised: bool = False
 
     @property
     def line(self) -> str:

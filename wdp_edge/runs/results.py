@@ -195,6 +195,7 @@ class ExportResult:
     tried: what a chosen precision was chosen from; None where the precision was given. warnings: as in `PruneResult`.
     verified: all of them were judged, and are as close to the model as the recipe's [verify] asks.
     held_back: whether the images were never trained on; where too few are held back, all training images serve.
+    memorised: whether the dense model may know them by heart all the same, so that agreement is too good.
     """
 
     run: Path
@@ -205,6 +206,7 @@ class ExportResult:
     warnings: list[str] = field(default_factory=list)
     unjudged: list[UnjudgedFile] = field(default_factory=list)
     held_back: bool = True
+    memorised: bool = False
     version: int = RESULT_VERSION
 
 
@@ -213,8 +215,8 @@ class VerifyResult:
     """`wdp_edge.verify`: the chain dense → shrunk → artifact on real images.
 
     dense_accuracy, shrunk_accuracy: on the same images, in PyTorch and float32. shrunk: how far the
-    shrunk model went from the dense one; None for a model that was not pruned. verified, held_back: as in
-    `ExportResult`.
+    shrunk model went from the dense one; None for a model that was not pruned. verified, held_back, memorised: as
+    in `ExportResult`.
     """
 
     run: Path
@@ -228,6 +230,7 @@ class VerifyResult:
     metric: str = "accuracy"
     unjudged: list[UnjudgedFile] = field(default_factory=list)
     held_back: bool = True
+    memorised: bool = False
     version: int = RESULT_VERSION
 
 
