@@ -37,6 +37,23 @@ def test_a_file_outside_a_run_is_judged_where_it_was_made(tmp_path: Path) -> Non
     assert "--val" in caught.value.options
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "holds no JSON object"),
+        ('{"artifacts": []}', "does not say which files it has"),
+        ('{"artifacts": {"artifacts/model.onnx": 3}}', "does not say which files it has"),
+    ],
+)
+def test_a_damaged_manifest_is_named(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "artifacts").mkdir()
+    path = file_of(tmp_path / "artifacts", "classify")
+    (tmp_path / "recipe.toml").write_text("")
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=said):
+        own_images(path, read_sidecar(path))
+
+
 def test_a_classifier_without_labels_gets_an_accuracy_from_images_with_some(tmp_path: Path) -> None:
     path = file_of(tmp_path, "classify-unlabelled")
     with pytest.raises(InputError, match="its agreement is with the dense model's outputs") as caught:

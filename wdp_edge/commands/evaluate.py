@@ -14,11 +14,11 @@ from wdp_edge.data.listed import images_at
 from wdp_edge.data.loading import eval_batches
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.errors import InputError
-from wdp_edge.io.files import read_json
 from wdp_edge.protocols.task import Task, defined, facts_of, get_task, labelled_twin
 from wdp_edge.runs.places import ARTIFACTS, run_around, run_recipe
 from wdp_edge.runs.results import EvaluateResult
-from wdp_edge.runs.stages import MANIFEST, RECIPE
+from wdp_edge.runs.run import recorded_artifacts
+from wdp_edge.runs.stages import RECIPE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,11 +61,11 @@ def evaluate(path: Path, val: Path | None = None) -> EvaluateResult:
 def own_images(path: Path, sidecar: Sidecar) -> Path:
     """The validation images of the run that an artifact lies in, or else those where it was made.
 
-    Raises InputError when they are gone.
+    Raises InputError when they are gone, and for a run whose manifest is damaged.
     """
     place, run = sidecar.val, run_around(path)
     if run is not None and (run / RECIPE).exists():
-        listed = read_json(run / MANIFEST).get("artifacts", {}).get(f"{ARTIFACTS}/{path.name}", {})
+        listed = recorded_artifacts(run).get(f"{ARTIFACTS}/{path.name}", {})
         if listed.get("sha256") == sidecar.sha256:
             place = Path(run_recipe(run).data.val)
     if not place.exists():

@@ -30,7 +30,7 @@ from wdp_edge.protocols.task import get_task
 from wdp_edge.pruning.toolkit import timing_plan
 from wdp_edge.runs.look import knows_by_heart
 from wdp_edge.runs.results import ArtifactFigures, ProcessorProof, UnjudgedFile, VerifyResult
-from wdp_edge.runs.run import Run
+from wdp_edge.runs.run import Run, recorded_artifacts
 
 _IMAGES = 32  # an emulator takes some fifty times as long
 
@@ -99,7 +99,7 @@ def artifacts_of(source: Source, run: Run) -> tuple[list[tuple[Artifact, Sidecar
     Raises InputError where there are none, for names that leave the run, and what is wrong with the only one.
     """
     structure, found, lost, errors = vit.structure_of(source.model), [], [], []
-    for name in sorted(run.manifest().get("artifacts", {})):
+    for name in sorted(recorded_artifacts(run.path)):
         path = inner_path(run.path, name)
         if not path.name.startswith("model"):
             continue

@@ -155,7 +155,7 @@ class Run:
 
     def add_artifact(self, path: Path) -> None:
         """Records size and SHA-256 of a file in the run folder."""
-        artifacts = dict(self.manifest().get("artifacts", {}))
+        artifacts = recorded_artifacts(self.path)
         name = path.relative_to(self.path).as_posix()
         artifacts[name] = {"sha256": sha256(path), "bytes": size_of(path)}
         self.update_manifest(artifacts=artifacts)
@@ -196,6 +196,20 @@ class Run:
     def has(self, file: str) -> bool:
         """Whether the first process finds this file, named relative to the run."""
         return bool(broadcast((self.path / file).exists()))
+
+
+def recorded_artifacts(run: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of each file of a run, by its path in the folder, as the manifest has them.
+
+    Raises InputError for a manifest that is damaged.
+    """
+    path = run / MANIFEST
+    found = read_object(path).get("artifacts", {}) if path.exists() else {}
+    if not isinstance(found, dict) or not all(isinstance(facts, dict) for facts in found.values()):
+        raise InputError(
+            f"{path} is damaged: it does not say which files it has.", "Restore the file or start a new run."
+        )
+    return found
 
 
 def checkpoint_facts(recipe: Recipe) -> dict[str, Any]:
