@@ -18,7 +18,7 @@ OMP_WAIT_POLICY ?= PASSIVE
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-.PHONY: help install upgrade demo test test-all coverage lint bench-step bench-run bench-table bench-export bench-devices bench-pruners bench-budgets bench-depth-width bench-speedup bench-faults clean
+.PHONY: help install upgrade demo test test-all coverage lint bench-step bench-run bench-table bench-export bench-devices bench-pruners bench-budgets bench-depth-width bench-speedup bench-measures bench-faults clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ bench-depth-width: $(STAMP) ## accuracy against latency: fewer blocks, narrower 
 
 bench-speedup: $(STAMP) ## how much of the saved work is saved time, for ViT-S/16 at 224 px
 	$(BIN)/python benchmarks/bench_speedup.py $(BENCH_ARGS)
+
+bench-measures: $(STAMP) ## by which measure candidates are ordered as they are on new images
+	$(BIN)/python benchmarks/bench_measures.py $(BENCH_ARGS)
 
 bench-faults: $(STAMP) ## kills, full disks, two commands at once, mutated input; goes on where it stopped
 	$(BIN)/python benchmarks/bench_faults.py $(BENCH_ARGS)

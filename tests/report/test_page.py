@@ -153,7 +153,10 @@ def test_estimates_on_memorised_images_are_marked(tmp_path: Path) -> None:
     text = flat(page_of(run).text)
     dense = json.loads((run / "result.json").read_text())["dense"]["accuracy"]
     assert f"Its accuracy is 100.00 % of training images and {100 * dense:.2f} % of validation images." in text
-    assert "the dense model may know by heart; see Candidates" in text
+    assert text.count("the dense model may know by heart; see Candidates") == 2
+    assert "at a temperature of" not in text
+    change(run / "stages" / "select.json", lambda d: [c.update(temperature=16.0) for c in d["candidates"]])
+    assert "from the dense model’s, at a temperature of 16; less is better" in flat(page_of(run).text)
     change(run / "result.json", lambda d: d["dense"].pop("accuracy"))
     text = flat(page_of(run).text)
     assert "as models are that know them by heart" in text and "Its accuracy is" not in text

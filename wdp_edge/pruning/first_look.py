@@ -54,10 +54,11 @@ def of_held_back(held_back: HeldBack) -> Plausible:
     way = Way(data.preprocessing, preprocessing_of(module), channels_of(data.options.preprocess))
     answer = partial(held_back.answers, module)
     found = judged(Sampled(data.train, indices, images[places], seen, way, answer))
-    found = replace(found, warnings=found.warnings + absent(data.train, data.val, data.task.facts))
-    if found.look:
-        progress.say(found.look.line)
-        if found.look.memorised:
+    shown = found.look and replace(found.look, memorised=held_back.memorised)  # of all of them
+    found = Plausible(found.warnings + absent(data.train, data.val, data.task.facts), shown)
+    if shown:
+        progress.say(shown.line)
+        if shown.memorised:
             progress.say(f"note: {BY_HEART}")
     for warning in found.warnings:
         progress.say(f"warning: {warning}")

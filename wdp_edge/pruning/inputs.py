@@ -21,10 +21,15 @@ from wdp_edge.models.pixels import take_rgb
 from wdp_edge.models.spec import ModelSpec
 from wdp_edge.models.structure import Geometry, Structure
 from wdp_edge.protocols.target import check_timed
-from wdp_edge.protocols.task import defined, facts_of
+from wdp_edge.protocols.task import Labels, Output, defined, facts_of
 from wdp_edge.pruning.data import Data, listed
 from wdp_edge.pruning.toolkit import Toolkit
+from wdp_edge.runs.look import knows_by_heart
 from wdp_edge.workers.parallel import world
+
+SOFT = 16.0
+"""Temperature at which confident outputs differ as their logits do: the divergence is near half of the squared error of
+centred logits, per class."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,31 @@ class HeldBack:
     def teacher(self) -> Tensor:
         """The dense model's outputs: [n, K] float32."""
         return self.outputs(self.model.module)
+
+    @cached_property
+    def memorised(self) -> bool:
+        """Whether the dense model may know these images by heart."""
+        task, labels = self.data.task, self.data.holdout[1]
+        if task.facts.relative:
+            return False
+        value = next(iter(task.metrics(self.teacher, labels, None).values()))
+        return knows_by_heart(task.facts, value, len(labels))
+
+    @property
+    def temperature(self) -> float:
+        """At which models are compared with the dense one.
+
+        Of images that it knows by heart the dense model is so sure that what a cut does to its probabilities says
+        little of what it does to those of other images; what it does to its logits says more. Measured for one class
+        per image, and so done for these alone.
+        """
+        facts = self.data.task.facts
+        single = facts.output is Output.LOGITS and facts.labels is Labels.ONE
+        return SOFT if single and self.memorised else 1.0
+
+    def divergence(self, outputs: Tensor) -> float:
+        """How far a model is from the dense one, by its outputs for these images: what candidates are ordered by."""
+        return float(self.data.task.divergence(outputs, self.teacher, self.temperature))
 
     @torch.no_grad()
     def outputs(self, model: Any) -> Tensor:

@@ -46,13 +46,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate with its compensated model's closeness to the dense one on held-back images."""
+    """A candidate with its compensated model's closeness to the dense one on held-back images.
+
+    temperature: of the divergence.
+    """
 
     plan: Plan
     kept: Kept
     predicted_ms: float
     agreement: float
     divergence: float
+    temperature: float = 1.0
 
     def record(self, chosen: bool) -> Candidate:
         return Candidate(
@@ -65,6 +69,7 @@ class Trial:
             divergence=self.divergence,
             chosen=chosen,
             head_dims=head_dims(self.kept),
+            temperature=self.temperature,
         )
 
 
@@ -137,16 +142,17 @@ class Selection:
 
     def judge(self, plan: Plan, kept: Kept, stream: DenseStream) -> Trial:
         """The candidate, compensated on the images of the dense stream."""
-        held_back, task = self.held_back, self.held_back.data.task
+        held_back = self.held_back
         small = cut(self.source, kept)
         refit(stream, small, self.bench.scratch, f"{plan.name}, exit {plan.depth}")
-        outputs, teacher = held_back.outputs(small), held_back.teacher
+        outputs = held_back.outputs(small)
         return Trial(
             plan=plan,
             kept=kept,
             predicted_ms=self.bench.table.predict(kept.structure(held_back.model.structure)),
-            agreement=task.agreement(teacher, outputs),
-            divergence=float(task.divergence(outputs, teacher)),
+            agreement=held_back.data.task.agreement(held_back.teacher, outputs),
+            divergence=held_back.divergence(outputs),
+            temperature=held_back.temperature,
         )
 
 

@@ -63,7 +63,8 @@ class Learned:
 class Candidate:
     """A structure that was tried: compensated, then judged on held-back training images (never validation ones).
 
-    head_dims: channels of each block's heads; empty where they are as in the dense model.
+    head_dims: channels of each block's heads; empty where they are as in the dense model. temperature: of the
+    divergence; above 1 where the dense model may know the images by heart.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Candidate:
     divergence: float
     chosen: bool
     head_dims: list[int] = field(default_factory=list)
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
