@@ -127,6 +127,7 @@ def test_other_preprocessing_than_in_training_is_noticed(cli: Cli, project: Path
     assert said["first_look"]["fit"]["value"] == 1.0 and said["first_look"]["value"] < 0.5
     told = cli(*words, "--preprocess", "mean=0", "--preprocess", "std=1", "--force")
     assert "accuracy 100.0% on 48 training images" in told.out and "warning" not in told.err
+    assert "Images that it was not trained on, with labels or without, are better" in " ".join(told.out.split())
     wrong = cli(*words, "--preprocess", "mean=123.7", "--force")
     assert wrong.code == 2 and "divide those for 0 to 255 by 255" in wrong.err
 

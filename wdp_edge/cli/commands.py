@@ -13,6 +13,7 @@ from wdp_edge.cli import _heads, _print, _sweep
 from wdp_edge.cli._options import Given, Run, argument, command, option
 from wdp_edge.cli._print import near, print_line
 from wdp_edge.config.file import HEAD_FILE
+from wdp_edge.runs.look import BY_HEART
 
 if TYPE_CHECKING:
     from wdp_edge.commands.doctor import DoctorResult
@@ -72,6 +73,9 @@ def _show_init(result: InitResult) -> None:
         )
     if result.first_look:
         print_line(f"First look: {result.first_look.line}.")
+        if result.first_look.memorised:
+            print_line(BY_HEART)
+            print_line("Images that it was not trained on, with labels or without, are better to prune with.")
     if result.weights:
         print_line(f"From the checkpoint it {result.weights}. Choose with checkpoint_key in [model].")
     if found := result.checked:
