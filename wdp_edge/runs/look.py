@@ -17,8 +17,8 @@ BY_HEART = (
 def knows_by_heart(facts: Facts, value: float | None, images: int) -> bool:
     """Whether a dense model may have memorised training images of which so many give this value of the task's metric.
 
-    Of classes only: how sure a model is of its answer is what memorised images change, and the error of its embeddings
-    is the same on others (grocery photos, half of the time: 0.159 and 0.172).
+    Of classes only: memorised images change how sure a model is of its answer, and hardly what a cut does to its
+    embeddings.
     """
     if value is None or facts.relative or not facts.output.of_classes:
         return False
