@@ -314,10 +314,10 @@ def test_the_chain_from_the_dense_model_to_the_file(cli: Cli, fake: Fake) -> Non
 def test_agreement_on_memorised_images_is_said_to_be_too_good(cli: Cli, fake: Fake) -> None:
     fake("verify", VerifyResult(Path("r"), 64, 1.0, 0.99, PARITY, [JUDGED], True, memorised=True))
     words = " ".join(cli("verify", "r").out.split())
-    assert "as models are that know them by heart" in words and "`wdp-edge evaluate FILE` tells" in words
+    assert "may know them by heart: then it is surer" in words and "`wdp-edge evaluate FILE` tells" in words
     assert cli("verify", "r", "--json").json["memorised"] is True
     fake("export", ExportResult(Path("r"), [JUDGED], True, memorised=True))
-    assert "as models are that know them by heart" in " ".join(cli("export", "r").out.split())
+    assert "may know them by heart: then it is surer" in " ".join(cli("export", "r").out.split())
 
 
 def test_verify_says_what_int8_files_are_proven_on(cli: Cli, fake: Fake) -> None:

@@ -159,7 +159,7 @@ def test_estimates_on_memorised_images_are_marked(tmp_path: Path) -> None:
     assert "from the dense model’s, at a temperature of 16; less is better" in flat(page_of(run).text)
     change(run / "result.json", lambda d: d["dense"].pop("accuracy"))
     text = flat(page_of(run).text)
-    assert "as models are that know them by heart" in text and "Its accuracy is" not in text
+    assert "may know them by heart: then it is surer" in text and "Its accuracy is" not in text
 
 
 HOSTILE = "\"><script>alert(1)</script>&'<img src=x onerror=alert(2)>"

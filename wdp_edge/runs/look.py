@@ -9,8 +9,8 @@ from wdp_edge.protocols.task import Facts
 
 _NEARLY_ALL, _ENOUGH = 0.98, 32  # of the metric; images
 BY_HEART = (
-    "The dense model is right on nearly all of these training images, as models are that know them by heart: it is "
-    "surer of them, and a smaller model or a file agrees with it on more of them, than on new images."
+    "The dense model is right on nearly all of these training images and may know them by heart: then it is surer of "
+    "them than of new images, and a small model or a file agrees with it on more of them."
 )
 
 
