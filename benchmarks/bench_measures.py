@@ -38,7 +38,7 @@ from wdp_edge.models.structure import Structure, attention_counts, mlp_counts
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.protocols.device import Kind
 from wdp_edge.pruning.choose import HEAD_MULTIPLE
-from wdp_edge.pruning.inputs import SOFT, Inputs
+from wdp_edge.pruning.inputs import Inputs
 from wdp_edge.select.candidates import (
     Allowed,
     Ranking,
@@ -214,10 +214,10 @@ MEASURES: dict[str, tuple[str, Measure]] = {
     "divergence": ("held", at(1.0)),
     "divergence, temperature 2": ("held", at(2.0)),
     "divergence, temperature 4": ("held", at(4.0)),
-    f"divergence, temperature {SOFT:g}": ("held", at(SOFT)),
+    "divergence, temperature 16": ("held", at(16.0)),
     "disagreement": ("held", disagreement),
     "divergence on crops": ("crops", at(1.0)),
-    f"divergence on crops, temperature {SOFT:g}": ("crops", at(SOFT)),
+    "divergence on crops, temperature 16": ("crops", at(16.0)),
     "disagreement on crops": ("crops", disagreement),
 }
 

@@ -13,7 +13,6 @@ from tiny_project import small_project
 from wdp_edge.config.recipe import Recipe
 from wdp_edge.config.values import LatencyBudget
 from wdp_edge.errors import InputError
-from wdp_edge.protocols.task import get_task
 from wdp_edge.pruning.inputs import SOFT, HeldBack, Inputs
 
 
@@ -50,7 +49,7 @@ def test_held_back_images_are_judged_by_the_dense_model(recipe: Recipe) -> None:
     assert torch.equal(held_back.outputs(inputs.model.module), held_back.teacher)
 
 
-def test_on_images_that_it_knows_by_heart_a_model_is_compared_by_its_logits(recipe: Recipe) -> None:
+def test_on_images_that_it_knows_by_heart_outputs_are_compared_softened(recipe: Recipe) -> None:
     inputs = Inputs.of(recipe)
     images = inputs.data.holdout[0].repeat(8, 1, 1, 1)
     names = inputs.held_back.teacher.argmax(1).repeat(8)
@@ -64,15 +63,6 @@ def test_on_images_that_it_knows_by_heart_a_model_is_compared_by_its_logits(reci
         sharper = held_back.teacher * 1.2
         wanted = inputs.data.task.divergence(sharper, held_back.teacher, SOFT if memorised else 1.0)
         assert held_back.divergence(sharper) == pytest.approx(float(wanted))
-
-
-def test_soft_outputs_differ_as_logits_do() -> None:
-    generator = torch.Generator().manual_seed(0)
-    teacher = 8 * torch.randn(64, 10, generator=generator)
-    outputs = teacher + torch.randn(64, 10, generator=generator)
-    centred = (outputs - teacher) - (outputs - teacher).mean(1, keepdim=True)
-    squared = float(centred.square().sum(1).mean()) / 2 / 10
-    assert float(get_task("classify").divergence(outputs, teacher, SOFT)) == pytest.approx(squared, rel=0.1)
 
 
 @torch.no_grad()

@@ -27,9 +27,9 @@ from wdp_edge.pruning.toolkit import Toolkit
 from wdp_edge.runs.look import knows_by_heart
 from wdp_edge.workers.parallel import world
 
-SOFT = 16.0
-"""Temperature at which confident outputs differ as their logits do: the divergence is near half of the squared error of
-centred logits, per class."""
+SOFT = 4.0
+"""Temperature for outputs of which a model is too sure: of 1, 2, 4 and 16 the one that orders candidates on memorised
+images most as new images do (`make bench-measures`)."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class HeldBack:
     def temperature(self) -> float:
         """At which models are compared with the dense one.
 
-        Of images that it knows by heart the dense model is so sure that what a cut does to its probabilities says
-        little of what it does to those of other images; what it does to its logits says more. Measured for one class
-        per image, and so done for these alone.
+        Of images that it knows by heart the dense model is so sure that what a cut does to its probabilities tells less
+        of what it does to those of other images than softened ones do. Measured for one class per image, and so done
+        for these alone.
         """
         facts = self.data.task.facts
         single = facts.output is Output.LOGITS and facts.labels is Labels.ONE
