@@ -88,7 +88,7 @@ bench-depth-width: $(STAMP) ## accuracy against latency: fewer blocks, narrower 
 bench-speedup: $(STAMP) ## how much of the saved work is saved time, for ViT-S/16 at 224 px
 	$(BIN)/python benchmarks/bench_speedup.py $(BENCH_ARGS)
 
-bench-measures: $(STAMP) ## by which measure candidates are ordered as they are on new images
+bench-measures: $(STAMP) ## by which measure candidates are ordered as on new images; needs BENCH_ARGS='--project FOLDER'
 	$(BIN)/python benchmarks/bench_measures.py $(BENCH_ARGS)
 
 bench-faults: $(STAMP) ## kills, full disks, two commands at once, mutated input; goes on where it stopped

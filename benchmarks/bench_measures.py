@@ -34,7 +34,7 @@ from wdp_edge.data.split import balanced_choice
 from wdp_edge.heads.features import read_by_head
 from wdp_edge.heads.fit import fit
 from wdp_edge.models import vit
-from wdp_edge.models.structure import Structure, attention_counts, mlp_counts
+from wdp_edge.models.structure import attention_counts, mlp_counts
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.protocols.device import Kind
 from wdp_edge.pruning.choose import HEAD_MULTIPLE
@@ -171,21 +171,14 @@ def structures(half: Half, share: float, seed: int, scratch: Path) -> Iterator[t
     rankings = [curves, channels, tilted_ranking(channels, 0.7), *(tilted_ranking(curves, by) for by in TILTS)]
     draw = random.Random(seed)
     rankings += [uneven(curves, spread, number, draw) for spread in UNEVEN for number in range(2)]
-    for ranking in rankings:
-        yield from named(ranking.name, turned, solve(ranking, dense, dense.depth, table, limit, Allowed(MULTIPLE)))
-    for ranking in (curves, channels):
-        for depth in (dense.depth - 1, dense.depth - 2):
-            kept = solve(ranking, dense, depth, table, limit, Allowed(MULTIPLE))
-            yield from named(f"{ranking.name}, exit {depth}", turned, kept)
-    yield from named("uniform", turned, even(curves, dense, table, limit))
-
-
-def named(name: str, source: Any, kept: Kept | None) -> list[tuple[str, Any, Kept]]:
-    return [] if kept is None else [(name, source, kept)]
-
-
-def even(curves: Ranking, dense: Structure, table: LatencyTable, limit: float) -> Kept | None:
-    return solve_uniform(curves, dense, dense.depth, table, limit, Allowed(MULTIPLE))
+    plans = [(ranking, dense.depth) for ranking in rankings]
+    plans += [(ranking, dense.depth - gone) for ranking in (curves, channels) for gone in (1, 2)]
+    allowed = Allowed(MULTIPLE)
+    for ranking, depth in plans:
+        if kept := solve(ranking, dense, depth, table, limit, allowed):
+            yield f"{ranking.name}, exit {depth}" if depth < dense.depth else ranking.name, turned, kept
+    if kept := solve_uniform(curves, dense, dense.depth, table, limit, allowed):
+        yield "uniform", turned, kept
 
 
 def uneven(ranking: Ranking, spread: float, number: int, draw: random.Random) -> Ranking:
@@ -248,6 +241,7 @@ def main() -> None:
 
 
 def show(found: dict[str, dict[str, Tensor]], teacher: dict[str, Tensor]) -> None:
+    """Prints every structure's figures, and how each measure orders them. found: logits by structure and view."""
     truth = [at(1.0)(outputs["new"], teacher["new"]) for outputs in found.values()]
     print("\n| structure | divergence, held back | new images | agreement, held back | new images |")
     print("| --- | ---: | ---: | ---: | ---: |")
