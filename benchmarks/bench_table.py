@@ -27,12 +27,13 @@ from wdp_edge.cost.measure import export_all, measure_table
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.demo.run import SHORT, demo_project
 from wdp_edge.io.files import write_json
+from wdp_edge.learn.exits import depths_of
 from wdp_edge.models.structure import Structure
 from wdp_edge.protocols.device import ratio
 from wdp_edge.pruning import choose
 from wdp_edge.pruning.bench import Bench, goal_of
 from wdp_edge.pruning.inputs import Inputs
-from wdp_edge.pruning.selection import Plan, Selection, depths_of
+from wdp_edge.pruning.selection import Plan, Selection
 from wdp_edge.runs.run import Run
 from wdp_edge.runs.stages import Learned
 from wdp_edge.select.candidates import Ranking, tilted_ranking

@@ -13,7 +13,8 @@ from typing import Any
 import typer
 
 from wdp_edge.cli import app
-from wdp_edge.config.recipe import BudgetRecipe, Recipe, meaning_of
+from wdp_edge.config.recipe import BudgetRecipe, Recipe
+from wdp_edge.config.setting import meaning_of
 from wdp_edge.config.validation import limits_of
 from wdp_edge.protocols.target import target_names
 from wdp_edge.protocols.task import task_names

@@ -16,9 +16,9 @@ from wdp_edge.demo.run import DemoResult
 from wdp_edge.errors import InputError
 from wdp_edge.protocols.device import Conditions, Kind, Latency
 from wdp_edge.protocols.target import Contents, OperatorCount, TensorInfo, WeightBytes
+from wdp_edge.runs.figures import BudgetFigures
 from wdp_edge.runs.results import (
     ArtifactFigures,
-    BudgetFigures,
     CheckedBudget,
     CheckResult,
     EvaluateResult,

@@ -95,8 +95,10 @@ def flags() -> list[tuple[str, str]]:
     return found
 
 
-def test_fewer_than_forty_flags() -> None:
+def test_flags_are_few() -> None:
     found = flags()
     assert {command for command, _ in found} == {"", *COMMANDS}
     assert {command for command, option in found if option == "--json"} == set(COMMANDS)
-    assert len({option for _, option in found}) < 40  # an option means the same in every command that has it
+    # An option means the same in every command that has it. Three of them stand for a choice of the published method
+    # that its readers look for by name: --macs-budget, --keep and --exit.
+    assert len({option for _, option in found}) < 43

@@ -12,6 +12,7 @@ from wdp_edge.config.recipe import PruneRecipe, Recipe
 from wdp_edge.io.files import to_plain
 from wdp_edge.progress import Bars, task
 from wdp_edge.runs.drops import Drop, Drops
+from wdp_edge.runs.figures import BudgetFigures, CountFigures
 from wdp_edge.runs.results import PruneResult
 
 
@@ -190,3 +191,43 @@ def test_model_arguments_have_types(cli: Cli, fake: Fake, text: str, value: obje
     assert cli("prune", "--latency-budget", "50%", "--model-arg", f"key={text}").code == 0
     assert calls[0][0].model.args == {"key": value}
     assert type(calls[0][0].model.args["key"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("words", "budget"),
+    [
+        (("--macs-budget", "50%"), ("", "50%", "")),
+        (("--keep", "0.7"), ("", "", "0.7")),
+        (("--latency-budget", "20ms"), ("20ms", "", "")),
+    ],
+)
+def test_a_budget_on_the_command_line_replaces_one_of_another_kind(
+    cli: Cli, fake: Fake, words: tuple[str, ...], budget: tuple[str, str, str]
+) -> None:
+    calls = fake("prune", PRUNED)
+    assert cli("prune", *words, "--exit", 2).code == 0
+    own = calls[0][0].prune
+    assert (own.latency_budget, own.macs_budget, own.keep) == budget and own.select.exit == 2
+
+
+def test_budgets_of_two_kinds_are_refused(cli: Cli, fake: Fake) -> None:
+    fake("prune", PRUNED)
+    said = cli("prune", "--macs-budget", "50%", "--keep", "0.7")
+    assert said.code == 2 and "--macs-budget and --keep are budgets" in said.err
+
+
+def test_a_counted_budget_is_printed_with_what_it_counts(cli: Cli, fake: Fake) -> None:
+    counted = CountFigures("macs", 160_000_000, 150_000_000)
+    budget = BudgetFigures(None, None, 0.9375, True, basis="count", counted=counted)
+    fake("prune", replace(PRUNED, budget=budget))
+    lines = cli("prune", "--macs-budget", "160M").out.replace("\u00a0", " ").splitlines()
+    assert "Inside the budget: 150 M MACs of 160 M MACs (93.8 %)." in lines
+    assert not any("share, so what counts" in line for line in lines)
+    said = cli("prune", "--macs-budget", "160M", "--json").json["budget"]
+    assert said["counted"] == {"quantity": "macs", "limit": 160_000_000, "count": 150_000_000}
+    assert not {"latency_ms", "measured_ms"} & said.keys()
+    missed = replace(budget, ratio=1.0625, met=False, counted=replace(counted, count=170_000_000))
+    fake("prune", replace(PRUNED, budget=missed))
+    said_missed = cli("prune", "--macs-budget", "160M")
+    assert said_missed.code == 1
+    assert "Over the budget by 10.0 M MACs: 170 M MACs of 160 M MACs" in said_missed.out.replace("\u00a0", " ")

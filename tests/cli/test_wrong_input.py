@@ -183,7 +183,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "line 25: budget.1.latency: '3' is not a latency budget",
         "20ms",
     ),
-    "no budget": (replace('latency_budget = "90%"', ""), "latency budget", "--latency-budget"),
+    "no budget": (replace('latency_budget = "90%"', ""), "There is no budget", "--latency-budget"),
     "unknown target": (replace("[prune.select]", "target = 'pte'\n[prune.select]"), "'pte'", "executorch"),
     "unknown precision": (replace('"fp32"', '"fp23"'), "'fp23'", "fp32"),
     "unknown device": (replace("[prune.select]", "device = 'toaster'\n[prune.select]"), "'toaster'", "local, adb:"),

@@ -25,14 +25,8 @@ from wdp_edge.protocols.device import Kind, Latency, Timing, TimingPlan
 from wdp_edge.protocols.target import Target, get_target
 from wdp_edge.report.junit import write_junit
 from wdp_edge.runners.runtimes import RUNTIMES
-from wdp_edge.runs.results import (
-    ArtifactFigures,
-    BudgetFigures,
-    CheckResult,
-    ModelFigures,
-    PruneResult,
-    UnjudgedFile,
-)
+from wdp_edge.runs.figures import BudgetFigures, ModelFigures
+from wdp_edge.runs.results import ArtifactFigures, CheckResult, PruneResult, UnjudgedFile
 
 lacking = [name for name in ("cmake", "g++") if shutil.which(name) is None]
 

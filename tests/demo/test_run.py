@@ -19,7 +19,8 @@ from wdp_edge.errors import InputError
 from wdp_edge.io.files import write_json, write_text
 from wdp_edge.models.spec import ModelSpec
 from wdp_edge.protocols.device import Latency
-from wdp_edge.runs.results import BudgetFigures, ModelFigures, PruneResult
+from wdp_edge.runs.figures import BudgetFigures, ModelFigures
+from wdp_edge.runs.results import PruneResult
 from wdp_edge.runs.stages import MANIFEST, RECIPE, RESULT
 
 TINY = ModelSpec(SPEC.name, 10, {**SPEC.args, "embed_dim": 32, "depth": 2, "num_heads": 2})

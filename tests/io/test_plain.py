@@ -20,7 +20,8 @@ from wdp_edge.io.files import to_plain, write_json
 from wdp_edge.io.plain import from_plain, read_as
 from wdp_edge.models.structure import BlockWidths, Structure
 from wdp_edge.protocols.device import Kind, Latency
-from wdp_edge.runs.results import BudgetFigures, ModelFigures, PruneResult
+from wdp_edge.runs.figures import BudgetFigures, ModelFigures
+from wdp_edge.runs.results import PruneResult
 from wdp_edge.runs.stages import Candidate, CurvePoint, Learned, Measured, Round, Selected, Verified
 from wdp_edge.shrink.saliency import Importance
 

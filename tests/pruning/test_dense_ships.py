@@ -9,11 +9,15 @@ import pytest
 from fake_clock_run import fake_clock, recipe_of
 from tiny_project import small_project
 
+import wdp_edge.pruning.budgets as budgets_module
 import wdp_edge.pruning.prune as prune_module
+from wdp_edge.config.budgets import Budget
 from wdp_edge.config.recipe import PruneRecipe
-from wdp_edge.config.values import LatencyBudget
+from wdp_edge.config.values import CountBudget, LatencyBudget, Quantity
 from wdp_edge.progress import Silent
-from wdp_edge.pruning.prune import may_ship_dense, prune
+from wdp_edge.pruning.budgets import may_ship_dense
+from wdp_edge.pruning.inputs import DenseModel
+from wdp_edge.pruning.prune import prune
 from wdp_edge.report import report
 from wdp_edge.runs.run import recipe_digest
 
@@ -23,7 +27,9 @@ def test_it_ships_at_once_and_a_killed_run_goes_on(tmp_path: Path, monkeypatch: 
     recipe = recipe_of(folder, "1000ms", target="onnx")
     said: list[str] = []
     monkeypatch.setattr(Silent, "say", lambda self, text: said.append(text))
-    monkeypatch.setattr(prune_module, "measure_table", lambda *_, **__: pytest.fail("nothing is measured for pruning"))
+    monkeypatch.setattr(
+        budgets_module, "measure_table", lambda *_, **__: pytest.fail("nothing is measured for pruning")
+    )
     with fake_clock(tmp_path / "cache"):
         with monkeypatch.context() as patch:
             patch.setattr(prune_module, "dense_copy", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -48,10 +54,15 @@ def test_it_ships_at_once_and_a_killed_run_goes_on(tmp_path: Path, monkeypatch: 
         (LatencyBudget(milliseconds=1e6), True, False),
         (LatencyBudget(share=1.0), False, True),
         (LatencyBudget(share=0.5), False, False),
+        (CountBudget(Quantity.MACS, count=10**12), False, True),
+        (CountBudget(Quantity.MACS, count=10**12), True, False),
+        (CountBudget(Quantity.PARAMETERS, share=1.0), False, True),
+        (CountBudget(Quantity.PARAMETERS, share=0.9), False, False),
     ],
 )
-def test_forced_or_a_share_below_one_needs_no_timing(budget: LatencyBudget, force: bool, may: bool) -> None:
-    assert may_ship_dense(PruneRecipe(force=force), budget) is may
+def test_forced_or_a_share_below_one_needs_no_timing(tmp_path: Path, budget: Budget, force: bool, may: bool) -> None:
+    dense = DenseModel.of(recipe_of(small_project(tmp_path)).model)
+    assert may_ship_dense(PruneRecipe(force=force), dense, budget) is may
 
 
 def test_force_makes_another_run(tmp_path: Path) -> None:

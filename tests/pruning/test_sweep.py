@@ -16,7 +16,7 @@ from wdp_edge.cli._shared import MET, MISSED, WRONG_INPUT, code_of
 from wdp_edge.commands.check import check
 from wdp_edge.config.recipe import BudgetRecipe, Recipe
 from wdp_edge.errors import InputError
-from wdp_edge.pruning import choose, prune
+from wdp_edge.pruning import budgets, choose, prune
 from wdp_edge.pruning.sweep import sweep
 from wdp_edge.report import report
 from wdp_edge.runs.sweeps import SweepResult
@@ -48,7 +48,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         return call
 
-    for home, name in ((prune, "measure_table"), (choose, "importance_of")):
+    for home, name in ((budgets, "measure_table"), (choose, "importance_of")):
         monkeypatch.setattr(home, name, counting(name, getattr(home, name)))
     return counted
 
@@ -131,7 +131,7 @@ def test_whatever_does_not_fit_is_said_before_the_first_run(tmp_path: Path, cach
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "one latency budget, not 50%,60%"),
+        ({}, "one budget, not 50%,60%"),
         ({"latency_budget": "50%", "target": "onnx,tflite"}, "one target, not onnx,tflite"),
         ({"latency_budget": "50%", "device": "local,qemu:cortex-a76"}, "one device, not local,"),
     ],

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from wdp_edge.protocols.device import Latency
-from wdp_edge.runs.results import BudgetFigures, ModelFigures, PruneResult
+from wdp_edge.runs.figures import BudgetFigures, ModelFigures
+from wdp_edge.runs.results import PruneResult
 
 DENSE = ModelFigures(0.917, Latency(8.2, 8.4, 8.1), 370_000_000, 21_600_000, 22_800_000, None, 12)
 SHIPPED = ModelFigures(

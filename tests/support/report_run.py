@@ -15,7 +15,8 @@ from wdp_edge.io.files import write_json, write_text
 from wdp_edge.models.structure import AttentionGeometry, BlockWidths, Geometry, MlpGeometry, Structure, count
 from wdp_edge.protocols.device import Kind, Latency
 from wdp_edge.runs.drops import Drops
-from wdp_edge.runs.results import BudgetFigures, ModelFigures, Parity, PruneResult
+from wdp_edge.runs.figures import BudgetFigures, ModelFigures
+from wdp_edge.runs.results import Parity, PruneResult
 from wdp_edge.runs.stages import (
     MANIFEST,
     RECIPE,

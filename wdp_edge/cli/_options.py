@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from wdp_edge.cli._shared import parse_arguments, perform
-from wdp_edge.config.recipe import meaning_of
+from wdp_edge.config.setting import meaning_of
 from wdp_edge.config.validation import setting_of
 from wdp_edge.errors import InputError
 

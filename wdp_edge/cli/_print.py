@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from wdp_edge.cost.table import LatencyTable
     from wdp_edge.runs.results import (
         ArtifactFigures,
-        BudgetFigures,
         CheckResult,
         EvaluateResult,
         ExportResult,
@@ -37,6 +36,7 @@ _COLUMNS = {"accuracy": "right", "agreement": "as dense"}
 
 
 def show_prune(result: PruneResult) -> None:
+    from wdp_edge.report.budgets import budget_line
     from wdp_edge.report.cautions import cautions, two_times
     from wdp_edge.report.drops import summary
 
@@ -185,6 +185,7 @@ def show_inspect(result: InspectResult) -> None:
 
 def show_profile(result: ProfileResult) -> None:
     """Latency beside the dense file's, the budget, and where the time goes if that was asked."""
+    from wdp_edge.report.budgets import budget_line
     from wdp_edge.report.cautions import cautions, device_rows
     from wdp_edge.report.units import milliseconds, quantity, share
 
@@ -324,16 +325,6 @@ def show_check(result: CheckResult) -> None:
 
 def kept(met: bool) -> str:
     return "kept" if met else "MISSED"
-
-
-def budget_line(budget: BudgetFigures) -> str:
-    from wdp_edge.report.units import milliseconds, share
-
-    figures = f"{milliseconds(budget.measured_ms)} of {milliseconds(budget.latency_ms)} ({share(budget.ratio, 1)})"
-    by = "" if budget.kind == "measured" else f" in {budget.kind} time"
-    if budget.met:
-        return f"Inside the budget{by}: {figures}."
-    return f"Over the budget{by} by {milliseconds(budget.measured_ms - budget.latency_ms)}: {figures}."
 
 
 def _comparison(result: PruneResult) -> list[tuple[str, str, str, str]]:

@@ -20,8 +20,8 @@ def _show_sweep(sweep: SweepResult) -> None:
     from wdp_edge.report import sweep_words
 
     if sweep.results:
-        rows = [row.cells for row in sweep_words.rows(sweep) if not row.error]
-        print_table(sweep_words.title(sweep), sweep_words.header(sweep), rows)
+        rows = [row.cells for row in sweep_words.rows(sweep, wide=False) if not row.error]
+        print_table(sweep_words.title(sweep), sweep_words.header(sweep, wide=False), rows)
         if note := facts_of(sweep.results[0].task).note:
             print_line(note)
     for entry in sweep.unjudged:

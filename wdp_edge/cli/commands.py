@@ -42,6 +42,7 @@ _READ = ("model.task", "model.checkpoint_key", "model.checkpoint_prefix", "data.
 _DATA = "Folder with train/ and val/ (or test/) inside."
 _ANY_DATA = f"{_DATA[:-1]}; without labels also one folder, a list or 'photos/*.jpg'."
 _NEEDS = ("model.name", "data.train", "data.val", "model.checkpoint")
+_BUDGETS = ("prune.latency_budget", "prune.macs_budget", "prune.keep")
 _WHERE = ("prune.target", "prune.precision", "prune.device", "prune.threads")
 
 devices = typer.Typer()
@@ -182,7 +183,7 @@ def models(
 
 @command(
     _sweep.show_pruned,
-    *("prune.latency_budget", *_MODEL, "data.train", "data.val", "prune.out", "prune.epochs", "prune.images"),
+    *(*_BUDGETS, "prune.select.exit", *_MODEL, "data.train", "data.val", "prune.out", "prune.epochs", "prune.images"),
     *(*_WHERE, "prune.accept", "prune.seed", "prune.force"),
     lists=True,
 )
@@ -193,6 +194,8 @@ def prune(
 ) -> PruneResult | SweepResult:
     """Prune a model until its measured file is inside the budget.
 
+    The budget is a time on the device, or a number of multiply-accumulates (--macs-budget) or parameters (--keep).
+
     Settings come from the options, then from wdp-edge.toml in this folder, then from defaults. A run that was
     interrupted goes on when the same command is given again. A model whose file is inside the budget before anything
     is pruned ships as it is, at once.
@@ -201,7 +204,7 @@ def prune(
     them decides: what is computed of the dense model, and on one target and device the latency table. Further ones can
     be added later.
     """
-    from wdp_edge.commands.init import length_settings, project_recipe
+    from wdp_edge.commands.init import BUDGET, budget_settings, length_settings, project_recipe
     from wdp_edge.data.folder import resolve_data
     from wdp_edge.runs.sweeps import names_several
 
@@ -210,8 +213,9 @@ def prune(
         others = ", name the two with --train and --val, or let `wdp-edge init` divide images without labels"
         found = resolve_data(data, otherwise=others)
         own = {"data.train": str(found[0]), "data.val": str(found[1]), **own}
+    own |= budget_settings(own)
     own = own | length_settings(own.pop("prune.epochs", None), own.pop("prune.images", None))
-    recipe = project_recipe(Path(), own, given.names, (*_NEEDS, "prune.latency_budget"))
+    recipe = project_recipe(Path(), own, given.names, (*_NEEDS, BUDGET))
     several = names_several(recipe.prune) is not None
     return wdp_edge.sweep(recipe, context.obj) if several else wdp_edge.prune(recipe, context.obj)
 

@@ -27,8 +27,9 @@ from wdp_edge.protocols.task import defined
 from wdp_edge.pruning.dense_outputs import dense_outputs
 from wdp_edge.pruning.toolkit import timing_plan
 from wdp_edge.runs.drops import FEW_IMAGES, Drops, hardest, listed, short
+from wdp_edge.runs.figures import ModelFigures
 from wdp_edge.runs.places import read_result, run_recipe
-from wdp_edge.runs.results import CheckedBudget, CheckResult, Limit, ModelFigures, PruneResult, UnjudgedFile
+from wdp_edge.runs.results import CheckedBudget, CheckResult, Limit, PruneResult, UnjudgedFile
 from wdp_edge.runs.run import Run
 from wdp_edge.runs.stages import RESULT
 from wdp_edge.runs.sweeps import SWEEP, read_sweep

@@ -38,10 +38,9 @@ def _made_for(entry: SweepEntry, result: PruneResult) -> tuple[str, str, str, in
 
 
 def _inside(result: PruneResult, budget: BudgetRecipe) -> bool:
-    own = result.budget
-    fast = not budget.latency or own.measured_ms <= parse_budget(budget.latency).resolve(result.dense.latency_ms.p50)
+    fast = not budget.latency or result.time_ms <= parse_budget(budget.latency).resolve(result.dense.latency_ms.p50)
     return fast and (not budget.size or (result.shipped.bytes or 0) <= parse_bytes(budget.size))
 
 
 def _slowest(found: Sequence[tuple[SweepEntry, PruneResult]]) -> SweepEntry:
-    return max(found, key=lambda pair: pair[1].budget.measured_ms)[0]
+    return max(found, key=lambda pair: pair[1].time_ms)[0]

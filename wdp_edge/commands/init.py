@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wdp_edge.commands.brought import ORDERS, check_labelled, found_images, proposed, settled_images
+from wdp_edge.config.budgets import BUDGETS
 from wdp_edge.config.file import HEAD_FILE, dump_recipe, load_recipe, merge
 from wdp_edge.config.file import RECIPE_FILE as RECIPE_FILE
 from wdp_edge.config.recipe import BudgetRecipe, ModelRecipe, Recipe
@@ -28,15 +29,17 @@ if TYPE_CHECKING:
     from wdp_edge.heads.attach import HeadFigures, WithHead
     from wdp_edge.models.originals import Comparison
 
+BUDGET = "prune.latency_budget"
+"""As needed by `project_recipe`: a budget of this kind or another."""
 _MISSING = {
     "model.name": ("model", "name in [model]", "--model NAME"),
     "model.checkpoint": ("checkpoint", "checkpoint in [model]", "--checkpoint FILE"),
     "data.train": ("training images", "train in [data]", "--train FOLDER or --data FOLDER"),
     "data.val": ("validation images", "val in [data]", "--val FOLDER or --data FOLDER"),
-    "prune.latency_budget": (
-        "latency budget",
-        "latency_budget in [prune]",
-        "--latency-budget 20ms (or 50% of the dense model)",
+    BUDGET: (
+        "budget",
+        "latency_budget (or macs_budget, or keep) in [prune]",
+        "--latency-budget 20ms (or 50% of the dense model), --macs-budget 50% or --keep 0.7",
     ),
 }
 _NEITHER = ", and no --model and --data that say what to prune"
@@ -276,7 +279,7 @@ def project_recipe(
     """
     path = folder / RECIPE_FILE
     recipe = merge(load_recipe(path) if path.exists() else Recipe(), overrides, names)
-    missing = [key for key in needs if not _setting(recipe, key)]
+    missing = [key for key in needs if not _is_set(recipe, key)]
     if missing and not path.exists() and {"model.name", "data.train"} & set(missing):
         raise InputError(
             f"There is no {RECIPE_FILE} in this folder{_NEITHER if 'model.name' in names else ''}.",
@@ -307,6 +310,17 @@ def length_settings(epochs: float | None, images: int | None) -> dict[str, Any]:
     if epochs is None:
         return {}
     return {"prune.epochs": epochs} | ({"prune.images": 0} if epochs == 0 else {})
+
+
+def budget_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of these settings by dotted key the budget, which must win over one of another kind in wdp-edge.toml.
+
+    Raises InputError for budgets of two kinds.
+    """
+    named = [f"--{name.replace('_', '-')}" for name in BUDGETS if f"prune.{name}" in given]
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named)} are budgets, and a run has one.", "Give one of them.")
+    return {f"prune.{name}": given.get(f"prune.{name}", "") for name in BUDGETS} if named else {}
 
 
 def find_run(folder: Path, run: Path | None) -> Path:
@@ -367,8 +381,10 @@ def _from(folder: Path, path: Path) -> str:
     return str(path) if path.is_absolute() else os.path.relpath(path, folder)
 
 
-def _setting(recipe: Recipe, dotted: str) -> Any:
+def _is_set(recipe: Recipe, dotted: str) -> bool:
+    if dotted == BUDGET:
+        return any(getattr(recipe.prune, name) for name in BUDGETS)
     value: Any = recipe
     for part in dotted.split("."):
         value = getattr(value, part)
-    return value
+    return bool(value)

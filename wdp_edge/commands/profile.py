@@ -18,8 +18,9 @@ from wdp_edge.models.structure import Structure
 from wdp_edge.protocols.device import Device, Kind, Timing, TracingDevice, check_pair, get_device, ratio
 from wdp_edge.protocols.target import OperatorTime
 from wdp_edge.pruning.toolkit import timing_plan
+from wdp_edge.runs.figures import BudgetFigures
 from wdp_edge.runs.places import ARTIFACTS, read_result, run_around, run_recipe
-from wdp_edge.runs.results import BudgetFigures, KindTime, OperatorProfile, OperatorProfiles, PartTime, ProfileResult
+from wdp_edge.runs.results import KindTime, OperatorProfile, OperatorProfiles, PartTime, ProfileResult
 from wdp_edge.runs.run import finished_run
 from wdp_edge.runs.stages import OPERATORS, RESULT
 

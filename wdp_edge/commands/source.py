@@ -24,6 +24,7 @@ from wdp_edge.artifacts.proof import (
 from wdp_edge.artifacts.sidecar import note_proofs, write_sidecar
 from wdp_edge.calibration.fake_quant import Scheme
 from wdp_edge.calibration.simulation import scheme_of
+from wdp_edge.config.budgets import with_budget
 from wdp_edge.config.recipe import Recipe
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.devices.processor import this_processor
@@ -191,7 +192,7 @@ class Source:
 
 def dense_run(recipe: Recipe) -> Path:
     """A run whose model is the recipe's trained one, not pruned: prune.out, or runs/<model>-dense-<digest>."""
-    first = single_recipes(replace(recipe, prune=replace(recipe.prune, latency_budget="", out="")))[0]
+    first = single_recipes(replace(recipe, prune=replace(with_budget(recipe.prune, ""), out="")))[0]
     plain = replace(first, prune=replace(first.prune, out=recipe.prune.out))
     path = Path(recipe.prune.out) if recipe.prune.out else default_path(plain, "dense")
     inputs = Inputs.of(plain)

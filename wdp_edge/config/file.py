@@ -10,7 +10,8 @@ from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from wdp_edge.config.recipe import Recipe, meaning_of
+from wdp_edge.config.recipe import Recipe
+from wdp_edge.config.setting import meaning_of
 from wdp_edge.config.toml_lines import KeyPath, key_lines
 from wdp_edge.config.validation import change_settings, read_recipe
 from wdp_edge.errors import InputError

@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import Field, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from wdp_edge.config.values import parse_blocks, parse_budget, parse_budgets, parse_bytes, parse_cpus, split_list
+from wdp_edge.config.setting import setting
+from wdp_edge.config.values import (
+    parse_blocks,
+    parse_budget,
+    parse_budgets,
+    parse_bytes,
+    parse_cpus,
+    parse_keeps,
+    parse_macs_budgets,
+    split_list,
+)
 from wdp_edge.data.preprocess import parse_settings
 from wdp_edge.protocols.device import DeviceKind, Kind, kind_of
 from wdp_edge.protocols.target import precision_names, target_names
 from wdp_edge.protocols.task import ALPHABETICAL, NATURAL, task_names
-
-LARGEST = 2**63 - 1  # the largest whole number of TOML
-
-
-def setting(
-    doc: str,
-    default: Any,
-    flag: str = "",
-    path: bool = False,
-    words: tuple[str, ...] = (),
-    choices: Callable[[], Iterable[str]] | None = None,
-    form: Callable[[Any], object] | None = None,
-    several: str = "",
-    **limits: float,
-) -> Any:
-    """A field of the recipe, and all that is said of it: in wdp-edge.toml, by --help, in docs/reference and in errors.
-
-    flag: of the command line, with what it takes: "--threads=N". path: the text is one, unless it is one of `words`.
-    choices: the texts that it may be. form: reads a text, or gives a table as it is kept, and raises InputError for
-    what it cannot be; an empty one is not asked. several: an example of a list with commas, each of which gets a run of
-    its own. limits: gt, ge, lt and le, in pydantic's words; otherwise from 0 on.
-    """
-    rules: dict[str, Any] = dict(limits)
-    if type(default) in (int, float) and not limits.keys() & {"gt", "ge"}:
-        rules["ge"] = 0
-    if type(default) is int and not limits.keys() & {"lt", "le"}:
-        rules["le"] = LARGEST
-    if type(default) is float:
-        rules["allow_inf_nan"] = False
-    facts = {"doc": doc, "flag": flag, "path": path, "words": words, "choices": choices, "form": form}
-    facts |= {"several": several}
-    if isinstance(default, Mapping):
-        return field(default_factory=lambda: dict(default), metadata=facts | rules)
-    return field(default=default, metadata=facts | rules)
 
 
 def precision_choices() -> list[str]:
@@ -58,12 +34,6 @@ def kind_names() -> list[str]:
 def kinds_of(devices: str) -> list[DeviceKind]:
     """Of each device in a list. Raises InputError as `kind_of` does."""
     return [kind_of(device) for device in split_list(devices)]
-
-
-def meaning_of(setting: Field[Any]) -> str:
-    """What the recipe says of a setting."""
-    doc, several = setting.metadata["doc"], setting.metadata["several"]
-    return f"{doc}; several get a run each: {several}" if several else f"{doc}"
 
 
 @dataclass(frozen=True)
@@ -169,6 +139,7 @@ class SelectRecipe:
         "images for compensating each candidate, at most; fewer where they have many tokens", 512, ge=1
     )
     tilt: float = setting("how much less losses of early blocks may count; half of it is tried too; 0 tries none", 0.7)
+    exit: int = setting("end after this many blocks, the head fitted there; 0: where it costs least", 0, "--exit=N")
     drop_sublayers: bool = setting("also try structures in which whole attention or MLP sub-layers are gone", True)
     narrow_heads: bool = setting("also try structures whose attention heads have fewer channels", True)
     margin: float = setting("aim at this share of the budget, so that a noisy timing still passes", 0.975, gt=0, le=1)
@@ -260,6 +231,20 @@ class PruneRecipe:
         "--latency-budget=TIME",
         form=parse_budgets,
         several="30%,50%,70%",
+    )
+    macs_budget: str = setting(
+        "50% of the dense model's multiply-accumulates for one image, or 1.2G of them; in place of latency_budget",
+        "",
+        "--macs-budget=COUNT",
+        form=parse_macs_budgets,
+        several="30%,50%,70%",
+    )
+    keep: str = setting(
+        "share of the parameters that stay, such as 0.7; in place of latency_budget",
+        "",
+        "--keep=SHARE",
+        form=parse_keeps,
+        several="0.3,0.5,0.7",
     )
     target: str = setting(
         "file format: executorch, tflite, onnx, or coreml on macOS",

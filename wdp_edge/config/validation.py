@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from wdp_edge.config.recipe import LARGEST, Recipe, meaning_of
+from wdp_edge.config.recipe import Recipe
+from wdp_edge.config.setting import LARGEST, meaning_of
 from wdp_edge.config.toml_lines import KeyPath
 from wdp_edge.config.values import split_list
 from wdp_edge.errors import InputError

@@ -1,16 +1,22 @@
-"""Values that a recipe holds as text: budgets in milliseconds, per cent or bytes, and lists of whole numbers."""
+"""Values that a recipe holds as text: budgets in milliseconds, counts, per cent or bytes, and lists of numbers."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
 
 from wdp_edge.errors import InputError
 from wdp_edge.protocols.device import Kind
 
 _FORM = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|us|µs|%)\s*", re.IGNORECASE)
 _MILLISECONDS = {"ms": 1.0, "s": 1000.0, "us": 0.001, "µs": 0.001}
+_COUNT = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([kKMG]?)\s*")
+_MANY = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+_SHARE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(%?)\s*")
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)\s*")
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -70,9 +76,81 @@ def parse_budgets(text: str) -> tuple[LatencyBudget, ...]:
 
     Raises InputError as `parse_budget` does, and for one that is there twice.
     """
-    budgets = tuple(parse_budget(part) for part in split_list(text))
+    return _each(text, parse_budget, "a latency budget", "30%,50%,70%")
+
+
+class Quantity(StrEnum):
+    """What of a model is counted rather than measured."""
+
+    MACS = "macs"
+    PARAMETERS = "parameters"
+
+    @property
+    def words(self) -> str:
+        return "MACs" if self is Quantity.MACS else "parameters"
+
+
+@dataclass(frozen=True)
+class CountBudget:
+    """What a model may have at most of something that is counted. Exactly one of the two is set.
+
+    count: > 0. share: of the dense model's, in (0, 1].
+    """
+
+    quantity: Quantity
+    count: int | None = None
+    share: float | None = None
+
+    def limit(self, dense: int) -> int:
+        """The most that is allowed, given what the dense model has."""
+        return self.count if self.count is not None else math.floor((self.share or 0.0) * dense + 1e-6)
+
+
+def parse_macs(text: str) -> CountBudget:
+    """Parses "50%" of the dense model's multiply-accumulates, or "1.2G" of them.
+
+    Raises InputError for anything else, for zero, and for more than 100%.
+    """
+    share, count = _SHARE.fullmatch(text), _COUNT.fullmatch(text)
+    if share and share[2] and 0 < float(share[1]) <= 100:
+        return CountBudget(Quantity.MACS, share=float(share[1]) / 100)
+    if count and (value := int(float(count[1]) * _MANY[count[2]])) > 0:
+        return CountBudget(Quantity.MACS, count=value)
+    raise InputError(
+        f"'{text}' is not a budget of multiply-accumulates.",
+        "Write a share of the dense model's (50%) or a number for one image (300M, 1.2G).",
+    )
+
+
+def parse_keep(text: str) -> CountBudget:
+    """Parses the share of the parameters that stay: "0.7" or "70%".
+
+    Raises InputError for anything else, for zero, and for more than all of them.
+    """
+    match = _SHARE.fullmatch(text)
+    share = float(match[1]) / (100 if match[2] else 1) if match else math.nan
+    if 0 < share <= 1:
+        return CountBudget(Quantity.PARAMETERS, share=share)
+    raise InputError(f"'{text}' is not a share of the parameters.", "Write it like 0.7 or 70%.")
+
+
+def parse_macs_budgets(text: str) -> tuple[CountBudget, ...]:
+    """Parses one, or several: "30%,50%". Raises InputError as `parse_macs` does, and for one that is there twice."""
+    return _each(text, parse_macs, "a budget of multiply-accumulates", "30%,50%,70%")
+
+
+def parse_keeps(text: str) -> tuple[CountBudget, ...]:
+    """Parses one, or several: "0.5,0.7". Raises InputError as `parse_keep` does, and for one that is there twice."""
+    return _each(text, parse_keep, "a share of the parameters", "0.3,0.5,0.7")
+
+
+_Budget = TypeVar("_Budget", LatencyBudget, CountBudget)
+
+
+def _each(text: str, parse: Callable[[str], _Budget], what: str, example: str) -> tuple[_Budget, ...]:
+    budgets = tuple(parse(part) for part in split_list(text))
     if len(set(budgets)) < len(budgets):
-        raise InputError(f"'{text}' names a latency budget twice.", "Write each one once, such as 30%,50%,70%.")
+        raise InputError(f"'{text}' names {what} twice.", f"Write each one once, such as {example}.")
     return budgets
 
 

@@ -14,7 +14,20 @@ from wdp_edge.models.structure import Structure
 from wdp_edge.protocols.device import Kind
 
 TABLE_VERSION: Final = 2
-_STORED = ["version", "kind", "dense_ms", "fixed_ms", "attention", "mlp", "head_ms", "last", "context", "scales", "key"]
+_STORED = [
+    "version",
+    "kind",
+    "dense_ms",
+    "fixed_ms",
+    "attention",
+    "mlp",
+    "head_ms",
+    "last",
+    "context",
+    "scales",
+    "key",
+    "unit",
+]
 Points = tuple[tuple[float, float], ...]
 # Per block how many of the table's heads and hidden units one of its own costs as much as; empty: one, everywhere.
 Scales = tuple[tuple[float, float], ...]
@@ -38,7 +51,7 @@ class TableKey:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Milliseconds for one image.
+    """Milliseconds for one image, or per cent of a count where the budget is one (`unit`).
 
     attention: (heads, ms) of one block's attention, rising in heads of full width. mlp: (hidden units, ms) of
     one MLP. head_ms: what a head costs without its channels; heads of fewer channels cost this in full and the rest
@@ -60,6 +73,7 @@ class LatencyTable:
     scales: Scales = ()
     last: Last | None = None
     version: Literal[2] = TABLE_VERSION
+    unit: str = "ms"
 
     def __post_init__(self) -> None:
         lines = [number for points in (self.attention, self.mlp, self.scales) for point in points for number in point]
@@ -133,6 +147,10 @@ class LatencyTable:
             last=self.last and (self.last[0] * ratio, self.last[1] * ratio),
             context=tuple((x * ratio, y) for x, y in self.context),
         )
+
+    def amount(self, value: float) -> str:
+        """In words: "4.3 ms", "51.2% of MACs"."""
+        return f"{value:.3g} ms" if self.unit == "ms" else f"{value:.3g}{self.unit}"
 
     def to_json(self) -> dict[str, Any]:
         """In the order that tables are stored in."""

@@ -18,7 +18,8 @@ from wdp_edge.config.file import load_recipe
 from wdp_edge.errors import InputError
 from wdp_edge.io.files import write_text
 from wdp_edge.io.plain import read_as
-from wdp_edge.runs.results import ModelFigures, PruneResult
+from wdp_edge.runs.figures import ModelFigures
+from wdp_edge.runs.results import PruneResult
 from wdp_edge.runs.run import latest_run
 from wdp_edge.runs.stages import MANIFEST, RECIPE, REPORT, RESULT
 

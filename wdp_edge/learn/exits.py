@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from wdp_edge.errors import InputError
 from wdp_edge.models import vit
 
 
@@ -44,3 +45,25 @@ def exits_of(model: Any, count: int) -> list[int]:
 def exit_depths(depth: int, count: int) -> list[int]:
     """The last `count` places before the end where an exit may stand; at least half of the blocks stay."""
     return list(range(max((depth + 1) // 2, depth - count, 1), depth))
+
+
+def depths_of(dense: Any, exits: int, wanted: int = 0) -> list[int]:
+    """Depths at which the model may end, deepest first. exits: how many besides its own; wanted: this one, if any.
+
+    Where no classifier can be fitted to an exit, it must have the stream of the last block. Raises InputError for a
+    wanted one that the model cannot have.
+    """
+    depth = len(vit.blocks_of(dense))
+    possible = [d for d in (*reversed(exits_of(dense, depth)), depth) if d == depth or _ends(dense, d)]
+    if wanted and wanted not in possible:
+        others = ", ".join(map(str, sorted(possible)))
+        raise InputError(
+            f"This model cannot end after block {wanted} of {depth}, only after {others}.",
+            "Set exit in [prune.select] to one of them, or to 0.",
+            {"--exit": "Give one of them with --exit."},
+        )
+    return [wanted] if wanted else [depth, *(d for d in reversed(exits_of(dense, exits)) if _ends(dense, d))]
+
+
+def _ends(dense: Any, depth: int) -> bool:
+    return vit.has_classifier(dense) or vit.ends_alike(dense, depth)

@@ -44,6 +44,19 @@ class Bench:
     dense: Path
     scratch: Path
 
+    @property
+    def timed(self) -> bool:
+        """Whether the budget is one of time."""
+        return True
+
+    def aim(self, margin: float) -> float:
+        """What structures are chosen for by the table alone. margin: of the recipe, for what timing may be off by."""
+        return self.goal.budget_ms * margin
+
+    def session(self, measured: Measured, structure: Structure) -> Session:
+        """What a file with this structure takes of the budget."""
+        return session_of(measured, self.budget)
+
     def time(self, path: Path, times: int = 1) -> Measured:
         """times: how many times as many rounds as usual."""
         return self.tools.time_beside(self.dense, path, self.budget, self.table.dense_ms, times)

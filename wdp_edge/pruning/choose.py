@@ -16,6 +16,7 @@ from wdp_edge.config.recipe import PruneRecipe, SelectRecipe
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.errors import UnreachableBudget
 from wdp_edge.learn.budget_term import CostModel
+from wdp_edge.learn.exits import depths_of
 from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.learn.search import SearchGoal, search
 from wdp_edge.models.files import save
@@ -25,7 +26,7 @@ from wdp_edge.models.surgery import Kept
 from wdp_edge.pruning.bench import Bench
 from wdp_edge.pruning.data import Data
 from wdp_edge.pruning.inputs import DenseModel
-from wdp_edge.pruning.selection import Selection, allowed, best_of, depths_of, head_dims
+from wdp_edge.pruning.selection import Selection, allowed, best_of, head_dims
 from wdp_edge.runs.stages import Learned, Selected
 from wdp_edge.select.candidates import (
     Narrow,
@@ -102,16 +103,19 @@ def check_reachable(bench: Bench, model: DenseModel, options: PruneRecipe) -> No
     """Raises UnreachableBudget, saying what can be reached, when the budget is out of reach by the table."""
     select, dense, table = options.select, model.module, bench.table
     multiple, budget_ms = bench.tools.target.mlp_width_multiple, bench.goal.budget_ms
-    depth = min(depths_of(dense, options.learn.exits))
+    depth = min(depths_of(dense, options.learn.exits, select.exit))
     least = smallest(model.structure, depth, allowed(dense, multiple, select.drop_sublayers))
     if widths := head_widths(dense, select):
         least = replace(least, blocks=tuple(replace(b, head_dim=widths[0]) for b in least.blocks))
     reach = table.predict(least)
     if budget_ms < reach:
+        share = f" ({reach / table.dense_ms:.0%} of the dense model's {table.dense_ms:.3g} ms)" if bench.timed else ""
         raise UnreachableBudget(
-            f"The budget of {budget_ms:.3g} ms is below what the smallest structure reaches: about {reach:.3g} ms "
-            f"({reach / table.dense_ms:.0%} of the dense model's {table.dense_ms:.3g} ms).",
-            "Give a larger --latency-budget, a smaller model, or a faster precision.",
+            f"The budget of {table.amount(budget_ms)} is below what the smallest structure reaches: about "
+            f"{table.amount(reach)}{share}.",
+            "Give a larger --latency-budget, a smaller model, or a faster precision."
+            if bench.timed
+            else "Give a larger budget, or a smaller model.",
         )
 
 
@@ -126,7 +130,7 @@ def learned_scores(
         [positions(r) for r in start.hidden],
         Alignment(1, bench.tools.target.mlp_width_multiple),
     )
-    budget_ms = bench.goal.budget_ms * prune.select.margin
+    budget_ms = bench.aim(prune.select.margin)
     near = bench.table.around(budget_ms)
     cost = CostModel(near.attention, near.mlp, near.fixed_ms, near.scales, near.last)
     task = bench.data.task.facts.name
@@ -136,7 +140,8 @@ def learned_scores(
     learned = search(model.module, masks, goal, prune.learn, stream, run / "stages" / "learn.checkpoint")
     if not learned.reached:
         progress.say(
-            f"warning: learning ended at {learned.cost_ms:.3g} ms by the table where {budget_ms:.3g} were wanted: its "
+            f"warning: learning ended at {near.amount(learned.cost_ms)} by the table where {near.amount(budget_ms)} "
+            "were wanted: its "
             f"widths are not used. Give it more than {steps.learn} steps: images in [prune], or share in [prune.learn]."
         )
     return learned
@@ -154,14 +159,17 @@ def positions(importance: Importance) -> list[float]:
 def selected_structure(selection: Selection, rankings: Sequence[Ranking]) -> Selected:
     """Widths per block and exit together: the best candidate, and what is inside the budget next to it."""
     began, bench = time.monotonic(), selection.bench
-    trials = selection.try_candidates(rankings, bench.goal.budget_ms * selection.options.margin)
+    trials = selection.try_candidates(rankings, bench.aim(selection.options.margin))
     best = best_of(trials)
 
     def propose(limit_ms: float, like: Structure | None) -> Kept | None:
         return selection.keep(best.plan, limit_ms, like)
 
     found = bench.find(selection.source, propose, best.kept)
-    assert found is not None, "no structure was known before"
+    if found is None:
+        raise UnreachableBudget(
+            f"No structure fits into {bench.table.amount(bench.goal.budget_ms)}.", "Give a larger budget."
+        )
     kept = found.chosen.kept
     return Selected(
         kept_heads=[list(h) for h in kept.heads],

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wdp_edge.config.budgets import Budget, budget_of
 from wdp_edge.config.recipe import ModelRecipe, Recipe
-from wdp_edge.config.values import LatencyBudget, check_accepted, parse_budget
+from wdp_edge.config.values import LatencyBudget, check_accepted
 from wdp_edge.data.folder import check_counted
 from wdp_edge.data.preprocess import channels_of
 from wdp_edge.learn.compute import autocast, bf16_pays, device_of
+from wdp_edge.learn.exits import depths_of
 from wdp_edge.models import vit
 from wdp_edge.models.files import load_dense
 from wdp_edge.models.pixels import take_rgb
@@ -137,17 +139,19 @@ class Inputs:
         """
         return replace(self, recipe=recipe, tools=Toolkit.of(recipe.prune))
 
-    def check_prunable(self) -> LatencyBudget:
+    def check_prunable(self) -> Budget:
         """The budget. Raises InputError when the model can only be exported, its files not timed, the budget not kept,
         the batches not divided among the processes, a GPU not had, or the images too few."""
         prune = self.recipe.prune
         vit.check_supported(self.model.module, self.model.spec.name)
         check_timed(self.tools.target)
-        check_accepted(self.tools.device.name, self.tools.device.kind, prune.accept)
+        depths_of(self.model.module, prune.learn.exits, prune.select.exit)
+        budget = budget_of(prune)
+        if isinstance(budget, LatencyBudget):
+            check_accepted(self.tools.device.name, self.tools.device.kind, prune.accept)
         for batch_size in (prune.learn.batch_size, prune.recover.batch_size):
             world().share(batch_size)
         device_of(prune.compute.device)
-        budget = parse_budget(prune.latency_budget)
         self.data.check_choosable()
         check_counted(self.data.val, self.data.final_task.facts)
         return budget

@@ -21,25 +21,25 @@ from torch import nn
 from wdp_edge import progress
 from wdp_edge.artifacts.proof import tolerance_of, within
 from wdp_edge.artifacts.sidecar import write_sidecar
-from wdp_edge.config.recipe import PruneRecipe, Recipe
-from wdp_edge.config.values import LatencyBudget
-from wdp_edge.cost.measure import measure_table
-from wdp_edge.cost.table import LatencyTable
+from wdp_edge.config.budgets import Budget, budget_label
+from wdp_edge.config.recipe import Recipe
 from wdp_edge.data.loading import check_headers
 from wdp_edge.data.walk import counted
 from wdp_edge.errors import InputError
 from wdp_edge.io.files import atomic_folder, atomic_path, inner_path, write_json
+from wdp_edge.learn.exits import depths_of
 from wdp_edge.models.files import load, read_spec, save
 from wdp_edge.models.structure import Structure, count
 from wdp_edge.models.surgery import Kept
 from wdp_edge.protocols.target import Artifact, Target
 from wdp_edge.pruning import choose, first_look
-from wdp_edge.pruning.bench import Bench, goal_of
+from wdp_edge.pruning.bench import Bench
+from wdp_edge.pruning.budgets import bench_of, figures_of, may_ship_dense, time_budget
 from wdp_edge.pruning.course import course_of
 from wdp_edge.pruning.finish import Final, Saved, compensated_model, final_figures, recovered_model, verified_file
 from wdp_edge.pruning.first_look import Plausible
 from wdp_edge.pruning.inputs import DenseModel, Inputs
-from wdp_edge.pruning.selection import Selection, depths_of
+from wdp_edge.pruning.selection import Selection
 from wdp_edge.pruning.tighten import (
     MOST_FILES,
     Attempt,
@@ -50,10 +50,10 @@ from wdp_edge.pruning.tighten import (
     measured_file,
     smaller_model,
 )
-from wdp_edge.pruning.timing import used_share
 from wdp_edge.runs.expected import write_habits
+from wdp_edge.runs.figures import ModelFigures
 from wdp_edge.runs.places import read_result
-from wdp_edge.runs.results import BudgetFigures, ModelFigures, PruneResult
+from wdp_edge.runs.results import PruneResult
 from wdp_edge.runs.run import Run, check_checkpoint, check_images, checkpoint_facts, now, run_path
 from wdp_edge.runs.shared import PACKAGES, take_shared
 from wdp_edge.runs.stages import RESULT, Learned, Measured, Recovered, Selected, Verified
@@ -116,7 +116,7 @@ def announce(inputs: Inputs) -> None:
     """Says what is done with what."""
     tools, data = inputs.tools, inputs.data
     progress.say(
-        f"{inputs.model.spec.name}, {len(data.train)} training images, budget {inputs.recipe.prune.latency_budget} "
+        f"{inputs.model.spec.name}, {len(data.train)} training images, budget {budget_label(inputs.recipe.prune)} "
         f"({tools.target.name}, {tools.precision}, {tools.device.name})"
     )
     for name, folder in (("training", data.train), ("validation", data.val)):
@@ -147,7 +147,7 @@ def versions(target: Target) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}, **target.versions()}
 
 
-def stages(inputs: Inputs, budget: LatencyBudget, run: Run) -> Outcome:
+def stages(inputs: Inputs, budget: Budget, run: Run) -> Outcome:
     """Every stage in order; one whose record is there is read back instead."""
     options, tools, model, data = inputs.recipe.prune, inputs.tools, inputs.model, inputs.data
     held_back, blocks, stage, path = inputs.held_back, inputs.model.structure.blocks, run.stage, run.path
@@ -156,17 +156,15 @@ def stages(inputs: Inputs, budget: LatencyBudget, run: Run) -> Outcome:
     plausible = stage("plausible", Plausible, partial(first_look.of_held_back, held_back))
     dense_file = stage("dense-artifact", Artifact, partial(exported, inputs, run, None, "dense"))
     known = dense, dense_file, plausible
-    if may_ship_dense(options, budget):
-        alone = stage("measure-dense", Measured, partial(tools.time_alone, dense_file.path, budget))
-        if used_share(alone, budget) <= 1.0:
-            say_inside(alone, budget)
+    if may_ship_dense(options, model, budget):
+        alone = stage("measure-dense", Measured, partial(tools.time_alone, dense_file.path, time_budget(budget)))
+        figures = figures_of(inputs, budget, alone, model.structure)
+        if figures.met:
+            say_inside(alone, figures.ratio)
             return dense_as_it_is(inputs, run, alone, known)
 
-    setting = tools.table_setting(model.spec, model.structure, options.table)
-    table = stage("table", LatencyTable, partial(measure_table, setting, dense_artifact=dense_file.path))
-    check_record(run, "table", len(table.scales) in (0, len(blocks)))
-    goal = goal_of(options.select, budget.resolve(table.dense_ms))
-    bench = Bench(tools, data, budget, goal, table, dense_file.path, path / "scratch")
+    bench = bench_of(inputs, budget, run, dense_file.path)
+    check_record(run, "table", len(bench.table.scales) in (0, len(blocks)))
     choose.check_reachable(bench, model, options)
 
     information = choose.Information(model.module, data)
@@ -181,8 +179,11 @@ def stages(inputs: Inputs, budget: LatencyBudget, run: Run) -> Outcome:
         learn = partial(choose.learned_scores, bench, model, options, importance, steps, path)
         learned = stage("learn", Learned, learn, together=True)
         check_record(run, "learn", choose.fits(learned, blocks))
-    rankings = choose.rankings_of(importance, turned.narrow, learned, table)
-    depths, room = depths_of(model.module, options.learn.exits), options.compensate.scratch_gb * 1e9
+    rankings = choose.rankings_of(importance, turned.narrow, learned, bench.table)
+    depths, room = (
+        depths_of(model.module, options.learn.exits, options.select.exit),
+        options.compensate.scratch_gb * 1e9,
+    )
     selection = Selection(bench, held_back, source, options.select, depths, room)
     selected = stage("select", Selected, partial(choose.selected_structure, selection, rankings))
     check_record(run, "select", choose.fits(selected, blocks))
@@ -191,7 +192,7 @@ def stages(inputs: Inputs, budget: LatencyBudget, run: Run) -> Outcome:
     refit = stage("compensate", Saved, partial(compensated_model, model, data, source, kept, options.compensate, path))
     recover = partial(recovered_model, held_back, options, path, refit.folder, steps.recover, "recover")
     stage("recover", Recovered, recover, together=True)
-    earlier = Earlier(selected.predicted_ms / goal.budget_ms, selected.measured)
+    earlier = Earlier(selected.predicted_ms / bench.goal.budget_ms, selected.measured)
     made = fitted(inputs, run, bench, earlier, steps.tighten)
     verified, final = proven(inputs, run, source, kept, made.artifact)
     return Outcome(made.artifact, made.measured, verified, final, *known)
@@ -272,15 +273,10 @@ def exported(inputs: Inputs, run: Run, folder: Path | None, name: str) -> Artifa
     return artifact
 
 
-def may_ship_dense(options: PruneRecipe, budget: LatencyBudget) -> bool:
-    """Whether the dense file may be inside the budget, and nobody wants a pruned one all the same."""
-    return not options.force and (budget.share is None or budget.share >= 1.0)
-
-
-def say_inside(alone: Measured, budget: LatencyBudget) -> None:
+def say_inside(alone: Measured, used: float) -> None:
     progress.say(
-        f"the dense file takes {alone.dense.p50:.3g} ms, {used_share(alone, budget):.1%} of the budget: it ships as it "
-        "is, and nothing is pruned (--force prunes it all the same)"
+        f"the dense file takes {alone.dense.p50:.3g} ms, {used:.1%} of the budget: it ships as it is, and nothing is "
+        "pruned (--force prunes it all the same)"
     )
 
 
@@ -320,25 +316,17 @@ class Outcome:
     pruned: bool = True
 
 
-def summarise(inputs: Inputs, budget: LatencyBudget, run: Run, outcome: Outcome) -> PruneResult:
+def summarise(inputs: Inputs, budget: Budget, run: Run, outcome: Outcome) -> PruneResult:
     """The figures a user sees."""
     structure = read_spec(run.path / "model")[1]
     counts = count(structure, inputs.model.geometry)
-    used = used_share(outcome.measured, budget)
     measured: Any = outcome.measured
     return PruneResult(
         run=run.path,
         target=outcome.artifact.target,
         precision=outcome.artifact.precision,
         device=inputs.tools.device.name,
-        budget=BudgetFigures(
-            measured.budget_ms,
-            used * measured.budget_ms,
-            used,
-            used <= 1.0,
-            inputs.tools.device.kind,
-            "p50" if budget.share is None else "rounds",
-        ),
+        budget=figures_of(inputs, budget, measured, structure),
         dense=ModelFigures(
             accuracy=outcome.final.dense_accuracy,
             also=outcome.final.dense_also or None,

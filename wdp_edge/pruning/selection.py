@@ -10,8 +10,6 @@ from torch import nn
 from wdp_edge import progress
 from wdp_edge.config.recipe import SelectRecipe
 from wdp_edge.errors import UnreachableBudget
-from wdp_edge.learn.exits import exits_of
-from wdp_edge.models import vit
 from wdp_edge.models.families import family_of
 from wdp_edge.models.structure import Structure
 from wdp_edge.models.surgery import Kept, cut
@@ -77,8 +75,8 @@ class Trial:
 class Selection:
     """What candidates are made of and judged by.
 
-    source: the model that is cut. depths: at which the model may end, from `depths_of`. room: bytes of disk for the
-    dense stream.
+    source: the model that is cut. depths: at which the model may end, from `wdp_edge.learn.exits.depths_of`. room:
+    bytes of disk for the dense stream.
     """
 
     bench: Bench
@@ -128,8 +126,7 @@ class Selection:
                     break
         if not tried.trials:
             raise UnreachableBudget(
-                f"No structure fits into {limit_ms:.3g} ms by the latency table.",
-                "Give a larger --latency-budget.",
+                f"No structure fits into {self.bench.table.amount(limit_ms)} by the table.", "Give a larger budget."
             )
         return tried.trials
 
@@ -203,16 +200,6 @@ def best_of(trials: list[Trial]) -> Trial:
 def allowed(model: nn.Module, multiple: int, drop: bool) -> Allowed:
     """Widths that the target takes. drop: sub-layers may be gone, where the model's family allows it."""
     return Allowed(multiple, drop and family_of(model).drops)
-
-
-def depths_of(dense: nn.Module, exits: int) -> list[int]:
-    """Depths at which the model may end, deepest first. exits: how many besides its own.
-
-    Where no classifier can be fitted to an exit, it must have the stream of the last block.
-    """
-    earlier = reversed(exits_of(dense, exits))
-    depth = len(vit.blocks_of(dense))
-    return [depth, *(d for d in earlier if vit.has_classifier(dense) or vit.ends_alike(dense, d))]
 
 
 def head_dims(kept: Kept) -> list[int]:

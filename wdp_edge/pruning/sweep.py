@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wdp_edge import progress
+from wdp_edge.config.budgets import budget_label
 from wdp_edge.config.recipe import Recipe
 from wdp_edge.errors import UnreachableBudget
 from wdp_edge.pruning.inputs import Inputs
@@ -26,7 +27,7 @@ from wdp_edge.workers.parallel import wait, world
 
 
 def sweep(recipe: Recipe, command: Sequence[str] = ()) -> SweepResult:
-    """Prunes to each latency budget of the recipe, "30%,50%,70%", for each of its targets and devices.
+    """Prunes to each budget of the recipe, "30%,50%,70%", for each of its targets and devices.
 
     Saliency and principal axes are computed once; a latency table is measured once for each target and device. Every
     budget has an ordinary run, in the folder that it would have alone: what is there is not done again, and a further
@@ -37,7 +38,7 @@ def sweep(recipe: Recipe, command: Sequence[str] = ()) -> SweepResult:
     inputs = all_inputs(recipes)
     for number, one in enumerate(inputs, 1):
         own, run, error = one.recipe.prune, run_path(one.recipe), ""
-        progress.say(f"run {number} of {len(inputs)}: {own.latency_budget}, {own.target}, {own.device}")
+        progress.say(f"run {number} of {len(inputs)}: {budget_label(own)}, {own.target}, {own.device}")
         try:
             pruned(one, command, siblings_of(recipe, origin))
         except UnreachableBudget as unreachable:
@@ -45,7 +46,7 @@ def sweep(recipe: Recipe, command: Sequence[str] = ()) -> SweepResult:
             progress.say(error)
         if world().leads:
             place = Path(os.path.relpath(run, folder)).as_posix()
-            write_sweep(folder, origin, [Member(own.latency_budget, place, error, own.target, own.device)])
+            write_sweep(folder, origin, [Member(budget_label(own), place, error, own.target, own.device)])
         wait()
     return read_sweep(folder)
 

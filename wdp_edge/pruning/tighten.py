@@ -21,7 +21,7 @@ from wdp_edge.pruning.choose import AXES, Information, importance_of
 from wdp_edge.pruning.finish import Saved
 from wdp_edge.pruning.inputs import DenseModel
 from wdp_edge.pruning.selection import allowed
-from wdp_edge.pruning.timing import pooled, repeated, session_of, value_of
+from wdp_edge.pruning.timing import pooled, repeated, value_of
 from wdp_edge.runs.stages import Measured
 from wdp_edge.select.bracket import Goal, Seen, best, contradict, doubtful
 from wdp_edge.select.candidates import saliency_ranking, solve
@@ -47,8 +47,9 @@ class Attempt:
     @classmethod
     def of(cls, folder: Path, artifact: Artifact, measured: Measured, bench: Bench) -> Attempt:
         structure = read_spec(folder)[1]
-        sessions = (session_of(measured, bench.budget),)
-        seen = Seen(sessions, Kept.first(structure), structure, bench.table.predict(structure))
+        seen = Seen(
+            (bench.session(measured, structure),), Kept.first(structure), structure, bench.table.predict(structure)
+        )
         return cls(folder, artifact, measured, seen)
 
 
@@ -66,6 +67,8 @@ def measured_file(bench: Bench, path: Path, earlier: Earlier) -> Measured:
     The timings of the same structure while choosing count too, and where these are apart from them there are more of
     these.
     """
+    if not bench.timed:
+        return bench.time(path, times=2)
     budget = bench.budget
 
     def in_doubt(fresh: Sequence[Measured]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wdp_edge.protocols.device import Conditions, Latency
-from wdp_edge.runs.results import BudgetFigures
+from wdp_edge.runs.figures import BudgetFigures
 
 
 def device_rows(conditions: Conditions | None) -> list[tuple[str, str]]:
@@ -34,7 +34,9 @@ def two_times(budget: BudgetFigures, latency: Latency) -> str:
     """
     from wdp_edge.report.units import milliseconds
 
-    if budget.basis == "p50" or milliseconds(budget.measured_ms) == milliseconds(latency.p50):
+    if budget.basis != "rounds" or budget.measured_ms is None:
+        return ""
+    if milliseconds(budget.measured_ms) == milliseconds(latency.p50):
         return ""
     return (
         f"Note: the budget is a share, so what counts is the ratio of the file's time to the dense file's in "

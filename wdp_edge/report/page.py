@@ -9,9 +9,8 @@ from functools import partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from wdp_edge.protocols.device import Kind
 from wdp_edge.protocols.task import facts_of
-from wdp_edge.report import drops, units
+from wdp_edge.report import budgets, drops, units
 from wdp_edge.report.cautions import cautions, two_times
 from wdp_edge.report.parts import outside, part_rows
 from wdp_edge.report.pictures import pictures
@@ -52,6 +51,8 @@ def render(record: Record) -> str:
         error=units.error,
         whole=units.whole,
         kept_words=kept_words,
+        allowed=budgets.allowed,
+        amount=lambda value: record.table.amount(value) if record.table else units.milliseconds(value),
         change=lambda after, before: units.change(before, after),
     )
     return environment.get_template("report.html.j2").render(
@@ -91,13 +92,11 @@ def by_heart(result: PruneResult) -> str:
 
 
 def verdict(record: Record) -> str:
-    """Time against the budget, accuracy before and after, and the speed-up, in one line."""
-    result = record.result
-    budget, kind = result.budget, result.shipped.latency_ms.kind
-    word = "measured" if kind is Kind.MEASURED else f"{kind} time"
-    time = f"{units.milliseconds(budget.measured_ms)} {word}, {units.milliseconds(budget.latency_ms)} allowed"
+    """What is taken of the budget, accuracy before and after, and the speed-up, in one line."""
+    result, budget = record.result, record.result.budget
+    spent = f"{budgets.taken(budget)} {budgets.how(budget)}, {budgets.allowed(budget)} allowed"
     faster = f"{units.significant(speedup(record))}× as fast as the dense model"
-    return f"{time} ({units.share(budget.ratio, 1)} of the budget); {_accuracy_words(result)}; {faster}"
+    return f"{spent} ({units.share(budget.ratio, 1)} of the budget); {_accuracy_words(result)}; {faster}"
 
 
 def _accuracy_words(result: PruneResult) -> str:

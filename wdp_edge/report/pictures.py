@@ -21,7 +21,6 @@ from wdp_edge.runs.stages import CurvePoint, Measured, Round
 def pictures(record: Record) -> dict[str, Markup]:
     """Inline SVGs by name. A picture whose stage is missing, or has nothing to show, is missing."""
     found: dict[str, Markup] = {}
-    budget = record.result.budget.latency_ms
 
     def add(name: str, plot: Callable[[], Figure], description: str) -> None:
         found[name] = Markup(inline_svg(plot, f"wdp-{name}", description))
@@ -30,7 +29,8 @@ def pictures(record: Record) -> dict[str, Markup]:
         add("widths", partial(plots.plot_widths, widths), describe_widths(widths))
     if (learned := record.learned) and plots.has_learning(learned.curve):
         text = describe_curve("Learning", learned.curve)
-        add("learning", partial(plots.plot_learning, learned.curve, budget), text)
+        unit = record.table.unit if record.table else "ms"
+        add("learning", partial(plots.plot_learning, learned.curve, learned.budget_ms, unit), text)
     if (recovered := record.recovered) and plots.has_recovery(recovered.curve):
         metric = recovered.metric or record.result.metric
         text = describe_curve("Recovery", recovered.curve, metric)
@@ -38,11 +38,12 @@ def pictures(record: Record) -> dict[str, Markup]:
     if (selected := record.selected) and selected.rounds:
         text = describe_rounds(selected.rounds)
         add("rounds", partial(plots.plot_rounds, selected.rounds, record.recipe.prune.select.floor), text)
-    if (table := record.table) is not None:
+    if (table := record.table) is not None and table.unit == "ms":
         text = "Latency of one attention sub-layer by heads and of one MLP sub-layer by hidden units."
         add("table", partial(plots.plot_table, table), text)
     if (measured := record.measured) is not None:
-        add("timing", partial(plots.plot_timing, measured), describe_timing(measured))
+        budget_ms = None if record.result.budget.counted else measured.budget_ms
+        add("timing", partial(plots.plot_timing, measured, budget_ms), describe_timing(measured))
     if (drops := record.result.drops) is not None and many(drops):
         add("drops", partial(plot_drops, drops), describe_drops(drops))
     if (operators := record.operators) is not None and has_waterfall(operators):

@@ -87,7 +87,7 @@ def _width_legend(widths: Widths) -> list[Artist]:
 
 _LEARNING = (
     ("Loss", ("loss", "distillation")),
-    ("Cost of the rounded structure, ms", ("cost_ms", "budget_ms")),
+    ("Cost of the rounded structure, {unit}", ("cost_ms", "budget_ms")),
     ("Mean keep ratio", ("keep_heads", "keep_hidden")),
 )
 _RECOVERY = (
@@ -103,11 +103,11 @@ _LABELS = {
 }
 
 
-def plot_learning(curve: Sequence[CurvePoint], budget_ms: float) -> Figure:
-    """Loss, cost against the budget, and keep ratios over the steps of learning."""
-    drawn, axes = _curves(curve, _LEARNING)
+def plot_learning(curve: Sequence[CurvePoint], budget: float, unit: str = "ms") -> Figure:
+    """Loss, cost against the budget, and keep ratios over the steps of learning. unit: of the cost."""
+    drawn, axes = _curves(curve, [(title.format(unit=unit), values) for title, values in _LEARNING])
     if (cost := axes.get("cost_ms")) is not None:
-        cost.axhline(budget_ms, label="budget", **_LIMIT)
+        cost.axhline(budget, label="budget", **_LIMIT)
         cost.legend(loc="upper right", handlelength=1.5, labelspacing=0.25)
     if (keep := axes.get("keep_heads")) is not None:
         keep.set_ylim(0, 1.05)
@@ -223,10 +223,11 @@ def plot_table(table: LatencyTable) -> Figure:
 # ---- timing rounds
 
 
-def plot_timing(measured: Measured) -> Figure:
+def plot_timing(measured: Measured, budget_ms: float | None) -> Figure:
     """The fastest run of every interleaved round, dense and shipped, each beside the p50 of all runs.
 
-    Both panels span the same shares of their p50, so that a spread looks as wide as it is.
+    Both panels span the same shares of their p50, so that a spread looks as wide as it is. budget_ms: None where the
+    budget is not one of time.
     """
     drawn, axes = figure(2.9, 2, 1)
     sides = (
@@ -234,7 +235,8 @@ def plot_timing(measured: Measured) -> Figure:
         ("Shipped", measured.rounds_shipped, measured.shipped, KEPT),
     )
     shares = [t / side.p50 for _, rounds, side, _ in sides for t in (*rounds, side.p90, side.p50)]
-    shares.append(measured.budget_ms / measured.shipped.p50)
+    if budget_ms is not None:
+        shares.append(budget_ms / measured.shipped.p50)
     low, high = min(shares), max(shares)
     room = 0.08 * max(high - low, 0.02)
     for ax, (title, rounds, side, colour) in zip(axes, sides, strict=True):
@@ -247,13 +249,14 @@ def plot_timing(measured: Measured) -> Figure:
         ax.set_title(f"{title}, ms")
         ax.grid(axis="x")
         ax.spines["left"].set_visible(False)
-    axes[1].axvline(measured.budget_ms, **_LIMIT)
     handles = [
         Line2D([], [], label="fastest of a round", color=MUTED, **_DOT),
         Line2D([], [], label="p50", color=INK, linewidth=1.8),
         Line2D([], [], label="p90", color=MUTED, linewidth=1.2, linestyle=":"),
-        Line2D([], [], label="budget", **_LIMIT),
     ]
+    if budget_ms is not None:
+        axes[1].axvline(budget_ms, **_LIMIT)
+        handles.append(Line2D([], [], label="budget", **_LIMIT))
     legend(drawn, handles, 4)
     return drawn
 

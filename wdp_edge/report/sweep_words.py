@@ -7,9 +7,12 @@ from pathlib import Path
 from statistics import median
 
 from wdp_edge.protocols.task import facts_of
-from wdp_edge.report.units import NONE, milliseconds, points, quantity, share
+from wdp_edge.report.units import NONE, milliseconds, points, quantity, share, significant
+from wdp_edge.runs.figures import ModelFigures
 from wdp_edge.runs.results import PruneResult
 from wdp_edge.runs.sweeps import SweepEntry, SweepResult
+
+_WIDE = ("images/s", "MACs", "parameters")
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,12 @@ class SweepRow:
     run: Path | None = None
 
 
-def header(sweep: SweepResult) -> tuple[str, ...]:
+def header(sweep: SweepResult, wide: bool = True) -> tuple[str, ...]:
+    """wide: with columns that a terminal has no room for."""
     metric = next((result.metric for result in sweep.results), "")
     where = tuple(name for name, shown in zip(("target", "device"), _shown(sweep), strict=True) if shown)
-    return "budget", *where, "latency", "of budget", metric, "change", "as dense", "file size", "blocks"
+    counts = tuple(_WIDE) if wide else ()
+    return "budget", *where, "latency", *counts, "of budget", metric, "change", "as dense", "file size", "blocks"
 
 
 def dense_ms(sweep: SweepResult, place: tuple[str, str]) -> float:
@@ -32,14 +37,14 @@ def dense_ms(sweep: SweepResult, place: tuple[str, str]) -> float:
     return median(e.result.dense.latency_ms.p50 for e in sweep.entries if e.result and e.place == place)
 
 
-def rows(sweep: SweepResult) -> list[SweepRow]:
+def rows(sweep: SweepResult, wide: bool = True) -> list[SweepRow]:
     """For each target and device the dense model, if anything was made of it, and a line for each budget, the fastest
     first."""
     found = []
     for place in sweep.places:
         entries = [entry for entry in sweep.entries if entry.place == place]
-        found += [_dense(sweep, e.result, place) for e in entries if e.result][:1]
-        found += [_row(sweep, entry) for entry in entries]
+        found += [_dense(sweep, e.result, place, wide) for e in entries if e.result][:1]
+        found += [_row(sweep, entry, wide) for entry in entries]
     return found
 
 
@@ -63,14 +68,19 @@ def _shown(sweep: SweepResult) -> tuple[bool, bool]:
     return len(set(targets)) > 1, len(set(devices)) > 1
 
 
-def _dense(sweep: SweepResult, result: PruneResult, place: tuple[str, str]) -> SweepRow:
-    dense = result.dense
+def _dense(sweep: SweepResult, result: PruneResult, place: tuple[str, str], wide: bool) -> SweepRow:
+    dense, ms = result.dense, dense_ms(sweep, place)
     blocks, size = str(dense.exit) if dense.exit else NONE, quantity(dense.bytes, "B")
-    latency = milliseconds(dense_ms(sweep, place))
-    return SweepRow(("dense", *_where(sweep, place), latency, NONE, share(dense.accuracy), NONE, NONE, size, blocks))
+    times = milliseconds(ms), *(_counts(dense, ms) if wide else ())
+    return SweepRow(("dense", *_where(sweep, place), *times, NONE, share(dense.accuracy), NONE, NONE, size, blocks))
 
 
-def _row(sweep: SweepResult, entry: SweepEntry) -> SweepRow:
+def _counts(model: ModelFigures, ms: float) -> tuple[str, ...]:
+    """As in `_WIDE`."""
+    return significant(1000.0 / ms), quantity(model.macs), quantity(model.parameters)
+
+
+def _row(sweep: SweepResult, entry: SweepEntry, wide: bool) -> SweepRow:
     result, where = entry.result, _where(sweep, entry.place)
     if result is None:
         return SweepRow((entry.budget, *where), entry.error)
@@ -79,7 +89,8 @@ def _row(sweep: SweepResult, entry: SweepEntry) -> SweepRow:
         (
             entry.budget,
             *where,
-            milliseconds(budget.measured_ms),
+            milliseconds(result.time_ms),
+            *(_counts(shipped, result.time_ms) if wide else ()),
             share(budget.ratio, 1),
             share(shipped.accuracy),
             points(result.dense.accuracy, shipped.accuracy),

@@ -15,7 +15,8 @@ from wdp_edge.config.recipe import Recipe
 from wdp_edge.errors import InputError
 from wdp_edge.io.files import read_object
 from wdp_edge.io.plain import from_plain, read_as
-from wdp_edge.runs.results import ModelFigures, PruneResult
+from wdp_edge.runs.figures import ModelFigures
+from wdp_edge.runs.results import PruneResult
 from wdp_edge.runs.stages import MANIFEST, RECIPE, RESULT
 
 RUNS = "runs"

@@ -14,45 +14,10 @@ from wdp_edge.errors import WdpError
 from wdp_edge.protocols.device import Conditions, Kind, Latency
 from wdp_edge.protocols.target import Contents
 from wdp_edge.runs.drops import Drops
+from wdp_edge.runs.figures import BudgetFigures, ModelFigures
 from wdp_edge.runs.look import FirstLook
 
 RESULT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class ModelFigures:
-    """One model in numbers.
-
-    accuracy, agreement: with the dense model, on the validation images. macs: per image. bytes: of the artifact.
-    exit: number of blocks kept. also: the task's other figures by name, such as mAP, if it has any.
-    """
-
-    accuracy: float | None
-    latency_ms: Latency
-    macs: int
-    parameters: int
-    bytes: int
-    path: Path | None = None
-    exit: int | None = None
-    agreement: float | None = None
-    also: dict[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class BudgetFigures:
-    """latency_ms: the budget. measured_ms: the shipped file's. ratio: measured / budget. met: ratio <= 1.
-
-    kind: of measured_ms; another one than measured only where the user accepted it. basis: what measured_ms is: "p50"
-    of the shipped file's runs, for a budget in milliseconds, or "rounds", for a share of the dense model: the ratio of
-    the two files' times in interleaved rounds, which other work on the machine hardly moves, times the dense p50.
-    """
-
-    latency_ms: float
-    measured_ms: float
-    ratio: float
-    met: bool
-    kind: Kind = Kind.MEASURED
-    basis: str = "p50"
 
 
 @dataclass(frozen=True)
@@ -105,6 +70,11 @@ class PruneResult:
     first_look: FirstLook | None = None
     pruned: bool = True
     version: int = RESULT_VERSION
+
+    @property
+    def time_ms(self) -> float:
+        """The shipped file's time: the one that a budget of time is kept by, else the p50."""
+        return self.shipped.latency_ms.p50 if self.budget.measured_ms is None else self.budget.measured_ms
 
 
 @dataclass(frozen=True)

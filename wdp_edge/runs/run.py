@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from filelock import FileLock, Timeout
 
 from wdp_edge import progress
+from wdp_edge.config.budgets import budget_word
 from wdp_edge.config.file import absolute_paths, change_paths, dump_recipe
 from wdp_edge.config.recipe import Recipe, TimingRecipe
 from wdp_edge.errors import InputError, SetupError
@@ -290,8 +291,11 @@ def _digest(recipe: Recipe) -> str:
     for name in ("head_channels", "head_blocks", "checkpoint_key", "checkpoint_prefix"):
         if not plain["model"][name]:
             plain["model"].pop(name)
-    if not plain["prune"]["force"]:
-        plain["prune"].pop("force")
+    for name in ("force", "macs_budget", "keep"):
+        if not plain["prune"][name]:
+            plain["prune"].pop(name)
+    if not plain["prune"]["select"]["exit"]:
+        plain["prune"]["select"].pop("exit")
     if recipe.prune.timing == TimingRecipe():
         plain["prune"].pop("timing")
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
@@ -301,7 +305,7 @@ def run_path(recipe: Recipe) -> Path:
     """Where this recipe runs: prune.out, or runs/<model>-<budget>-<precision>-<digest>."""
     if recipe.prune.out:
         return Path(recipe.prune.out)
-    return default_path(recipe, recipe.prune.latency_budget.replace("%", "pct"), recipe.prune.precision)
+    return default_path(recipe, budget_word(recipe.prune), recipe.prune.precision)
 
 
 def default_path(recipe: Recipe, *words: str) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wdp_edge.config.budgets import budget_setting, with_budget
 from wdp_edge.config.recipe import PruneRecipe, Recipe
 from wdp_edge.io.files import atomic_folder, atomic_path, read_json, read_object
 from wdp_edge.io.plain import read_as
@@ -16,11 +17,11 @@ from wdp_edge.runs.places import artifact_in, project_of, run_recipe
 from wdp_edge.runs.run import Run, settings_digest
 from wdp_edge.runs.stages import MANIFEST
 
-DENSE_FILE, AXES = "dense-artifact", "axes"
+DENSE_FILE, TABLE, AXES = "dense-artifact", "table", "axes"
 OF_MODEL = ("dense", "plausible", "saliency", AXES)
 """Stages that know neither budget, target nor device."""
-STAGES = ("dense", "plausible", DENSE_FILE, "table", "saliency", AXES)
-"""Stages that come before the budget."""
+STAGES = ("dense", "plausible", DENSE_FILE, TABLE, "saliency", AXES)
+"""Stages that no budget decides; the table hangs on whether it is of time or of something counted."""
 PACKAGES = ("wdp-edge", "torch", "timm", "numpy", "scipy", "scikit-learn")
 """Packages that every stage needs, besides the target's own."""
 _BASIS = ("checkpoint", "data", "device", "versions")
@@ -57,7 +58,9 @@ def _common(sibling: Path, run: Run) -> tuple[str, ...]:
     if digests[0] != digests[1]:
         return ()
     if where(before) == where(recipe):
-        return STAGES if all(theirs.get(name) == ours.get(name) for name in _BASIS) else ()
+        shared = STAGES if all(theirs.get(name) == ours.get(name) for name in _BASIS) else ()
+        alike = budget_setting(before.prune) == budget_setting(recipe.prune)
+        return shared if alike else tuple(name for name in shared if name != TABLE)
     same = all(theirs.get(name) == ours.get(name) for name in ("checkpoint", "data"))
     return OF_MODEL if same and _packages(theirs) == _packages(ours) else ()
 
@@ -75,7 +78,7 @@ def where(recipe: Recipe) -> tuple[str, str]:
 def without_goal(recipe: Recipe) -> Recipe:
     """Without the budget, and with the usual target and device."""
     usual = PruneRecipe()
-    own = replace(recipe.prune, latency_budget="", target=usual.target, device=usual.device)
+    own = replace(with_budget(recipe.prune, ""), target=usual.target, device=usual.device)
     return replace(recipe, prune=own)
 
 

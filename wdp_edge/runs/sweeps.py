@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from wdp_edge.config.budgets import budget_setting, budget_texts, budget_word, with_budget
 from wdp_edge.config.recipe import PruneRecipe, Recipe
 from wdp_edge.config.values import split_list
 from wdp_edge.errors import InputError
 from wdp_edge.io.files import write_json
 from wdp_edge.io.plain import read_as
+from wdp_edge.runs.figures import BudgetFigures
 from wdp_edge.runs.places import project_of, read_result
-from wdp_edge.runs.results import BudgetFigures, PruneResult
+from wdp_edge.runs.results import PruneResult
 from wdp_edge.runs.run import checkpoint_facts, default_path, run_path, settings_digest
 from wdp_edge.runs.shared import without_goal
 from wdp_edge.runs.stages import MANIFEST, RESULT
@@ -114,7 +116,7 @@ class SweepResult:
 
 def names_several(prune: PruneRecipe) -> tuple[str, str] | None:
     """The first of budget, target and device that names several, in words and its text; None for a single run."""
-    named = (("latency budget", prune.latency_budget), ("target", prune.target), ("device", prune.device))
+    named = (("budget", getattr(prune, budget_setting(prune))), ("target", prune.target), ("device", prune.device))
     return next(((what, text) for what, text in named if "," in text), None)
 
 
@@ -122,16 +124,16 @@ def single_recipes(recipe: Recipe) -> list[Recipe]:
     """The recipe for each of its budgets, targets and devices alone. prune.out becomes the sweep's folder,
     with the runs inside."""
     own = recipe.prune
-    lists = [split_list(text) for text in (own.target, own.device, own.latency_budget)]
+    lists = [split_list(own.target), split_list(own.device), budget_texts(own)]
     return [_single(recipe, *one) for one in itertools.product(*lists)]
 
 
 def _single(recipe: Recipe, target: str, device: str, budget: str) -> Recipe:
-    words = [re.sub(r"\s+", "", budget.replace("%", "pct")), target, *([] if device == "local" else [device])]
+    one = with_budget(recipe.prune, budget)
+    words = [budget_word(one), target, *([] if device == "local" else [device])]
     folder = re.sub(r"[^\w.-]+", "_", "-".join(words))
     out = str(Path(recipe.prune.out) / folder) if recipe.prune.out else ""
-    own = replace(recipe.prune, target=target, device=device, latency_budget=budget, out=out)
-    return replace(recipe, prune=own)
+    return replace(recipe, prune=replace(one, target=target, device=device, out=out))
 
 
 def sweep_path(recipe: Recipe) -> Path:
@@ -204,7 +206,10 @@ def _entry(folder: Path, member: Member) -> SweepEntry | None:
 
 
 def _speed(entry: SweepEntry) -> float:
-    return entry.result.budget.latency_ms if entry.result else 0.0
+    if entry.result is None:
+        return 0.0
+    budget = entry.result.budget
+    return float(budget.counted.limit) if budget.counted else budget.latency_ms or 0.0
 
 
 def siblings_of(recipe: Recipe, origin: str) -> list[Path]:
