@@ -39,15 +39,8 @@ from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.protocols.device import Kind
 from wdp_edge.pruning.choose import HEAD_MULTIPLE
 from wdp_edge.pruning.inputs import Inputs
-from wdp_edge.select.candidates import (
-    Allowed,
-    Ranking,
-    narrow_ranking,
-    saliency_ranking,
-    solve,
-    solve_uniform,
-    tilted_ranking,
-)
+from wdp_edge.select.candidates import Allowed, solve, solve_uniform
+from wdp_edge.select.rankings import Ranking, narrow_ranking, saliency_ranking, tilted_ranking
 from wdp_edge.shrink.axes import narrow_widths, principal_axes
 from wdp_edge.shrink.compensation import refit
 from wdp_edge.shrink.saliency import Importance, fisher, saliency

@@ -61,7 +61,7 @@ def main() -> None:
         dense, shipped = result.dense, result.shipped
         assert shipped.path is not None and dense.path is not None
         profiles = profile_operators(device, shipped.path, dense.path, own.threads)
-    share = result.budget.ratio * result.budget.latency_ms / dense.latency_ms.p50
+    share = result.time_ms / dense.latency_ms.p50
     faster, fewer = 1 / share, dense.macs / shipped.macs
     print(f"{args.model}, random weights, {result.target} {result.precision}, one thread")
     print(f"latency {dense.latency_ms.p50:.2f} -> {shipped.latency_ms.p50:.2f} ms, {faster:.2f} x faster")

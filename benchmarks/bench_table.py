@@ -36,7 +36,7 @@ from wdp_edge.pruning.inputs import Inputs
 from wdp_edge.pruning.selection import Plan, Selection
 from wdp_edge.runs.run import Run
 from wdp_edge.runs.stages import Learned
-from wdp_edge.select.candidates import Ranking, tilted_ranking
+from wdp_edge.select.rankings import Ranking, tilted_ranking
 from wdp_edge.shrink.saliency import Saliency
 
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

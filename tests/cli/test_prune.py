@@ -9,6 +9,7 @@ from fake_verbs import DENSE, MISSED, PRUNED, SHIPPED, Fake
 from tiny_project import Cli
 
 from wdp_edge.config.recipe import PruneRecipe, Recipe
+from wdp_edge.config.values import Quantity
 from wdp_edge.io.files import to_plain
 from wdp_edge.progress import Bars, task
 from wdp_edge.runs.drops import Drop, Drops
@@ -217,7 +218,7 @@ def test_budgets_of_two_kinds_are_refused(cli: Cli, fake: Fake) -> None:
 
 
 def test_a_counted_budget_is_printed_with_what_it_counts(cli: Cli, fake: Fake) -> None:
-    counted = CountFigures("macs", 160_000_000, 150_000_000)
+    counted = CountFigures(Quantity.MACS, 160_000_000, 150_000_000)
     budget = BudgetFigures(None, None, 0.9375, True, basis="count", counted=counted)
     fake("prune", replace(PRUNED, budget=budget))
     lines = cli("prune", "--macs-budget", "160M").out.replace("\u00a0", " ").splitlines()

@@ -14,6 +14,7 @@ from tiny_project import small_project
 import wdp_edge
 from wdp_edge.commands.check import check
 from wdp_edge.config.recipe import BudgetRecipe, Recipe
+from wdp_edge.config.values import Quantity
 from wdp_edge.errors import InputError, UnreachableBudget
 from wdp_edge.io.plain import read_as
 from wdp_edge.models.structure import count
@@ -51,7 +52,7 @@ def learned(folder: Path) -> PruneResult:
 
 def test_the_file_has_at_most_the_multiply_accumulates_of_the_budget(learned: PruneResult) -> None:
     budget = learned.budget
-    assert budget.counted is not None and budget.counted.quantity == "macs"
+    assert budget.counted is not None and budget.counted.quantity is Quantity.MACS
     assert budget.met and budget.counted.count == learned.shipped.macs <= budget.counted.limit
     assert budget.counted.limit == learned.dense.macs // 2
     assert budget.ratio == learned.shipped.macs / budget.counted.limit > 0.95, "what is allowed is used"
@@ -83,7 +84,7 @@ def test_a_budget_of_time_can_be_checked_all_the_same(learned: PruneResult) -> N
 def test_a_share_of_the_parameters_stays_in_a_model_that_ends_early(folder: Path) -> None:
     result = prune(recipe_for(folder, "kept", exit=2, keep="0.6"))
     counted = result.budget.counted
-    assert counted is not None and counted.quantity == "parameters" and result.shipped.exit == 2
+    assert counted is not None and counted.quantity is Quantity.PARAMETERS and result.shipped.exit == 2
     assert counted.count == result.shipped.parameters <= counted.limit <= 0.6 * result.dense.parameters
     candidates = read_as(result.run / "stages" / "select.json", Selected).candidates
     assert {c.exit for c in candidates} == {2}

@@ -10,7 +10,7 @@ import pytest
 from wdp_edge.config.recipe import SelectRecipe
 from wdp_edge.models.surgery import Kept
 from wdp_edge.pruning.selection import Plan, Selection, Trial, best_of
-from wdp_edge.select.candidates import Ranking
+from wdp_edge.select.rankings import Ranking
 
 FULL, EXITS = 12, [12, 11, 10]
 TILTED = ["curves, tilt 0.35", "curves, tilt 0.7"]

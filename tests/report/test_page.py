@@ -229,7 +229,7 @@ def test_widths_of_a_search_above_its_budget_are_said_not_to_be_used(tmp_path: P
     run = build_run(tmp_path / "run")
     change(run / "stages/learn.json", lambda d: d.update(cost_ms=2.4, budget_ms=2.1))
     text = flat(page_of(run).text)
-    assert "They are not used: learning ended at 2.40 ms by the latency table, where 2.10 ms were wanted." in text
+    assert "They are not used: learning ended at 2.40 ms by the table, where 2.10 ms were wanted." in text
 
 
 def test_a_run_without_training_says_so(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ CONTROLS = "</td></table><script>alert(1)</script><img src=http://x/ onerror=x>\
 def poisoned(value: Any) -> Any:
     """Every text that is not chosen from a list, with something hostile behind it."""
     if isinstance(value, dict):
-        return {k: v if k in ("kind", "task", "metric") else poisoned(v) for k, v in value.items()}
+        return {k: v if k in ("kind", "task", "metric", "unit") else poisoned(v) for k, v in value.items()}
     if isinstance(value, list):
         return [poisoned(v) for v in value]
     return value + CONTROLS if isinstance(value, str) else value

@@ -33,7 +33,8 @@ from wdp_edge.select.bracket import (
     settled,
     weights,
 )
-from wdp_edge.select.candidates import Allowed, Ranking, solve
+from wdp_edge.select.candidates import Allowed, solve
+from wdp_edge.select.rankings import Ranking
 from wdp_edge.shrink.axes import NarrowHeads
 from wdp_edge.shrink.saliency import Importance
 

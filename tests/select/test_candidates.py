@@ -12,17 +12,8 @@ from wdp_edge.models.structure import BlockWidths, Structure
 from wdp_edge.models.surgery import Kept
 from wdp_edge.protocols.device import Kind
 from wdp_edge.runs.stages import Learned
-from wdp_edge.select.candidates import (
-    Allowed,
-    learned_ranking,
-    narrow_ranking,
-    saliency_ranking,
-    smallest,
-    solve,
-    solve_uniform,
-    tilted_ranking,
-    width_options,
-)
+from wdp_edge.select.candidates import Allowed, smallest, solve, solve_shares, solve_uniform, width_options
+from wdp_edge.select.rankings import exact_ranking, learned_ranking, narrow_ranking, saliency_ranking, tilted_ranking
 from wdp_edge.shrink.axes import NarrowHeads
 from wdp_edge.shrink.saliency import Importance, Saliency
 
@@ -145,9 +136,9 @@ def test_a_tilt_scales_narrow_heads_too() -> None:
         assert tilted.narrow[i][0].lost(2) == pytest.approx(share * narrow[i][0].lost(2))
 
 
-def test_learned_widths_come_back_under_their_own_budget() -> None:
-    heads, hidden = [2, 5, 3, 4], [96, 32, 64, 112]
-    learned = Learned(
+def learned_at(heads: list[int], hidden: list[int]) -> Learned:
+    """A search that ended at these widths; of hidden units it thinks the contrary of the curves."""
+    return Learned(
         heads_scores=[[float(i) for i in range(HEADS)]] * DEPTH,
         hidden_scores=[[float(-i) for i in range(HIDDEN)]] * DEPTH,
         keep_heads=[h / HEADS for h in heads],
@@ -156,6 +147,56 @@ def test_learned_widths_come_back_under_their_own_budget() -> None:
         images=0,
         curve=[],
     )
+
+
+WIDTHS = st.lists(st.tuples(st.integers(1, HEADS), st.integers(1, HIDDEN // 8)), min_size=DEPTH, max_size=DEPTH)
+
+
+@settings(max_examples=40, deadline=None)
+@given(widths=WIDTHS)
+def test_widths_exactly_as_learned_come_back_under_their_own_budget(widths: list[tuple[int, int]]) -> None:
+    heads, hidden = [h for h, _ in widths], [8 * n for _, n in widths]
+    ranking = exact_ranking(made_up(), learned_at(heads, hidden), TABLE)
+    limit = TABLE.predict(DENSE.with_widths(heads, hidden))
+    kept = solve_shares(ranking, DENSE, DEPTH, TABLE, limit + 1e-6, Allowed(8))
+    assert kept is not None
+    assert [len(h) for h in kept.heads] == heads and [len(n) for n in kept.hidden] == hidden
+    assert kept.hidden[0] == tuple(range(hidden[0])), "units with the highest learned scores stay"
+
+
+@settings(max_examples=40, deadline=None)
+@given(widths=WIDTHS, limit=st.floats(0.6, 12.0), depth=st.integers(2, DEPTH))
+def test_learned_widths_move_together_to_another_budget(
+    widths: list[tuple[int, int]], limit: float, depth: int
+) -> None:
+    ranking = exact_ranking(made_up(), learned_at([h for h, _ in widths], [8 * n for _, n in widths]), TABLE)
+    found = solve_shares(ranking, DENSE, depth, TABLE, limit, Allowed(8))
+    if found is None:
+        assert TABLE.predict(smallest(DENSE, depth, Allowed(8))) > limit
+        return
+    structure = found.structure(DENSE)
+    assert TABLE.predict(structure) <= limit
+    for first, second in zip(range(depth), range(1, depth), strict=False):
+        shares = [w[0] for w in widths]
+        if shares[first] <= shares[second]:
+            assert structure.blocks[first].heads <= structure.blocks[second].heads, "their order stays"
+    other = solve_shares(ranking, DENSE, depth, TABLE, 1.05 * limit, Allowed(8), like=structure)
+    assert other is not None
+    assert [b.heads for b in other.structure(DENSE).blocks] == [b.heads for b in structure.blocks]
+
+
+def test_a_tilt_moves_the_thresholds_of_learned_widths() -> None:
+    ranking = tilted_ranking(exact_ranking(made_up(), learned_at([3] * DEPTH, [64] * DEPTH), TABLE), 0.7)
+    assert ranking.shares is not None and ranking.name == "exactly as learned, tilt 0.7"
+    heads, hidden = ranking.shares
+    assert heads == hidden and list(heads) == sorted(heads)
+    odds = [share / (1 - share) for share in heads]
+    assert odds[-1] / odds[0] == pytest.approx(math.exp(0.7))
+
+
+def test_learned_widths_come_back_under_their_own_budget() -> None:
+    heads, hidden = [2, 5, 3, 4], [96, 32, 64, 112]
+    learned = learned_at(heads, hidden)
     limit = TABLE.predict(DENSE.with_widths(heads, hidden))
     kept = solve(learned_ranking(made_up(), learned, TABLE), DENSE, DEPTH, TABLE, limit + 1e-6, Allowed(8))
     assert kept is not None

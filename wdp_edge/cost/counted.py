@@ -61,7 +61,7 @@ class Counter:
             key=TableKey("", "", "", 1, self.structure.embed_dim, first.head_dim, 0, {}),
             context=(),
             scales=() if alike else tuple((a / head, m / unit) for a, m in units),
-            unit=f"% of {self.budget.quantity.words}",
+            unit="% of MACs" if self.budget.quantity is Quantity.MACS else "% of parameters",
         )
 
     def _attention(self, number: int, block: BlockWidths) -> float:

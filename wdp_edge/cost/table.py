@@ -33,6 +33,7 @@ Points = tuple[tuple[float, float], ...]
 Scales = tuple[tuple[float, float], ...]
 # ms for each head of full width of the last attention, and for each hidden unit of an MLP after it.
 Last = tuple[float, float]
+Unit = Literal["ms", "% of MACs", "% of parameters"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class LatencyTable:
     scales: Scales = ()
     last: Last | None = None
     version: Literal[2] = TABLE_VERSION
-    unit: str = "ms"
+    unit: Unit = "ms"
 
     def __post_init__(self) -> None:
         lines = [number for points in (self.attention, self.mlp, self.scales) for point in points for number in point]

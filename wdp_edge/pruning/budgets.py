@@ -60,7 +60,7 @@ def figures_of(inputs: Inputs, budget: Budget, measured: Measured, structure: St
     kind: Kind = inputs.tools.device.kind
     if isinstance(budget, CountBudget):
         counter = counter_of(inputs.model, budget)
-        counted = CountFigures(budget.quantity.value, budget.limit(counter.dense), counter.count(structure))
+        counted = CountFigures(budget.quantity, budget.limit(counter.dense), counter.count(structure))
         used = counter.used(structure)
         return BudgetFigures(None, None, used, used <= 1.0, kind, "count", counted)
     used = used_share(measured, budget)

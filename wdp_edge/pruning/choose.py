@@ -28,14 +28,15 @@ from wdp_edge.pruning.data import Data
 from wdp_edge.pruning.inputs import DenseModel
 from wdp_edge.pruning.selection import Selection, allowed, best_of, head_dims
 from wdp_edge.runs.stages import Learned, Selected
-from wdp_edge.select.candidates import (
+from wdp_edge.select.candidates import smallest
+from wdp_edge.select.rankings import (
     Narrow,
     Ranking,
     blended_ranking,
+    exact_ranking,
     learned_ranking,
     narrow_ranking,
     saliency_ranking,
-    smallest,
 )
 from wdp_edge.shrink.axes import NarrowHeads, narrow_widths, principal_axes
 from wdp_edge.shrink.enough import Need
@@ -187,7 +188,8 @@ def rankings_of(start: Saliency, narrow: Narrow, learned: Learned | None, table:
     """The ways to choose that this run has, the one by saliency alone first."""
     rankings = [saliency_ranking(start)]
     if learned is not None and learned.reached:
-        rankings += [learned_ranking(start, learned, table), blended_ranking(start, learned, table)]
+        ways = learned_ranking, exact_ranking, blended_ranking
+        rankings += [ranking(start, learned, table) for ranking in ways]
     if narrow:
         rankings.append(narrow_ranking(start, narrow))
     return rankings

@@ -16,7 +16,8 @@ from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.pruning.bench import Bench
 from wdp_edge.pruning.inputs import HeldBack
 from wdp_edge.runs.stages import Candidate
-from wdp_edge.select.candidates import Allowed, Ranking, solve, solve_uniform, tilted_ranking
+from wdp_edge.select.candidates import Allowed, solve, solve_shares, solve_uniform
+from wdp_edge.select.rankings import Ranking, tilted_ranking
 from wdp_edge.shrink.compensation import refit
 from wdp_edge.shrink.enough import Need
 from wdp_edge.shrink.streams import DenseStream, recordable
@@ -90,6 +91,8 @@ class Selection:
         """like: see `solve`."""
         dense, table = self.held_back.model, self.bench.table
         widths = allowed(dense.module, self.bench.tools.target.mlp_width_multiple, plan.drop)
+        if plan.ranking.shares and not plan.drop:
+            return solve_shares(plan.ranking, dense.structure, plan.depth, table, limit_ms, widths, like)
         if plan.uniform and like is None:
             return solve_uniform(plan.ranking, dense.structure, plan.depth, table, limit_ms, widths)
         return solve(plan.ranking, dense.structure, plan.depth, table, limit_ms, widths, like)

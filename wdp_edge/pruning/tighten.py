@@ -24,7 +24,8 @@ from wdp_edge.pruning.selection import allowed
 from wdp_edge.pruning.timing import pooled, repeated, value_of
 from wdp_edge.runs.stages import Measured
 from wdp_edge.select.bracket import Goal, Seen, best, contradict, doubtful
-from wdp_edge.select.candidates import saliency_ranking, solve
+from wdp_edge.select.candidates import solve
+from wdp_edge.select.rankings import saliency_ranking
 from wdp_edge.shrink.compensation import compensate
 
 MOST_FILES = 3

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from wdp_edge.config.values import Quantity
+from wdp_edge.cost.table import LatencyTable
 from wdp_edge.protocols.device import Kind
-from wdp_edge.report.units import SPACE, milliseconds, quantity, share
+from wdp_edge.report.units import SPACE, milliseconds, quantity, share, significant
 from wdp_edge.runs.figures import BudgetFigures
 
 
@@ -34,12 +35,18 @@ def budget_line(budget: BudgetFigures) -> str:
     return f"Inside the budget{by}: {figures}." if budget.met else f"Over the budget{by} by {over(budget)}: {figures}."
 
 
-def how(budget: BudgetFigures) -> str:
-    """In which way what is taken is known: "measured", "virtual time", "counted"."""
+def how(budget: BudgetFigures, kind: Kind) -> str:
+    """In which way what is taken is known: "measured", "virtual time", "counted". kind: of the file's time."""
     if budget.counted:
         return "counted"
-    return "measured" if budget.kind is Kind.MEASURED else f"{budget.kind} time"
+    return "measured" if kind is Kind.MEASURED else f"{kind} time"
 
 
-def _count(name: str, value: int) -> str:
-    return f"{quantity(value)}{SPACE}{Quantity(name).words}"
+def amount(value: float, table: LatencyTable | None) -> str:
+    """A cost by the table; without one, ms."""
+    unit = table.unit if table else "ms"
+    return milliseconds(value) if unit == "ms" else f"{significant(value)}{SPACE}{unit}"
+
+
+def _count(counted: Quantity, value: int) -> str:
+    return f"{quantity(value)}{SPACE}{counted.words}"

@@ -52,7 +52,7 @@ def render(record: Record) -> str:
         whole=units.whole,
         kept_words=kept_words,
         allowed=budgets.allowed,
-        amount=lambda value: record.table.amount(value) if record.table else units.milliseconds(value),
+        amount=lambda value: budgets.amount(value, record.table),
         change=lambda after, before: units.change(before, after),
     )
     return environment.get_template("report.html.j2").render(
@@ -94,7 +94,8 @@ def by_heart(result: PruneResult) -> str:
 def verdict(record: Record) -> str:
     """What is taken of the budget, accuracy before and after, and the speed-up, in one line."""
     result, budget = record.result, record.result.budget
-    spent = f"{budgets.taken(budget)} {budgets.how(budget)}, {budgets.allowed(budget)} allowed"
+    how = budgets.how(budget, result.shipped.latency_ms.kind)
+    spent = f"{budgets.taken(budget)} {how}, {budgets.allowed(budget)} allowed"
     faster = f"{units.significant(speedup(record))}× as fast as the dense model"
     return f"{spent} ({units.share(budget.ratio, 1)} of the budget); {_accuracy_words(result)}; {faster}"
 

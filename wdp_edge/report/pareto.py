@@ -41,7 +41,7 @@ def has_pareto(sweep: SweepResult) -> bool:
 def counted(sweep: SweepResult) -> Quantity | None:
     """What the budgets count; None where they are of time."""
     found = {b.counted.quantity for b in sweep.budgets if b.counted}
-    return Quantity(found.pop()) if len(found) == 1 else None
+    return found.pop() if len(found) == 1 else None
 
 
 def plotted(sweep: SweepResult, by: Quantity | None = None) -> list[Line]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from wdp_edge.config.values import Quantity
 from wdp_edge.protocols.device import Kind, Latency
 
 
@@ -29,10 +30,9 @@ class ModelFigures:
 
 @dataclass(frozen=True)
 class CountFigures:
-    """A budget of something that is counted. quantity: macs or parameters. limit: the budget; count: the shipped
-    model's."""
+    """A budget of something that is counted. limit: the budget; count: the shipped model's."""
 
-    quantity: str
+    quantity: Quantity
     limit: int
     count: int
 

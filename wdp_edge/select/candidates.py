@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from math import exp
-from statistics import median
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -19,33 +16,16 @@ from wdp_edge.cost.table import LatencyTable
 from wdp_edge.io.native_output import silent_stdout
 from wdp_edge.models.structure import Structure
 from wdp_edge.models.surgery import Kept
-from wdp_edge.runs.stages import Learned
-from wdp_edge.shrink.axes import NarrowHeads
-from wdp_edge.shrink.saliency import Importance, Saliency
+from wdp_edge.select.rankings import Ranking, moved
+from wdp_edge.shrink.saliency import Importance
 
 MAX_OPTIONS = 96
-SCALE_LIMIT = 30.0
-
-
-# Per block what heads of fewer channels cost.
-Narrow = Sequence[Sequence[NarrowHeads]]
 # How far the loss may be from the least one, as a share of it. The rest takes ten times as long, more than the limit
 # where other work runs, and then what is found depends on the machine's load.
 GAP = 1e-3
 _SECONDS = 120.0
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """A way to choose: per block the order in which heads and hidden units go, and what each width loses.
-
-    narrow: per block what heads of fewer channels lose, for models in principal axes; empty where none may be.
-    """
-
-    name: str
-    heads: tuple[Importance, ...]
-    hidden: tuple[Importance, ...]
-    narrow: Narrow = ()
+# Thresholds are moved by that much at most, in so many halvings.
+_FAR, _HALVINGS = 20.0, 40
 
 
 @dataclass(frozen=True)
@@ -71,92 +51,6 @@ def width_options(units: int, multiple: int) -> list[int]:
     while units / step > MAX_OPTIONS:
         step += multiple
     return sorted({*range(step, units + 1, step), units})
-
-
-def saliency_ranking(saliency: Saliency) -> Ranking:
-    return Ranking("compensation", saliency.heads, saliency.hidden)
-
-
-def narrow_ranking(saliency: Saliency, narrow: Narrow) -> Ranking:
-    """The saliency's curves, with the channels of heads to choose, too."""
-    return Ranking("narrow heads", saliency.heads, saliency.hidden, narrow)
-
-
-def learned_ranking(saliency: Saliency, learned: Learned, table: LatencyTable) -> Ranking:
-    """Learned scores give the order of units; learned keep ratios set how much a layer's units are worth.
-
-    Each layer's importance curve is scaled so that at its learned width one millisecond costs the same in every layer:
-    under the budget it was learned for, the knapsack then returns the learned widths, and it carries them over to
-    other budgets and exits.
-    """
-    heads = [_reordered(r, scores) for r, scores in zip(saliency.heads, learned.heads_scores, strict=True)]
-    hidden = [_reordered(r, scores) for r, scores in zip(saliency.hidden, learned.hidden_scores, strict=True)]
-    return _scaled_ranking("learned", Saliency(tuple(heads), tuple(hidden)), learned, table, 1.0)
-
-
-def blended_ranking(saliency: Saliency, learned: Learned, table: LatencyTable) -> Ranking:
-    """The saliency's order of units; layers valued halfway (geometrically) between saliency and learned ratios."""
-    return _scaled_ranking("blend", saliency, learned, table, 0.5)
-
-
-def tilted_ranking(ranking: Ranking, tilt: float) -> Ranking:
-    """The ranking with losses of early blocks counted for less: they rise by e^tilt from the first block to the last.
-
-    An importance curve knows one layer alone; when all are cut, later blocks are refitted to make up for earlier ones.
-    """
-    last = max(1, len(ranking.heads) - 1)
-    scales = [exp(tilt * (i / last - 0.5)) for i in range(len(ranking.heads))]
-    return Ranking(
-        f"{ranking.name}, tilt {tilt:g}",
-        tuple(_scaled(r, s) for r, s in zip(ranking.heads, scales, strict=True)),
-        tuple(_scaled(r, s) for r, s in zip(ranking.hidden, scales, strict=True)),
-        tuple(
-            tuple(NarrowHeads(c.head_dim, c.cost * s, _scaled(c.heads, s)) for c in costs)
-            for costs, s in zip(ranking.narrow, scales, strict=False)
-        ),
-    )
-
-
-def _scaled_ranking(name: str, curves: Saliency, learned: Learned, table: LatencyTable, strength: float) -> Ranking:
-    last = len(curves.heads) - 1
-    prices = [
-        *(
-            _price(r, k, partial(table.attention_ms, block=i, last=i == last))
-            for i, (r, k) in enumerate(zip(curves.heads, learned.keep_heads, strict=True))
-        ),
-        *(
-            _price(r, k, partial(table.mlp_ms, block=i, last=i == last))
-            for i, (r, k) in enumerate(zip(curves.hidden, learned.keep_hidden, strict=True))
-        ),
-    ]
-    middle = median(prices)
-    scales = [min(SCALE_LIMIT, max(1 / SCALE_LIMIT, middle / price)) ** strength for price in prices]
-    depth = len(curves.heads)
-    return Ranking(
-        name,
-        tuple(_scaled(r, s) for r, s in zip(curves.heads, scales[:depth], strict=True)),
-        tuple(_scaled(r, s) for r, s in zip(curves.hidden, scales[depth:], strict=True)),
-    )
-
-
-def _reordered(importance: Importance, scores: Sequence[float]) -> Importance:
-    place = {unit: i for i, unit in enumerate(importance.order)}
-    order = sorted(range(len(scores)), key=lambda i: (scores[i], place[i]))
-    return Importance(tuple(order), importance.cost)
-
-
-def _price(importance: Importance, keep: float, milliseconds: Callable[[float], float]) -> float:
-    """Loss per millisecond at the learned width: the importance curve's slope over the table's."""
-    units = len(importance.order)
-    reach = max(1, units // 12)
-    low = max(1, min(units - 1, round(keep * units) - reach))
-    high = min(units, max(low + 1, round(keep * units) + reach))
-    saved = milliseconds(float(high)) - milliseconds(float(low))
-    return max(importance.lost(low) - importance.lost(high), 1e-12) / max(saved, 1e-9)
-
-
-def _scaled(importance: Importance, scale: float) -> Importance:
-    return Importance(importance.order, tuple(c * scale for c in importance.cost))
 
 
 def solve(
@@ -213,6 +107,11 @@ def narrower(units: int, wanted: float, multiple: int) -> int:
     return max([w for w in options if w <= wanted], default=options[0])
 
 
+def wider(units: int, wanted: float, multiple: int) -> int:
+    """The narrowest option of at least `wanted` units, as masks round while they are learned."""
+    return min(w for w in width_options(units, multiple) if w >= min(wanted - 1e-9, units))
+
+
 def solve_uniform(
     ranking: Ranking, dense: Structure, depth: int, table: LatencyTable, limit_ms: float, allowed: Allowed
 ) -> Kept | None:
@@ -224,6 +123,43 @@ def solve_uniform(
         if table.predict(dense.with_widths(heads, hidden)) <= limit_ms:
             best = keep_best(ranking, heads, hidden)
     return best
+
+
+def solve_shares(
+    ranking: Ranking,
+    dense: Structure,
+    depth: int,
+    table: LatencyTable,
+    limit_ms: float,
+    allowed: Allowed,
+    like: Structure | None = None,
+) -> Kept | None:
+    """The ranking's shares in every block, all thresholds moved by the same amount to where the model just fits; None
+    where it does not fit with the narrowest sub-layers.
+
+    A share is the sigmoid of a threshold. like: as in `solve`.
+    """
+    assert ranking.shares is not None
+    blocks = dense.blocks[:depth]
+
+    def widths(shift: float) -> tuple[list[int], list[int]]:
+        heads, hidden = ([moved(share, shift) for share in kind] for kind in ranking.shares or ())
+        own = like.blocks if like else blocks
+        return (
+            [b.heads if like else wider(b.heads, k * b.heads, 1) for k, b in zip(heads, own, strict=False)],
+            [wider(b.hidden, k * b.hidden, allowed.multiple) for k, b in zip(hidden, blocks, strict=False)],
+        )
+
+    def fits(shift: float) -> bool:
+        return table.predict(dense.with_widths(*widths(shift))) <= limit_ms
+
+    low, high = -_FAR, _FAR
+    if not fits(low):
+        return None
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return keep_best(ranking, *widths(low))
 
 
 def keep_best(ranking: Ranking, heads: Sequence[int], hidden: Sequence[int]) -> Kept:
