@@ -112,8 +112,14 @@ def test_several_counts_are_a_sweep(folder: Path, learned: PruneResult) -> None:
     found = sweep(recipe_for(folder, "all", macs_budget="70%,45%"))
     assert [entry.budget for entry in found.entries] == ["45% of MACs", "70% of MACs"] and found.met
     assert [entry.run.name for entry in found.entries] == ["macs-45pct-onnx", "macs-70pct-onnx"]
+    assert all(result.budget.ratio > 0.95 for result in found.results), "equal shares are filled up, too"
     page = report(found.folder).path.read_text()
-    assert "MACs, millions" in page and "latency, ms" in page and "images/s" in page
+    assert (
+        "Accuracy against MACs and latency" in page
+        and "MACs, millions" in page
+        and "latency, ms" in page
+        and "images/s" in page
+    )
 
 
 def test_runs_of_time_and_of_counts_share_all_but_the_table(folder: Path) -> None:

@@ -38,16 +38,27 @@ class CountedBench(Bench):
     def find(
         self, source: Any, propose: Propose, first: Kept | None = None, known: Sequence[Seen] = ()
     ) -> Found | None:
-        """The first structure that is exactly inside the budget; None where there is none."""
-        whole, limit, kept = vit.structure_of(source), self.goal.budget_ms, first
+        """A structure that is exactly inside the budget; None where there is none.
+
+        Where the first one leaves more than the goal's band, as equal shares do, its attentions stay and hidden units
+        fill what is left.
+        """
+        whole = vit.structure_of(source)
+        found = self._inside(whole, propose, first, None)
+        if found is not None and found.used < self.goal.low:
+            wider = self._inside(whole, propose, None, found.structure)
+            found = max(found, wider or found, key=lambda seen: seen.used)
+        return None if found is None else Found(found, [], [])
+
+    def _inside(self, whole: Structure, propose: Propose, first: Kept | None, like: Structure | None) -> Seen | None:
+        limit, kept = self.goal.budget_ms, first
         for _ in range(_TRIES):
-            kept = kept or propose(limit, None)
+            kept = kept or propose(limit, like)
             if kept is None:
                 return None
             structure = kept.structure(whole)
             used = self.counter.used(structure)
             if used <= 1.0:
-                seen = Seen((Session(used, 0.0),), kept, structure, self.table.predict(structure))
-                return Found(seen, [], [])
+                return Seen((Session(used, 0.0),), kept, structure, self.table.predict(structure))
             limit, kept = limit * (1.0 - 1e-6) / used, None
         return None

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from wdp_edge.errors import InputError
 from wdp_edge.protocols.task import facts_of
 from wdp_edge.report import sweep_words
-from wdp_edge.report.pareto import describe_pareto, has_pareto, plot_pareto
+from wdp_edge.report.pareto import counted, describe_pareto, has_pareto, plot_pareto
 from wdp_edge.report.style import inline_svg
 from wdp_edge.runs.places import run_recipe
 from wdp_edge.runs.stages import REPORT
@@ -39,6 +39,7 @@ def render_sweep(sweep: SweepResult) -> str:
         names=[sweep_words.name_of(sweep, entry) for entry in sweep.unjudged],
         notes=[note] if note else [],
         picture=_picture(sweep) if has_pareto(sweep) else "",
+        counted=counted(sweep),
     )
 
 
