@@ -48,7 +48,7 @@ def ranges_seen(passes: Callable[[], Iterator[Seen]], observer: Observer) -> dic
     for seen in passes():
         for name, both in seen.items():
             for count, x, (low, high) in zip(counts[name], both, found[name], strict=True):
-                count += torch.histc(x.float(), _BINS, float(low), float(high))
+                count += torch.histc(x.float(), _BINS, float(low), float(high)).cpu()
     shrink = percentile_range if observer is Observer.PERCENTILE else least_error_range
     return {
         name: (shrink(counts[name][0], *found[name][0]), shrink(counts[name][1], *found[name][1])) for name in found
@@ -56,7 +56,7 @@ def ranges_seen(passes: Callable[[], Iterator[Seen]], observer: Observer) -> dic
 
 
 def _span(x: Tensor) -> Range:
-    return x.amin(), x.amax()
+    return x.amin().cpu(), x.amax().cpu()
 
 
 def _union(first: Range, second: Range) -> Range:

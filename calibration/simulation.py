@@ -6,7 +6,7 @@ depend on it: where a head reads the first tokens alone, later layers read nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,11 +150,12 @@ class RoundingLayers(Layers):
         scheme: Scheme,
         ranges: Mapping[str, tuple[Range, Range]],
         images: int,
+        rounding: Callable[[Tensor, Tensor, Tensor], Tensor] = round_activations,
     ) -> None:
-        """images: how many are in the batch."""
+        """images: how many are in the batch. rounding: of activations, with a gradient of its own in training."""
         super().__init__(weights)
         self.rounded, self.scheme, self.ranges, self.images = rounded, scheme, ranges, images
-        self.firsts = firsts
+        self.firsts, self.round = firsts, rounding
 
     def layer(self, name: str, x: Tensor, run: Any) -> Tensor:
         y = self.computed(name, x, self.rounded[name], run)
@@ -166,11 +167,11 @@ class RoundingLayers(Layers):
     def computed(self, name: str, x: Tensor, weight: Tensor, run: Any) -> Tensor:
         """name: of the ranges."""
         if self.scheme.activations == "static":
-            y: Tensor = run(round_activations(x, *self.ranges[name][0]), weight)
-            return round_activations(y, *self.ranges[name][1]) if self.scheme.outputs else y
+            y: Tensor = run(self.round(x, *self.ranges[name][0]), weight)
+            return self.round(y, *self.ranges[name][1]) if self.scheme.outputs else y
         if self.scheme.activations == "dynamic":
             rows = self.scheme.per_token and weight.ndim == 2
-            x = round_activations(x, *((x.amin(-1, True), x.amax(-1, True)) if rows else self.image_range(x)))
+            x = self.round(x, *((x.amin(-1, True), x.amax(-1, True)) if rows else self.image_range(x)))
         rounded: Tensor = run(x, weight)
         return rounded
 

@@ -34,7 +34,7 @@ def test_without_steps_the_refitted_model_ships(tiny_model: Any, tmp_path: Path,
     save(tiny_model, TINY, tmp_path / "stages/compensated")
     data = SimpleNamespace(task=SimpleNamespace(facts=CLASSIFY))
     held_back: Any = SimpleNamespace(model=SimpleNamespace(spec=TINY), data=data)
-    recovered = recovered_model(held_back, PruneRecipe(), tmp_path, "stages/compensated", 0, name)
+    recovered = recovered_model(held_back, PruneRecipe(), lambda: None, tmp_path, "stages/compensated", 0, name)
     assert recovered.images == 0 and recovered.curve == []
     shipped: Any = load(tmp_path / folder)
     assert structure_of(shipped) == structure_of(tiny_model)

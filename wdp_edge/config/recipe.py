@@ -171,6 +171,9 @@ class RecoverRecipe:
     temperature: float = setting("softening of the logits in distillation", 2.0, gt=0)
     features: float = setting("weight of the dense model's block outputs", 100.0)
     feature_depths: int = setting("after how many blocks, spread evenly, outputs are compared", 6)
+    rounding: bool = setting(
+        "simulate an 8-bit precision's rounding in every step, so that the weights learn to be right after it", False
+    )
     ema: float = setting("decay of the averaged weights that are shipped; 0 ships the last ones", 0.998, lt=1)
     checkpoint_seconds: float = setting("time between checkpoints", 30.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from wdp_edge.errors import InputError
 from wdp_edge.models import vit
 
 CPU = torch.device("cpu")
+_PLAIN = nullcontext()
 
 
 def device_of(wanted: str) -> torch.device:
@@ -78,12 +79,16 @@ class Compute:
             yield some.to(self.device), of_them.to(self.device), len(some) / len(images)
 
     @contextmanager
-    def forward(self, model: Any) -> Iterator[None]:
+    def forward(self, model: Any, again: AbstractContextManager[Any] = _PLAIN) -> Iterator[None]:
         """A forward pass of training. With grad_checkpointing, blocks keep only what enters them, and run again in the
-        backward pass: hooks inside blocks must be there until then."""
+        backward pass: hooks inside blocks must be there until then. again: the context that they run in then."""
         blocks = vit.blocks_of(model) if self.options.grad_checkpointing else []
+
+        def both() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+            return _PLAIN, again
+
         for block in blocks:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=both)
         try:
             with self.autocast():
                 yield

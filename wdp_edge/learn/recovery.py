@@ -6,9 +6,10 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,25 @@ from wdp_edge.workers.parallel import average_gradients, mean, world
 
 CURVE_POINTS = 60
 JUDGEMENTS = 6
+OBSERVATIONS = 8
+"""How often in all a rounding's ranges are taken anew: weights move little."""
+
+
+class Rounding(Protocol):
+    """Integer arithmetic that a student is trained under (`wdp_edge.calibration.training`)."""
+
+    def observe(self, model: nn.Module) -> None:
+        """Takes ranges of activations from the model as it is."""
+        ...
+
+    def layers(self, model: nn.Module, images: int) -> AbstractContextManager[Any]:
+        """A context in which the model's layers round: for a forward pass of so many images, and for what is run
+        again of it in the backward pass."""
+        ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +53,7 @@ class RecoveryPlan:
     """steps: optimiser steps in all. judge: held-back training images' accuracy of a model, for the curve.
 
     channels: residual channels of the dense model that a small one of another pruner still has, ascending; None: all.
-    task: its name. compute: what the recovery runs on.
+    task: its name. compute: what the recovery runs on. rounding: of the student's layers; None: they compute in float.
     """
 
     steps: int
@@ -41,6 +61,7 @@ class RecoveryPlan:
     channels: tuple[int, ...] | None = None
     task: str = "classify"
     compute: ComputeRecipe = field(default_factory=ComputeRecipe)
+    rounding: Rounding | None = None
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -62,7 +83,9 @@ class Recovery:
     def __init__(self, dense: Any, small: Any, plan: RecoveryPlan, options: RecoverRecipe) -> None:
         self.options, self.steps = options, plan.steps
         self.task: Task = get_task(plan.task)
-        self.compute = Compute(plan.compute, dense)
+        # The steps of int8 are finer than those of bfloat16.
+        plain = plan.compute if plan.rounding is None else replace(plan.compute, mixed_precision="off")
+        self.compute, self.rounding = Compute(plain, dense), plan.rounding
         device = self.compute.device
         self.channels = None if plan.channels is None else torch.tensor(plan.channels, device=device)
         self.teacher = Teacher(dense, self.compute)
@@ -93,6 +116,8 @@ class Recovery:
 
         With several processes: of this one's share of the batch; loss, distillation and features are this share's.
         """
+        if self.rounding is not None and self.done % max(1, self.steps // OBSERVATIONS) == 0:
+            self.rounding.observe(self.student)
         totals: dict[str, Tensor] = {}
         for part, part_labels, share in self.compute.parts(images, labels):
             add_shares(totals, self._backward(part, part_labels, share), share)
@@ -116,7 +141,10 @@ class Recovery:
         """
         with BlockOutputs(self.teacher.model, list(self.goals.values())) as wanted:
             teacher = self.teacher(images)
-        with BlockOutputs(self.student, self.depths) as got, self.compute.forward(self.student):
+        rounded: AbstractContextManager[Any] = nullcontext()
+        if self.rounding is not None:
+            rounded = self.rounding.layers(self.student, len(images))
+        with BlockOutputs(self.student, self.depths) as got, rounded, self.compute.forward(self.student, rounded):
             outputs = self.student(images)
         options = self.options
         loss, distilled = self.task.loss(outputs, teacher, labels, options.distillation, options.temperature)
@@ -149,6 +177,7 @@ class Recovery:
             "student": self.student.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "rounding": self.rounding.state() if self.rounding else {},
             "curve": [[p.step, p.images, p.values] for p in self.curve],
         }
 
@@ -157,6 +186,8 @@ class Recovery:
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if self.rounding:
+            self.rounding.restore(state["rounding"])
         self.curve = [CurvePoint(*point) for point in state["curve"]]
 
 

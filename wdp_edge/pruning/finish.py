@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.devices.processor import this_processor
 from wdp_edge.io.files import inner_path
 from wdp_edge.learn.masked import MaskedForward
-from wdp_edge.learn.recovery import RecoveryPlan, recover
+from wdp_edge.learn.recovery import RecoveryPlan, Rounding, recover
 from wdp_edge.models import vit
 from wdp_edge.models.files import load, save
 from wdp_edge.models.surgery import Kept, cut
@@ -72,10 +73,19 @@ def compensated_model(
     return Saved("stages/compensated", time.monotonic() - start)
 
 
-def recovered_model(held_back: HeldBack, prune: PruneRecipe, run: Path, small: str, steps: int, name: str) -> Recovered:
+def recovered_model(
+    held_back: HeldBack,
+    prune: PruneRecipe,
+    rounding: Callable[[], Rounding | None],
+    run: Path,
+    small: str,
+    steps: int,
+    name: str,
+) -> Recovered:
     """The fine-tuned model in `model/`, or of another stage than "recover" in that stage's folder; and its curve.
 
-    small: folder of the model to begin with, in the run. With no steps it is what ships. name: of the stage.
+    rounding: what the steps simulate. small: folder of the model to begin with, in the run. With no steps it is what
+    ships. name: of the stage.
     """
     dense, data, first = held_back.model, held_back.data, name == "recover"
     model, recovered = load(inner_path(run, small)), Recovered(0.0, 0, [])
@@ -84,7 +94,7 @@ def recovered_model(held_back: HeldBack, prune: PruneRecipe, run: Path, small: s
         def judge(model: nn.Module) -> float:
             return held_back.metric(held_back.outputs(model))
 
-        plan = RecoveryPlan(steps, judge, task=data.task.facts.name, compute=prune.compute)
+        plan = RecoveryPlan(steps, judge, task=data.task.facts.name, compute=prune.compute, rounding=rounding())
         stream = data.stream(prune.recover.batch_size, first=1 if first else 2)
         checkpoint = run / "stages" / f"{name}.checkpoint"
         model, recovered = recover(dense.module, model, plan, prune.recover, stream, checkpoint)

@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wdp_edge.calibration.fake_quant import Scheme
+from wdp_edge.calibration.training import Rounding, trained_scheme
 from wdp_edge.config.budgets import Budget, budget_of
 from wdp_edge.config.recipe import ModelRecipe, Recipe
 from wdp_edge.config.values import LatencyBudget, check_accepted
 from wdp_edge.data.folder import check_counted
 from wdp_edge.data.preprocess import channels_of
+from wdp_edge.errors import InputError
 from wdp_edge.learn.compute import autocast, bf16_pays, device_of
 from wdp_edge.learn.exits import depths_of
 from wdp_edge.models import vit
@@ -25,7 +28,7 @@ from wdp_edge.models.structure import Geometry, Structure
 from wdp_edge.protocols.target import check_timed
 from wdp_edge.protocols.task import Labels, Output, defined, facts_of
 from wdp_edge.pruning.data import Data, listed
-from wdp_edge.pruning.toolkit import Toolkit
+from wdp_edge.pruning.toolkit import STATIC_CALIBRATION, Toolkit
 from wdp_edge.runs.look import knows_by_heart
 from wdp_edge.workers.parallel import world
 
@@ -139,6 +142,26 @@ class Inputs:
         """
         return replace(self, recipe=recipe, tools=Toolkit.of(recipe.prune))
 
+    def scheme(self) -> Scheme | None:
+        """What recovery is asked to simulate of the file's precision. Raises InputError for one without integers."""
+        if not self.recipe.prune.recover.rounding:
+            return None
+        found = trained_scheme(self.tools.target, self.tools.precision)
+        if found is None:
+            raise InputError(
+                f"Values in {self.tools.precision} files are not rounded to integers: there is nothing to simulate.",
+                "Set rounding = false in [prune.recover].",
+                {"--precision": "Set rounding = false in [prune.recover], or give --precision int8-static."},
+            )
+        return found
+
+    def rounding(self) -> Rounding | None:
+        """The same for a training; it looks at the images that files with fixed ranges are calibrated on."""
+        scheme = self.scheme()
+        if scheme is None:
+            return None
+        return Rounding(scheme, self.data.prepare(self.data.calibration[:STATIC_CALIBRATION]))
+
     def check_prunable(self) -> Budget:
         """The budget. Raises InputError when the model can only be exported, its files not timed, the budget not kept,
         the batches not divided among the processes, a GPU not had, or the images too few."""
@@ -152,6 +175,7 @@ class Inputs:
         for batch_size in (prune.learn.batch_size, prune.recover.batch_size):
             world().share(batch_size)
         device_of(prune.compute.device)
+        self.scheme()
         self.data.check_choosable()
         check_counted(self.data.val, self.data.final_task.facts)
         return budget

@@ -190,7 +190,9 @@ def stages(inputs: Inputs, budget: Budget, run: Run) -> Outcome:
 
     kept = choose.kept_of(selected)
     refit = stage("compensate", Saved, partial(compensated_model, model, data, source, kept, options.compensate, path))
-    recover = partial(recovered_model, held_back, options, path, refit.folder, steps.recover, "recover")
+    recover = partial(
+        recovered_model, held_back, options, inputs.rounding, path, refit.folder, steps.recover, "recover"
+    )
     stage("recover", Recovered, recover, together=True)
     earlier = Earlier(selected.predicted_ms / bench.goal.budget_ms, selected.measured)
     made = fitted(inputs, run, bench, earlier, steps.tighten)
@@ -219,7 +221,8 @@ def fitted(inputs: Inputs, run: Run, bench: Bench, earlier: Earlier, steps: int)
         smaller = stage(name, Smaller, cut)
         if not smaller.folder:
             break
-        recover = partial(recovered_model, inputs.held_back, options, run.path, smaller.folder, steps, again)
+        held_back, simulated = inputs.held_back, inputs.rounding
+        recover = partial(recovered_model, held_back, options, simulated, run.path, smaller.folder, steps, again)
         stage(again, Recovered, recover, together=True)
         folder, earlier = run.path / "stages" / again, Earlier(smaller.expected, smaller.measured)
     chosen = best_attempt(attempts, bench.goal)

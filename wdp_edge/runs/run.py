@@ -294,6 +294,8 @@ def _digest(recipe: Recipe) -> str:
     for name in ("force", "macs_budget", "keep"):
         if not plain["prune"][name]:
             plain["prune"].pop(name)
+    if not plain["prune"]["recover"]["rounding"]:
+        plain["prune"]["recover"].pop("rounding")
     if not plain["prune"]["select"]["exit"]:
         plain["prune"]["select"].pop("exit")
     if recipe.prune.timing == TimingRecipe():
