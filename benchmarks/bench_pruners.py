@@ -6,7 +6,9 @@
 
 Every method starts from the same checkpoint, sees the same number of images, has the same recovery, is exported by the
 same adapter at the same precision, and all files of one share of the dense latency are timed in turn in one run. What
-is done is kept in --out: a stopped comparison goes on, and a longer one only adds to it.
+is done is kept in --out: a stopped comparison goes on, and a longer one only adds to it. Cells know the code and the
+recipe that made them, and no table is drawn of cells that differ in these. With --tune each method first gets a rate
+of learning and a weight of block outputs of its own, chosen by held-back training images.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from pathlib import Path
 
 from arena import methods, show
 from arena.cells import Key, Store
-from arena.play import ABLATIONS, NO_COMPENSATION, Plan, ablate, dense_cell, play, time_together
+from arena.origin import MixedOrigins, common, origin_of
+from arena.play import ABLATIONS, NO_COMPENSATION, Plan, ablate, dense_cell, play, time_together, tuned
 from arena.setting import Setting, refit_within
+from arena.tune import SEED
 
 from wdp_edge import progress
 from wdp_edge.commands.init import RECIPE_FILE
@@ -45,6 +49,9 @@ def arguments() -> argparse.Namespace:
     cells.add_argument("--no-training", action="store_true", help="only the cells that need no training")
     cells.add_argument("--only-training", action="store_true", help="only the cells that need training")
     parser.add_argument("--no-compensated", action="store_true", help="no cells of peers with our compensation")
+    parser.add_argument(
+        "--tune", action="store_true", help="first choose a learning rate and a weight of block outputs per method"
+    )
     parser.add_argument("--ablation", action="store_true", help="ours with one part off at a time, at the first share")
     parser.add_argument("--quick", action="store_true", help="digits, few images, two peers")
     return parser.parse_args()
@@ -71,6 +78,11 @@ def main() -> None:
     unwanted = {True} if args.no_training else {False} if args.only_training else set()
     variants = [v for v in VARIANTS if v[0] not in unwanted and not (v[1] and args.no_compensated)]
     plan = Plan(tuple(args.methods), tuple(args.shares), tuple(args.seeds), args.images, tuple(variants))
+    refuse_mixed(store, recipe)
+    if args.tune and not args.no_training:
+        first = Setting(replace(recipe, prune=replace(recipe.prune, seed=SEED)), store.folder / "files")
+        for method in plan.methods:
+            tuned(first, store, method)
     for seed in plan.seeds:
         setting = Setting(replace(recipe, prune=replace(recipe.prune, seed=seed)), store.folder / "files")
         dense_cell(setting, store)
@@ -92,6 +104,20 @@ def main() -> None:
     show.picture(cells, args.out / "pruners.png")
     print(f"{recipe.model.name} {dict(recipe.model.args)}, {recipe.prune.target} {recipe.prune.precision}")
     print(text)
+
+
+def refuse_mixed(store: Store, recipe: Recipe) -> None:
+    """Ends the program before it makes cells that could not stand in a table with those that are there."""
+    own, cells = origin_of(recipe), store.all()
+    try:
+        there = common(cells) if cells else own
+    except MixedOrigins as error:
+        raise SystemExit(f"error: {error}") from error
+    if there != own:
+        raise SystemExit(
+            f"error: the cells in {store.folder} were made with code {there.code}, recipe {there.recipe}, and this is "
+            f"code {own.code}, recipe {own.recipe}. Take another --out, or remove them."
+        )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,20 @@ from wdp_edge.io.plain import read_as
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a cell was made with. code: the package's version and a digest of its files. recipe: digest of the settings
+    that all methods share."""
+
+    code: str
+    recipe: str
+
+
+def slug(text: str) -> str:
+    """For the name of a file."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())
+
+
+@dataclass(frozen=True)
 class Key:
     """Which cell: a method at one share of the dense latency, with one seed.
 
@@ -29,7 +43,7 @@ class Key:
     def name(self) -> str:
         parts = [self.method, f"{100 * self.share:g}", f"seed{self.seed}", f"{self.images}"]
         parts += ["compensated"] * self.compensated
-        return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower())
+        return slug(" ".join(parts))
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class Cell(Key):
 
     accuracy: of the file through its own runtime on all test images. made: latency over the dense file's when the cell
     was made. timed: the same from one interleaved run with all files of the same share; None until that run.
+    steps: optimiser steps of search and recovery. lr, features: of the recovery; 0 without one.
     """
 
     accuracy: float
@@ -48,6 +63,10 @@ class Cell(Key):
     path: Path
     structure: dict[str, Any]
     timed: float | None = None
+    origin: Origin = Origin("unknown", "unknown")
+    steps: int = 0
+    lr: float = 0.0
+    features: float = 0.0
 
 
 class Store:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-from arena import paper
+from arena import grail, paper
 from arena.fit import fit
 from arena.peers import TorchPruning
 from arena.setting import Proposal, Setting
@@ -16,6 +16,16 @@ DENSE, CONTROL, OURS = "dense", "control", "ours"
 
 
 def uniform(setting: Setting, keep: float) -> Proposal:
+    """`uniform_widths`, cut from the dense model as it is."""
+    return Proposal(cut(setting.dense, uniform_widths(setting, keep)))
+
+
+def grail_uniform(setting: Setting, keep: float) -> Proposal:
+    """The same structure, compensated as GRAIL does it."""
+    return grail.compensated(setting, uniform_widths(setting, keep))
+
+
+def uniform_widths(setting: Setting, keep: float) -> Kept:
     """The same share of heads and hidden units in every block, those with the largest weights."""
     multiple = setting.tools.target.mlp_width_multiple
     heads, hidden = [], []
@@ -26,7 +36,7 @@ def uniform(setting: Setting, keep: float) -> Proposal:
         count = narrower(mlp.fc1.out_features, keep * mlp.fc1.out_features, multiple)
         norms = mlp.fc1.weight.detach().square().sum(1) * mlp.fc2.weight.detach().square().sum(0)
         hidden.append(paper.top(norms.tolist(), count))
-    return Proposal(cut(setting.dense, Kept(tuple(heads), tuple(hidden))))
+    return Kept(tuple(heads), tuple(hidden))
 
 
 def depth_only(setting: Setting, keep: float) -> Proposal:
@@ -43,6 +53,7 @@ def depth_of(setting: Setting, depth: int) -> Proposal:
 
 ONE_KNOB: dict[str, Callable[[Setting, float], Proposal]] = {
     "uniform width": uniform,
+    "GRAIL, uniform width": grail_uniform,
     "depth only": depth_only,
     "TP random, uniform": TorchPruning("random", "uniform"),
     "TP magnitude, global": TorchPruning("magnitude", "global"),

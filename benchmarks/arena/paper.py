@@ -61,7 +61,8 @@ def maker(setting: Setting, share: float, images: int) -> Callable[[float], Prop
             heads.append(top(learned.heads_scores[i], count))
             count = narrower(block.hidden, min(1.0, scale * learned.keep_hidden[i]) * block.hidden, multiple)
             hidden.append(top(learned.hidden_scores[i], count))
-        return Proposal(cut(setting.dense, Kept(tuple(heads), tuple(hidden))), None, learned.images)
+        kept = Kept(tuple(heads), tuple(hidden))
+        return Proposal(cut(setting.dense, kept), None, learned.images, learned.curve[-1].step if learned.curve else 0)
 
     return make
 

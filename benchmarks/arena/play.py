@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from arena import tune as tuning
 from arena.cells import Cell, Key, Store
 from arena.fit import OutOfReach
 from arena.methods import CONTROL, CUT_STREAM, DENSE, OURS, control, propose
 from arena.setting import Proposal, Setting
+from arena.tune import Choice, chosen, tune
 from wdp_edge import progress
 from wdp_edge.config.recipe import PruneRecipe
 from wdp_edge.io.plain import read_as
@@ -20,7 +22,7 @@ from wdp_edge.models.structure import count
 from wdp_edge.models.surgery import cut
 from wdp_edge.models.vit import geometry_of, structure_of
 from wdp_edge.protocols.device import Device, ratio
-from wdp_edge.pruning.choose import kept_of
+from wdp_edge.pruning.choose import kept_of, steps_of
 from wdp_edge.pruning.prune import prune
 from wdp_edge.runs.results import PruneResult
 from wdp_edge.runs.stages import Selected
@@ -49,8 +51,10 @@ NO_COMPENSATION = "ours, no compensation before recovery"
 def ours_with(setting: Setting, store: Store, key: Key, changes: Changes = ()) -> Cell:
     """The product itself, as a user would run it; what it looks at for compensation comes off the images.
 
-    changes: settings of [prune] that differ, as "section.name".
+    changes: settings of [prune] that differ, as "section.name", after those that were chosen for it.
     """
+    choice = chosen(store.folder, OURS, setting.origin)
+    changes = ((("recover.lr", choice.lr), ("recover.features", choice.features)) if choice else ()) + changes
     began = time.monotonic()
     looked_at = len(setting.refit_images)
     own = setting.at(key.share).prune
@@ -59,6 +63,7 @@ def ours_with(setting: Setting, store: Store, key: Key, changes: Changes = ()) -
         own = changed(own, name, value)
     result: PruneResult = prune(replace(setting.recipe, prune=own))
     assert result.shipped.accuracy is not None and result.shipped.path is not None
+    steps = steps_of(own, len(setting.data.train_indices))
     return Cell(
         **key.__dict__,
         accuracy=result.shipped.accuracy,
@@ -68,7 +73,39 @@ def ours_with(setting: Setting, store: Store, key: Key, changes: Changes = ()) -
         seconds=time.monotonic() - began,
         path=result.shipped.path,
         structure=read_spec(result.run / "model")[1].to_json(),
+        origin=setting.origin,
+        steps=steps.learn + steps.recover,
+        lr=own.recover.lr if steps.recover else 0.0,
+        features=own.recover.features if steps.recover else 0.0,
     )
+
+
+def tuned(setting: Setting, store: Store, method: str) -> Choice | None:
+    """The method's rate and weight of block outputs, chosen where they are not yet; None where it cannot reach the
+    share at which that is done."""
+    if found := chosen(store.folder, method, setting.origin):
+        return found
+    progress.say(f"== {method}: choosing a learning rate and a weight of block outputs")
+    try:
+        proposal = proposal_to_tune(setting, store, method)
+    except OutOfReach as error:
+        progress.say(f"{method}: {error}; it keeps the recipe's")
+        return None
+    return tune(setting, store.folder, method, setting.origin, proposal)
+
+
+def proposal_to_tune(setting: Setting, store: Store, method: str) -> Proposal:
+    """The method's model before its recovery; ours is compensated, as always."""
+    if method == CONTROL:
+        return control(setting)
+    if method != OURS:
+        return propose(method, setting, tuning.SHARE, tuning.IMAGES)[0]
+    out = (store.folder / "runs" / "tune-ours").resolve()
+    looked_at = len(setting.refit_images)
+    own = replace(setting.at(tuning.SHARE).prune, images=max(0, tuning.IMAGES - looked_at), out=str(out))
+    prune(replace(setting.recipe, prune=own))
+    steps = steps_of(own, len(setting.data.train_indices))
+    return Proposal(load(out / "stages" / "compensated"), None, looked_at + steps.learn * steps.learn_batch)
 
 
 def changed(own: PruneRecipe, name: str, value: Any) -> PruneRecipe:
@@ -142,7 +179,10 @@ def finish(setting: Setting, store: Store, key: Key, proposal: Proposal, made: f
         refitted = copy.deepcopy(proposal.model)
         compensate(setting.dense, refitted, setting.refit_images, setting.data.prepare, store.folder / "scratch")
         proposal = replace(proposal, model=refitted, images=proposal.images + len(setting.refit_images))
-    model = setting.recovered(proposal, key.images, key.name) if key.images else proposal.model
+    choice = chosen(store.folder, key.method, setting.origin)
+    options = choice.options(setting.recipe.prune.recover) if choice else setting.recipe.prune.recover
+    steps = setting.steps_after(proposal, key.images) if key.images else 0
+    model = setting.recovered(proposal, key.images, key.name, options) if steps else proposal.model
     path = setting.export(model, store.file(key, setting.tools.target.suffix))
     structure = structure_of(model)
     counts = count(structure, geometry_of(model))  # of the model itself: a peer's residual stream may be narrower
@@ -155,6 +195,10 @@ def finish(setting: Setting, store: Store, key: Key, proposal: Proposal, made: f
         seconds=finding + time.monotonic() - began,
         path=path,
         structure=structure.to_json(),
+        origin=setting.origin,
+        steps=proposal.steps + steps,
+        lr=options.lr if steps else 0.0,
+        features=options.features if steps else 0.0,
     )
 
 
@@ -192,6 +236,7 @@ def dense_cell(setting: Setting, store: Store) -> Cell:
         path=setting.dense_file,
         structure=structure.to_json(),
         timed=1.0,
+        origin=setting.origin,
     )
     store.put(cell)
     return cell

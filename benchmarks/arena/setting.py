@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from arena.origin import origin_of
 from wdp_edge.artifacts.parity import accuracy
-from wdp_edge.config.recipe import Recipe
+from wdp_edge.config.recipe import Recipe, RecoverRecipe
 from wdp_edge.data.loading import Views, load_images
 from wdp_edge.devices.evaluate import run_artifact
 from wdp_edge.learn.recovery import RecoveryPlan, recover
@@ -28,12 +29,13 @@ class Proposal:
     """A cut model, not yet recovered.
 
     channels: residual channels of the dense model that it still has, ascending; None: all.
-    images: training images that were looked at to make it.
+    images: training images that were looked at to make it. steps: optimiser steps that it took.
     """
 
     model: Any
     channels: tuple[int, ...] | None = None
     images: int = 0
+    steps: int = 0
 
 
 def refit_within(recipe: Recipe, images: int) -> Recipe:
@@ -50,9 +52,10 @@ class Setting:
         folder.mkdir(parents=True, exist_ok=True)
         self.recipe, self.folder = recipe, folder
         inputs = Inputs.of(recipe)
-        self.tools, self.data = inputs.tools, inputs.data
+        self.tools, self.data, self.held_back = inputs.tools, inputs.data, inputs.held_back
         self.dense: Any = inputs.model.module
         self.structure, self.geometry = inputs.model.structure, inputs.model.geometry
+        self.origin = origin_of(recipe)
 
     def at(self, share: float) -> Recipe:
         """The recipe with a budget of `share` of the dense latency."""
@@ -108,11 +111,14 @@ class Setting:
         logits = run_artifact(self.tools.target.name, path, batches, len(images), f"evaluate {path.name}")
         return accuracy(logits, labels)
 
-    def recovered(self, proposal: Proposal, images: int, name: str) -> Any:
-        """The proposal after the common recovery; what it took to make it comes off the images."""
-        options = self.recipe.prune.recover
-        steps = max(0, images - proposal.images) // options.batch_size
-        plan = RecoveryPlan(steps, channels=proposal.channels)
+    def steps_after(self, proposal: Proposal, images: int) -> int:
+        """Of the common recovery; what it took to make the proposal comes off the images."""
+        return max(0, images - proposal.images) // self.recipe.prune.recover.batch_size
+
+    def recovered(self, proposal: Proposal, images: int, name: str, options: RecoverRecipe | None = None) -> Any:
+        """The proposal after the common recovery. options: the recipe's where None."""
+        options = options or self.recipe.prune.recover
+        plan = RecoveryPlan(self.steps_after(proposal, images), channels=proposal.channels)
         stream = self.data.stream(options.batch_size, first=1)
         # A killed cell starts anew: its structure was fitted to latencies that no run measures twice alike.
         checkpoint = self.folder / f"{name}.checkpoint"

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from arena.cells import Cell
 from arena.methods import CONTROL, DENSE, OURS, PEERS
+from arena.origin import common
 
 INK, MUTED, GRID = "#1f2429", "#5f6872", "#dde2e7"
-COLOURS = ("#c2570c", "#16793a", "#7d3ac1", "#b8860b", "#0f8a8a", "#a02050", "#5f6872", "#8a5a2b", "#e377c2")
+COLOURS = ("#c2570c", "#2f4f9f", "#16793a", "#7d3ac1", "#b8860b", "#0f8a8a", "#a02050", "#5f6872", "#8a5a2b", "#e377c2")
 OWN = "#1f6fd1"
 POINT = 100.0
 
@@ -60,9 +61,11 @@ def tables(cells: Sequence[Cell], ablations: Sequence[str]) -> str:
     best = reference(cells)
     dense = next(c for c in cells if c.method == DENSE)
     controls = [c for c in cells if c.method == CONTROL]
-    parts = [f"Dense: {dense.accuracy:.2%} of the test images."]
+    origin = common(cells)
+    parts = [f"Made by code {origin.code} with recipe {origin.recipe}."]
+    parts.append(f"Dense: {dense.accuracy:.2%} of the test images.")
     if controls:
-        parts[0] += (
+        parts[-1] += (
             f" Control: {controls[0].accuracy:.2%} after {controls[0].images} images. Losses are against the better."
         )
     for title, trained, compensated in (
@@ -78,7 +81,17 @@ def tables(cells: Sequence[Cell], ablations: Sequence[str]) -> str:
         shares = {c.share for c in chosen}
         whole = [c for c in cells if c.method == OURS and c.share in shares and c.images in {a.images for a in chosen}]
         parts.append(f"### One part off at a time\n\n{table([*whole, *chosen], best, (OURS, *ablations))}")
+    if took := [c for c in cells if c.steps]:
+        parts.append(f"### What each method was trained with\n\n{effort(took)}")
     return "\n\n".join(parts)
+
+
+def effort(cells: Sequence[Cell]) -> str:
+    """Markdown: images, optimiser steps of search and recovery, learning rate and weight of block outputs."""
+    lines = ["| method | images | steps | learning rate | block outputs |", "| --- | ---: | ---: | ---: | ---: |"]
+    rows = sorted({(c.method, c.images, c.steps, c.lr, c.features) for c in cells})
+    lines += [f"| {name} | {images:,} | {steps:,} | {lr:g} | {own:g} |" for name, images, steps, lr, own in rows]
+    return "\n".join(lines)
 
 
 def means(cells: Sequence[Cell]) -> list[tuple[float, float]]:
