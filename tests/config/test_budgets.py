@@ -22,13 +22,15 @@ from wdp_edge.errors import InputError
         ("300M", None, 300_000_000),
         ("5k", None, 5000),
         ("4096", None, 4096),
+        ("4.6 GMACs", None, 4_600_000_000),
+        ("300m", None, 300_000_000),
     ],
 )
 def test_macs_are_a_share_or_a_number(text: str, share: float | None, count: int | None) -> None:
     assert parse_macs(text) == CountBudget(Quantity.MACS, count, share)
 
 
-@pytest.mark.parametrize("text", ["", "0", "0%", "101%", "-3G", "20ms", "1.2GMACs", "half", "0.0001"])
+@pytest.mark.parametrize("text", ["", "0", "0%", "101%", "-3G", "20ms", "1.2 GFLOPs", "half", "0.5", "50"])
 def test_what_is_no_number_of_macs_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"50%.*1\.2G|multiply-accumulates"):
         parse_macs(text)

@@ -14,8 +14,9 @@ from wdp_edge.protocols.device import Kind
 
 _FORM = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|us|µs|%)\s*", re.IGNORECASE)
 _MILLISECONDS = {"ms": 1.0, "s": 1000.0, "us": 0.001, "µs": 0.001}
-_COUNT = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([kKMG]?)\s*")
-_MANY = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+_COUNT = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([kmg]?)\s*(macs)?\s*", re.IGNORECASE)
+_MANY = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+_FEWEST_MACS = 1000
 _SHARE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(%?)\s*")
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)\s*")
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -109,12 +110,13 @@ class CountBudget:
 def parse_macs(text: str) -> CountBudget:
     """Parses "50%" of the dense model's multiply-accumulates, or "1.2G" of them.
 
-    Raises InputError for anything else, for zero, and for more than 100%.
+    Raises InputError for anything else, for zero, for more than 100%, and for a number that no model is as small as:
+    50 was meant to be a share.
     """
     share, count = _SHARE.fullmatch(text), _COUNT.fullmatch(text)
     if share and share[2] and 0 < float(share[1]) <= 100:
         return CountBudget(Quantity.MACS, share=float(share[1]) / 100)
-    if count and (value := int(float(count[1]) * _MANY[count[2]])) > 0:
+    if count and (value := int(float(count[1]) * _MANY[count[2].lower()])) >= _FEWEST_MACS:
         return CountBudget(Quantity.MACS, count=value)
     raise InputError(
         f"'{text}' is not a budget of multiply-accumulates.",
