@@ -19,9 +19,12 @@ from wdp_edge.errors import InputError, UnreachableBudget
 from wdp_edge.io.plain import read_as
 from wdp_edge.models.structure import count
 from wdp_edge.models.vit import geometry_of, structure_of
+from wdp_edge.pruning.course import works_of
+from wdp_edge.pruning.inputs import Inputs
 from wdp_edge.pruning.prune import prune
 from wdp_edge.pruning.sweep import sweep
 from wdp_edge.report import report
+from wdp_edge.runs.expected import Work
 from wdp_edge.runs.results import PruneResult
 from wdp_edge.runs.stages import Selected, Verified
 
@@ -133,3 +136,15 @@ def test_runs_of_time_and_of_counts_share_all_but_the_table(folder: Path) -> Non
     tables = [(entry.run / "stages" / "table.json").read_text() for entry in second.entries]
     saliency = {(entry.run / "stages" / "saliency.json").read_text() for entry in second.entries}
     assert '"ms"' in tables[0] and "% of parameters" in tables[1] and len(saliency) == 1
+
+
+def test_no_time_is_foreseen_for_what_a_count_does_not_need(folder: Path) -> None:
+    counted, timed = (
+        works_of(inputs, inputs.recipe.prune)
+        for inputs in map(
+            Inputs.of, (recipe_for(folder, "a", macs_budget="50%"), recipe_for(folder, "b", latency_budget="50%"))
+        )
+    )
+    assert counted.keys() == timed.keys()
+    assert counted["table"] == Work() and timed["table"].exports > 0
+    assert counted["select"].exports == 0 and counted["select"].images == timed["select"].images

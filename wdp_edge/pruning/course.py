@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wdp_edge.config.budgets import budget_setting
 from wdp_edge.config.recipe import PruneRecipe
 from wdp_edge.models.structure import count
 from wdp_edge.pruning import choose
@@ -38,11 +39,12 @@ def works_of(inputs: Inputs, options: PruneRecipe) -> dict[str, Work]:
     blocks = sum(s.depth for s in (*probes.chains, *probes.sizes))
     steps = choose.steps_of(options, len(data.train_indices))
     refit = data.refit_count(model.module, options.compensate)
+    timed = budget_setting(options) == "latency_budget"  # a count needs no table, and no files to choose by
     works = {
         "dense": Work(),
         "plausible": Work(images=held + _JUDGED),  # the dense model sees all held-back images
         "dense-artifact": Work(exports=1),
-        "table": Work(exports=blocks / model.structure.depth / _EXPORTERS, seconds=timing),
+        "table": Work(exports=blocks / model.structure.depth / _EXPORTERS, seconds=timing) if timed else Work(),
         "saliency": Work(_FISHER * fisher + _SALIENCY * saliency),
     }
     if choose.head_widths(model.module, options.select):
@@ -50,7 +52,8 @@ def works_of(inputs: Inputs, options: PruneRecipe) -> dict[str, Work]:
     if steps.learn:
         works["learn"] = Work(_STEP * steps.learn * steps.learn_batch / world().size)
     compared = _CANDIDATES * (_CANDIDATE * compared_images(model.module, options.select) + _SHARE * held)
-    works["select"] = Work(compared, _FILES * _SHARE, _FILES * _TIMINGS * timing)
+    files = _FILES if timed else 0.0
+    works["select"] = Work(compared, files * _SHARE, files * _TIMINGS * timing)
     works["compensate"] = Work(_REFIT * refit)
     works["recover"] = Work(_STEP * steps.recover * options.recover.batch_size / world().size)
     works["export"] = Work(exports=_SHARE)
