@@ -59,7 +59,7 @@ def test_a_project_s_recipe_is_its_file_under_what_was_said(tmp_path: Path) -> N
     (tmp_path / "wdp-edge.toml").write_text("[model]\nname = 'vit'\n[prune]\nthreads = 2\nseed = 5\n")
     recipe = project_recipe(tmp_path, {"prune.seed": 7}, {}, ("model.name",))
     assert (recipe.model.name, recipe.prune.threads, recipe.prune.seed) == ("vit", 2, 7)
-    with pytest.raises(InputError, match="There is no latency budget"):
+    with pytest.raises(InputError, match="There is no budget"):
         project_recipe(tmp_path, {}, {}, ("model.name", "prune.latency_budget"))
 
 

@@ -45,6 +45,10 @@ def values(dotted: str, kind: object) -> st.SearchStrategy:
         return st.sampled_from(list(facts["choices"]()))
     if dotted in ("prune.latency_budget", "budget.latency"):
         return st.sampled_from(["", "20ms", "50%", "0.02 s", "1.5ms"])
+    if dotted == "prune.macs_budget":
+        return st.sampled_from(["", "50%", "1.2G", "30%,50%", "4.6 GMACs"])
+    if dotted == "prune.keep":
+        return st.sampled_from(["", "0.7", "70%", "0.3,0.5"])
     if dotted == "prune.device":
         return st.sampled_from(["local", "local,ssh:pi@board:22", "adb:0123, qemu:cortex-a76"])
     if dotted == "budget.device":
@@ -154,7 +158,7 @@ WRONG = [
     ("[prune]\nprecision = 'int9'\n", 2, "Use one of: default, fp32"),
     ("[prune]\nlatency_bugdet = '3ms'\n", 2, "Did you mean latency_budget?"),
     ("[prune]\nbatch_size = 3\n", 2, "It belongs in [prune.learn] or [prune.recover]."),
-    ("[prune]\nnonsense = 3\n", 2, "[prune] has: latency_budget, target"),
+    ("[prune]\nnonsense = 3\n", 2, "[prune] has: latency_budget, macs_budget, keep, target"),
     ("\n\n[modle]\nname = 'x'\n", 3, "there is no table 'modle' in a recipe. Did you mean model?"),
     ("[prune]\nlearn = 3\n", 2, "prune.learn is a table of settings, not 3"),
     ("[model]\nargs = 3\n", 2, "model.args must be a table of arguments"),
