@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_project import ARGS, MODEL, small_project
 
-from wdp_edge.commands.init import find_run, init, length_settings, project_recipe
+from wdp_edge.commands.init import BUDGET, budget_settings, find_run, init, length_settings, project_recipe
 from wdp_edge.config.file import load_recipe
 from wdp_edge.config.recipe import ModelRecipe
 from wdp_edge.errors import InputError
@@ -60,7 +60,19 @@ def test_a_project_s_recipe_is_its_file_under_what_was_said(tmp_path: Path) -> N
     recipe = project_recipe(tmp_path, {"prune.seed": 7}, {}, ("model.name",))
     assert (recipe.model.name, recipe.prune.threads, recipe.prune.seed) == ("vit", 2, 7)
     with pytest.raises(InputError, match="There is no budget"):
-        project_recipe(tmp_path, {}, {}, ("model.name", "prune.latency_budget"))
+        project_recipe(tmp_path, {}, {}, ("model.name", BUDGET))
+    assert project_recipe(tmp_path, {"prune.keep": "0.7"}, {}, ("model.name", BUDGET)).prune.keep == "0.7"
+
+
+def test_a_budget_wins_over_one_of_another_kind() -> None:
+    assert budget_settings({"prune.seed": 7}) == {}
+    assert budget_settings({"prune.macs_budget": "50%", "prune.seed": 7}) == {
+        "prune.latency_budget": "",
+        "prune.macs_budget": "50%",
+        "prune.keep": "",
+    }
+    with pytest.raises(InputError, match="--latency-budget and --keep are budgets"):
+        budget_settings({"prune.latency_budget": "50%", "prune.keep": "0.7"})
 
 
 def test_init_writes_what_it_found_relative_to_the_project(tmp_path: Path) -> None:
