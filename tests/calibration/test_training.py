@@ -23,7 +23,10 @@ def images(count: int, seed: int = 0) -> Tensor:
     return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("scheme", [DYNAMIC, STATIC, WEIGHT_ONLY, Scheme("dynamic"), Scheme("static", paired=True)])
+UNFUSED = Scheme("static", paired=True)
+
+
+@pytest.mark.parametrize("scheme", [DYNAMIC, WEIGHT_ONLY, Scheme("dynamic"), UNFUSED])
 @pytest.mark.parametrize("form", ["plain", "swin"])
 def test_forward_it_is_the_simulation(form: str, scheme: Scheme) -> None:
     model, x, calibration = made(form).eval(), images(5), images(32, seed=1)
@@ -32,6 +35,29 @@ def test_forward_it_is_the_simulation(form: str, scheme: Scheme) -> None:
     with torch.no_grad(), rounding.layers(model, len(x)):
         got = model(x)
     assert torch.allclose(got, simulate(model, scheme, x, calibration), atol=1e-5)
+
+
+def test_q_k_and_v_are_written_with_a_range_each() -> None:
+    """As in files, where they are layers of their own: next to large q and k, v would keep few values."""
+    model, calibration = made("plain").eval(), images(32, seed=1)
+    attention = model.blocks[0].attn
+    third = attention.qkv.out_features // 3
+    with torch.no_grad():
+        attention.qkv.weight[: 2 * third] *= 100
+    rounding, written = Rounding(STATIC, calibration), list[Tensor]()
+    rounding.observe(model)
+    hook = attention.qkv.register_forward_hook(lambda *call: written.append(call[2]))
+    with torch.no_grad():
+        x = images(4)
+        model(x)
+        with rounding.layers(model, 4):
+            model(x)
+    hook.remove()
+    plain, rounded = (y[..., 2 * third :] for y in written)
+    assert (rounded - plain).norm() < 0.03 * plain.norm() and not torch.equal(rounded, plain)
+    together = simulate(model, STATIC, x, calibration)
+    with torch.no_grad(), rounding.layers(model, 4):
+        assert not torch.allclose(model(x), together, atol=1e-5), "the simulation has one range for all three"
 
 
 def test_gradients_pass_inside_a_range_and_nowhere_else() -> None:
@@ -69,18 +95,21 @@ def test_every_weight_gets_a_gradient_close_to_that_without_rounding(checkpointi
 
 
 def test_training_under_rounding_brings_the_rounded_model_nearer() -> None:
-    """Nearer to the float model than it begins, and than the same steps in float bring it, on other images. 0.84 of
+    """Nearer to the float model than it begins, and than the same steps in float bring it, on other images. 0.88 of
     theirs where this was written; 0.95 leaves room for other processors' sums."""
     dense, calibration, other = made("plain").eval(), images(64, seed=1), images(64, seed=2)
     with torch.no_grad():
         wanted = dense(other)
 
     def distance(model: Any) -> float:
-        return float((simulate(model, STATIC, other, calibration) - wanted).norm())
+        own = Rounding(STATIC, calibration)
+        own.observe(model)
+        with torch.no_grad(), own.layers(model, len(other)):
+            return float((model(other) - wanted).norm())
 
     found = {}
     for name, rounding in (("float", None), ("rounded", Rounding(STATIC, calibration))):
-        plan, options = RecoveryPlan(60, rounding=rounding), RecoverRecipe(lr=3e-4, distillation=1.0, ema=0.9)
+        plan, options = RecoveryPlan(60, rounding=rounding), RecoverRecipe(lr=1e-4, distillation=1.0, ema=0.9)
         recovery = Recovery(dense, copy.deepcopy(dense), plan, options)
         for number in range(60):
             recovery.step(images(32, seed=10 + number), torch.zeros(32, dtype=torch.long))
