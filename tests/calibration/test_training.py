@@ -94,12 +94,14 @@ def test_every_weight_gets_a_gradient_close_to_that_without_rounding(checkpointi
     assert torch.cosine_similarity(flat[0], flat[1], dim=0) > 0.98
 
 
-def test_training_under_rounding_brings_the_rounded_model_nearer() -> None:
-    """Nearer to the float model than it begins, and than the same steps in float bring it, on other images. 0.88 of
-    theirs where this was written; 0.95 leaves room for other processors' sums."""
+def test_training_under_rounding_brings_a_damaged_rounded_model_nearer() -> None:
+    """A fifth of the distance is left where this was written; a half leaves room for other processors' sums."""
     dense, calibration, other = made("plain").eval(), images(64, seed=1), images(64, seed=2)
+    damaged = copy.deepcopy(dense)
     with torch.no_grad():
         wanted = dense(other)
+        for p in damaged.parameters():
+            p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(3)))
 
     def distance(model: Any) -> float:
         own = Rounding(STATIC, calibration)
@@ -107,15 +109,13 @@ def test_training_under_rounding_brings_the_rounded_model_nearer() -> None:
         with torch.no_grad(), own.layers(model, len(other)):
             return float((model(other) - wanted).norm())
 
-    found = {}
-    for name, rounding in (("float", None), ("rounded", Rounding(STATIC, calibration))):
-        plan, options = RecoveryPlan(60, rounding=rounding), RecoverRecipe(lr=1e-4, distillation=1.0, ema=0.9)
-        recovery = Recovery(dense, copy.deepcopy(dense), plan, options)
-        for number in range(60):
-            recovery.step(images(32, seed=10 + number), torch.zeros(32, dtype=torch.long))
-            recovery.distance = 1.0  # it begins at the dense model, and would not move
-        found[name] = distance(recovery.average.eval())
-    assert found["rounded"] < 0.95 * found["float"] and found["rounded"] < distance(dense)
+    before = distance(damaged)
+    plan, options = RecoveryPlan(60, rounding=Rounding(STATIC, calibration)), RecoverRecipe(lr=2e-3, distillation=1.0)
+    recovery = Recovery(dense, damaged, plan, options)
+    for number in range(60):
+        recovery.step(images(32, seed=10 + number), torch.zeros(32, dtype=torch.long))
+    after = distance(recovery.average.eval())
+    assert after < 0.5 * before
 
 
 def test_ranges_are_kept_with_the_training_s_state() -> None:
