@@ -58,7 +58,7 @@ def test_the_file_has_at_most_the_multiply_accumulates_of_the_budget(learned: Pr
     assert budget.counted is not None and budget.counted.quantity is Quantity.MACS
     assert budget.met and budget.counted.count == learned.shipped.macs <= budget.counted.limit
     assert budget.counted.limit == learned.dense.macs // 2
-    assert budget.ratio == learned.shipped.macs / budget.counted.limit > 0.95, "what is allowed is used"
+    assert budget.ratio == learned.shipped.macs / budget.counted.limit > 0.9, "what is allowed is used"
     assert (budget.latency_ms, budget.measured_ms, budget.basis) == (None, None, "count")
     model: Any = wdp_edge.load(learned.run / "model")
     assert count(structure_of(model), geometry_of(model)).macs == learned.shipped.macs
@@ -115,7 +115,7 @@ def test_several_counts_are_a_sweep(folder: Path, learned: PruneResult) -> None:
     found = sweep(recipe_for(folder, "all", macs_budget="70%,45%"))
     assert [entry.budget for entry in found.entries] == ["45% of MACs", "70% of MACs"] and found.met
     assert [entry.run.name for entry in found.entries] == ["macs-45pct-onnx", "macs-70pct-onnx"]
-    assert all(result.budget.ratio > 0.95 for result in found.results), "equal shares are filled up, too"
+    assert all(result.budget.ratio > 0.9 for result in found.results), "equal shares are filled up, too"
     page = report(found.folder).path.read_text()
     assert (
         "Accuracy against MACs and latency" in page
