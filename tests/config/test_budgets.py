@@ -56,6 +56,7 @@ def test_one_may_not_be_there_twice() -> None:
 def test_the_limit_is_a_whole_number_within_the_share(share: float, dense: int) -> None:
     limit = CountBudget(Quantity.MACS, share=share).limit(dense)
     assert limit <= share * dense + 1e-5 and limit > share * dense - 1
+    assert CountBudget(Quantity.PARAMETERS, share=1e-9).limit(1000) == 1, "something to divide by"
 
 
 def test_the_kind_that_is_given_is_the_budget() -> None:

@@ -103,8 +103,8 @@ class CountBudget:
     share: float | None = None
 
     def limit(self, dense: int) -> int:
-        """The most that is allowed, given what the dense model has."""
-        return self.count if self.count is not None else math.floor((self.share or 0.0) * dense + 1e-6)
+        """The most that is allowed, at least 1, given what the dense model has."""
+        return self.count if self.count is not None else max(1, math.floor((self.share or 0.0) * dense + 1e-6))
 
 
 def parse_macs(text: str) -> CountBudget:

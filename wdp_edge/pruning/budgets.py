@@ -23,6 +23,7 @@ from wdp_edge.runs.stages import Measured
 
 
 def counter_of(model: DenseModel, budget: CountBudget) -> Counter:
+    """What models cut from this one have of what the budget counts."""
     return Counter(model.structure, model.geometry, budget)
 
 
