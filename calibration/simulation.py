@@ -1,7 +1,8 @@
 """What an int8 scheme costs a model by itself: simulated on timm's own module, never on the lowered one.
 
-Files are judged by it, so a fault of lowering must not show in it. Of lowering it knows one thing, because ranges
-depend on it: where a head reads the first tokens alone, later layers read nothing else.
+Files are judged by it, so a fault of lowering must not show in it. Of lowering it knows two things, because ranges
+depend on them: where a head reads the first tokens alone, later layers read nothing else; and q, k and v are layers of
+their own.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _BATCH = 16
 # Layers that read nothing of the image: a file holds what they compute as a constant.
 _CONSTANT = "cpb_mlp"
 _FIRST = ", first tokens"
+_FUSED = "qkv"
 _OPERATORS = (F.linear, F.conv2d)
 
 
@@ -96,12 +98,21 @@ def first_outputs(model: nn.Module) -> dict[str, First]:
 def activations(
     model: nn.Module, weights: Mapping[str, Tensor], firsts: Mapping[str, First], images: Tensor
 ) -> Iterator[Seen]:
-    """Input and output of every layer, a few images at a time; of those in `firsts` also for the first tokens alone."""
+    """Input and output of every layer, a few images at a time; of those in `firsts` also for the first tokens alone,
+    and q, k and v by themselves."""
     for part in images.split(_BATCH):
         seen: Seen = {}
         with NotingLayers(weights, seen, firsts):
             model(part)
-        yield seen
+        yield seen | {own: (x, y) for name, (x, whole) in seen.items() for own, y in _written(name, whole)}
+
+
+def _written(name: str, y: Tensor) -> list[tuple[str, Tensor]]:
+    """What a layer writes, by the name of its range. One range for q, k and v together would be that of q and k, in
+    which v has few values left. y: [..., outputs]."""
+    if name.rpartition(".")[2] != _FUSED:
+        return [(name, y)]
+    return [(f"{name}, {part}", own) for part, own in zip(_FUSED, y.chunk(3, -1), strict=True)]
 
 
 class Layers(TorchFunctionMode):
@@ -168,7 +179,9 @@ class RoundingLayers(Layers):
         """name: of the ranges."""
         if self.scheme.activations == "static":
             y: Tensor = run(self.round(x, *self.ranges[name][0]), weight)
-            return self.round(y, *self.ranges[name][1]) if self.scheme.outputs else y
+            if not self.scheme.outputs:
+                return y
+            return torch.cat([self.round(part, *self.ranges[own][1]) for own, part in _written(name, y)], -1)
         if self.scheme.activations == "dynamic":
             rows = self.scheme.per_token and weight.ndim == 2
             x = self.round(x, *((x.amin(-1, True), x.amax(-1, True)) if rows else self.image_range(x)))

@@ -1,22 +1,20 @@
 """int8 rounding while a model is trained: its weights learn to be right after it, not before.
 
-Forward, layers compute as `simulation` has it, but with ranges for q, k and v apart. Backward, gradients pass as if
-nothing had been rounded, but not to what a calibrated range cuts off (the straight-through estimator of Bengio, Léonard
-and Courville, arXiv 1308.3432).
+Forward, layers compute as `simulation` has it. Backward, gradients pass as if nothing had been rounded, but not to what
+a calibrated range cuts off (the straight-through estimator of Bengio, Léonard and Courville, arXiv 1308.3432).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wdp_edge.calibration.fake_quant import Scheme, round_activations, round_weights
-from wdp_edge.calibration.ranges import Range, Seen, ranges_seen
+from wdp_edge.calibration.ranges import Range, ranges_seen
 from wdp_edge.calibration.simulation import RoundingLayers, activations, first_outputs, quantized_weights, scheme_of
 from wdp_edge.protocols.precision import Precision
 from wdp_edge.protocols.target import Target
@@ -50,54 +48,20 @@ class Rounding:
             return
         device = next(model.parameters()).device
         weights, firsts, images = quantized_weights(model, self.scheme), first_outputs(model), self.calibration
-        # Ranges of outputs that stay in float are not asked for, but cost nothing beside those of inputs.
-        passes = partial(_with_parts, lambda: activations(model, weights, firsts, images.to(device)))
-        found = ranges_seen(passes, self.scheme.observer)
+        found = ranges_seen(lambda: activations(model, weights, firsts, images.to(device)), self.scheme.observer)
         self.ranges = {name: (_moved(read, device), _moved(written, device)) for name, (read, written) in found.items()}
 
     def layers(self, model: nn.Module, images: int) -> RoundingLayers:
         """A context in which the model's layers round. images: in the batch."""
         weights = quantized_weights(model, self.scheme)
         rounded = {name: straight_through(w, round_weights(w, self.scheme.paired)) for name, w in weights.items()}
-        return _PartedLayers(weights, first_outputs(model), rounded, self.scheme, self.ranges, images, passing)
+        return RoundingLayers(weights, first_outputs(model), rounded, self.scheme, self.ranges, images, passing)
 
     def state(self) -> dict[str, Any]:
         return dict(self.ranges)
 
     def restore(self, state: dict[str, Any]) -> None:
         self.ranges = state
-
-
-class _PartedLayers(RoundingLayers):
-    """q, k and v have a range each where they are written as integers: files have them as layers of their own. One
-    range for all three is that of q and k, in which v has few values left."""
-
-    def computed(self, name: str, x: Tensor, weight: Tensor, run: Any) -> Tensor:
-        if not (self.scheme.outputs and _fused(name)):
-            return super().computed(name, x, weight, run)
-        y: Tensor = run(self.round(x, *self.ranges[name][0]), weight)
-        parts = zip(_part_names(name), y.chunk(3, -1), strict=True)
-        return torch.cat([self.round(part, *self.ranges[own][1]) for own, part in parts], -1)
-
-
-def _with_parts(passes: Callable[[], Iterator[Seen]]) -> Iterator[Seen]:
-    """Adds q, k and v by themselves to what a pass sees."""
-    for seen in passes():
-        parts = {
-            own: (x, part)
-            for name, (x, y) in seen.items()
-            if _fused(name)
-            for own, part in zip(_part_names(name), y.chunk(3, -1), strict=True)
-        }
-        yield seen | parts
-
-
-def _fused(name: str) -> bool:
-    return name.rpartition(".")[2] == "qkv"
-
-
-def _part_names(name: str) -> tuple[str, str, str]:
-    return f"{name}, q", f"{name}, k", f"{name}, v"
 
 
 def _moved(ends: Range, device: torch.device) -> Range:
