@@ -25,7 +25,7 @@ def test_a_checkpoint_of_blue_green_red_is_looked_at_as_it_was_trained(tiny_mode
     assert tiny_model.patch_embed.proj.weight.equal(before), "it may be written into a file"
 
 
-def test_nothing_is_looked_at_where_nothing_can_tell(tiny_model: Any, tmp_path: Path) -> None:
+def test_embeddings_are_looked_at_for_being_all_alike_alone(tiny_model: Any, tmp_path: Path) -> None:
     write_images(tmp_path / "train", 1)
     train = images_at(tmp_path / "train", Labels.ONE)
     folders = train, replace(train)

@@ -123,5 +123,13 @@ def test_masks_of_0_and_255_are_named() -> None:
     assert not any("holds a class but" in text for text in doubts(Seen("segment", torch.zeros(8, 2, 4, 4), masks)))
 
 
-def test_embeddings_have_nothing_to_be_held_against() -> None:
-    assert doubts(Seen("features", torch.zeros(4, 8), torch.zeros(4))) == []
+@pytest.mark.parametrize("still", [0.0, 1e-3])
+def test_embeddings_that_are_all_alike_are_named(still: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    alike = torch.ones(64, 8) * torch.randn(8, generator=generator) + still * torch.randn(64, 8, generator=generator)
+    (said,) = doubts(Seen("features", alike, torch.zeros(64)))
+    assert "almost the same embedding to all of 64 training images" in said and "checkpoint" in said
+    (said,) = doubts(Seen("features", torch.zeros(64, 8), torch.zeros(64)))
+    assert "weights that are zero" in said
+    assert doubts(Seen("features", torch.zeros(4, 8), torch.zeros(4))) == [], "too few to tell"
+    assert doubts(Seen("features", alike + 0.1 * torch.randn(64, 8), torch.zeros(64))) == []

@@ -15,7 +15,7 @@ from wdp_edge.data.preprocess import channels_of, preprocessing_of
 from wdp_edge.models.pixels import take_rgb
 from wdp_edge.protocols.task import ALPHABETICAL, NATURAL, Facts, Labels
 from wdp_edge.pruning.first_look import Plausible, judged, look
-from wdp_edge.pruning.plausible import doubts, fitting_order, has_checks, renumbered
+from wdp_edge.pruning.plausible import doubts, fitting_order, renumbered
 from wdp_edge.pruning.ways import Way
 from wdp_edge.runs.look import FirstLook
 
@@ -40,13 +40,11 @@ def first_look(
     class_order: str,
     preprocess: Mapping[str, Any],
 ) -> Found:
-    """class_order: "" lets the model choose. Nothing is looked at for a task that nothing can speak against.
+    """class_order: "" lets the model choose.
 
     folders: training and validation images. labelled: the one of them that has labels, or the first.
     """
     train, val = folders
-    if not has_checks(facts):
-        return Found(class_order or ALPHABETICAL)
     if facts.labels is Labels.MASK:
         train = train.with_classes(tuple(map(str, range(model.num_classes))))
     if facts.of_answers:

@@ -35,7 +35,6 @@ from wdp_edge.models.files import load, read_spec, save
 from wdp_edge.protocols.target import Artifact, get_target, precision_of
 from wdp_edge.pruning.data import Data
 from wdp_edge.pruning.inputs import Inputs
-from wdp_edge.pruning.plausible import has_checks
 from wdp_edge.pruning.toolkit import STATIC_CALIBRATION
 from wdp_edge.runs.look import knows_by_heart
 from wdp_edge.runs.places import check_present, has_moved, project_of, read_result, run_recipe
@@ -106,8 +105,7 @@ class Source:
         """What speaks against the dense model: the run's own word where it has one."""
         if (self.run / RESULT).exists():
             return read_result(self.run).warnings
-        checked = has_checks(self.data.task.facts)
-        return self.data.doubts(self.reference.outputs, self.images[1]) if checked else []
+        return self.data.doubts(self.reference.outputs, self.images[1])
 
     @property
     def memorised(self) -> bool:

@@ -21,7 +21,7 @@ from wdp_edge.data.split import balanced_choice, balanced_counts
 from wdp_edge.protocols.task import facts_of
 from wdp_edge.pruning.alternatives import Sampled, try_others
 from wdp_edge.pruning.inputs import HeldBack
-from wdp_edge.pruning.plausible import Seen, doubts, exchanged, guessing, has_checks, scores_of
+from wdp_edge.pruning.plausible import Seen, doubts, exchanged, guessing, scores_of
 from wdp_edge.pruning.ways import Way
 from wdp_edge.runs.look import BY_HEART, FirstLook, Fit, knows_by_heart
 
@@ -44,8 +44,6 @@ class Plausible:
 def of_held_back(held_back: HeldBack) -> Plausible:
     """What speaks against the dense model and its images. Reported at once: whatever follows would be for nothing."""
     data = held_back.data
-    if not has_checks(data.task.facts):
-        return Plausible()
     images, labels = data.holdout
     places = spread_pairs(labels, IMAGES) if data.task.facts.of_pairs else spread(len(labels), IMAGES)
     indices = [data.holdout_indices[place] for place in places.tolist()]

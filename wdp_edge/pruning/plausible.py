@@ -16,7 +16,7 @@ from torch import Tensor
 from wdp_edge.data.classes import arranged
 from wdp_edge.data.folder import ImageFolder
 from wdp_edge.data.worker import IGNORED
-from wdp_edge.protocols.task import ALPHABETICAL, NATURAL, Facts, Labels, Output, facts_of, get_task
+from wdp_edge.protocols.task import ALPHABETICAL, NATURAL, Labels, Output, facts_of, get_task
 from wdp_edge.tasks.similarity import first_hits
 
 LEVEL = 0.01
@@ -24,6 +24,7 @@ LEVEL = 0.01
 _SHUFFLES = 999
 _FEWEST = 6  # images: of fewer, no shuffling is rarer than LEVEL
 _ENOUGH, _ALIKE = 32, 0.98  # images, and the share of them with one answer
+_STILL = 0.01  # spread of embeddings over images, as a share of their size: trained models and most others have 0.7
 _VAGUE = 10  # times what guessing gives, for a model with many classes
 _PREPARED = (
     "Usual reasons: images are prepared otherwise than in training (preprocess in [data], --preprocess of init: mean, "
@@ -56,11 +57,6 @@ class Seen:
 
     def part(self, places: Tensor) -> Seen:
         return replace(self, outputs=self.outputs[places], labels=self.labels[places])
-
-
-def has_checks(facts: Facts) -> bool:
-    """Whether anything can speak against a model of this task: embeddings without labels are as they are."""
-    return (facts.output, facts.labels) in _CHECKS
 
 
 def doubts(seen: Seen) -> list[str]:
@@ -211,6 +207,19 @@ def _hardly_answers(seen: Seen) -> list[str]:
     return [f"The dense model {what}, so agreement with it tells little. {reasons}"]
 
 
+def _one_embedding(seen: Seen) -> list[str]:
+    """Embeddings that hardly depend on the image, as of weights that are zero or were never trained."""
+    outputs = seen.outputs.double()
+    spread, size = (outputs - outputs.mean(0)).square().mean().sqrt(), outputs.square().mean().sqrt()
+    if len(outputs) < _FEWEST or float(spread) > _STILL * float(size):
+        return []
+    return [
+        f"The dense model gives almost the same embedding to all of {len(outputs)} training images, so closeness to it "
+        f"tells little. {_PREPARED} the images all show the same; weights that are zero or were not trained "
+        "(checkpoint in [model])."
+    ]
+
+
 def _other_order(seen: Seen) -> list[str]:
     """The other one of the two usual orders fits clearly better."""
     for order in (ALPHABETICAL, NATURAL) if seen.classes else ():
@@ -344,6 +353,7 @@ _CHECKS: dict[tuple[Output, Labels], tuple[Callable[[Any], list[str]], ...]] = {
     (Output.LOGITS, Labels.NONE): (_hardly_answers,),
     (Output.LOGITS, Labels.MANY): (_several_by_chance, _other_order),
     (Output.UNIT, Labels.ONE): (_retrieval_by_chance,),
+    (Output.EMBEDDING, Labels.NONE): (_one_embedding,),
     (Output.MAP, Labels.MASK): (_masks_of_one_class, _masks_by_chance),
 }
 
