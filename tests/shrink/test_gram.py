@@ -52,6 +52,36 @@ def test_a_ridge_holds_weights_back_and_leaves_the_mean_alone() -> None:
     assert torch.allclose(straight.solve_linear(1e-9), free[0], atol=1e-3)
 
 
+@pytest.mark.parametrize(("count", "noise"), [(60, 5.0), (60, 0.01), (20000, 1.0)])
+def test_the_best_ridge_is_near_the_best_one_on_other_samples(count: int, noise: float) -> None:
+    """Few noisy samples want a large one, many or clean ones a small one."""
+    generator = torch.Generator().manual_seed(1)
+    mixing, weight = torch.randn(40, 40, generator=generator) / 6, torch.randn(3, 40, generator=generator)
+
+    def samples(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        z = torch.randn(number, 40, generator=generator) @ mixing + 2
+        return z, z @ weight.T + noise * torch.randn(number, 3, generator=generator)
+
+    moments, ridges = Moments(40, 3), [10.0**k for k in range(-4, 2)]
+    for _ in range(5):  # batches add up
+        moments.add(*samples(count // 5))
+    others, wanted = samples(4000)
+    errors = {}
+    for ridge in ridges:
+        found, bias = moments.solve(ridge)
+        errors[ridge] = float((others @ found.T + bias - wanted).square().mean())
+    best = moments.best_ridge(ridges)
+    assert errors[best] < 1.1 * min(errors.values())
+    assert best >= 0.1 if noise == 5.0 else best <= 0.01
+    assert moments.best_ridge(ridges[::-1]) == best, "in whatever order they are given"
+
+
+def test_fewer_samples_than_inputs_have_a_best_ridge() -> None:
+    moments = Moments(40, 2)
+    moments.add(torch.randn(3, 40, generator=torch.Generator().manual_seed(0)), torch.randn(3, 2))
+    assert moments.best_ridge([1e-3, 1.0]) == 1.0
+
+
 def test_inputs_that_never_change_can_still_be_solved() -> None:
     moments = Moments(3, 1)
     moments.add(torch.ones(10, 3), torch.full((10, 1), 2.0))

@@ -25,7 +25,8 @@ from wdp_edge.shrink.streams import DenseStream, Images, Streams, stream_size, w
 
 RIDGE = 1e-3
 READ_RIDGE = 1e-2
-EXIT_RIDGE = 1e-3
+# An exit's head has as many samples as there are images, where it reads one token of each.
+EXIT_RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
 
 
 def compensate(
@@ -168,7 +169,7 @@ def _fit_exit(dense: Any, small: Any, stream: DenseStream, cut: _Cut) -> None:
     for part in stream.chunks():
         x = stream.at(len(stream.steps), part)
         moments.add(vit.pooled(small, cut.stream(part)), dense_head(vit.pooled(dense, x)))
-    vit.set_classifier(small, *moments.solve(EXIT_RIDGE))
+    vit.set_classifier(small, *moments.solve(moments.best_ridge(EXIT_RIDGES)))
 
 
 def _assign(linear: nn.Linear, moments: Moments, gamma: Tensor | None) -> None:

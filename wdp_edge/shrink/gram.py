@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,12 +11,16 @@ _BLOCK = 256  # columns: narrower products take longer than the half that is sav
 
 
 class Moments:
-    """First and second moments of inputs z: [M, K] and targets t: [M, D], in float64 over any number of batches."""
+    """First and second moments of inputs z: [M, K] and targets t: [M, D], in float64 over any number of batches.
+
+    tt: sum of the squares of all targets.
+    """
 
     def __init__(self, inputs: int, targets: int) -> None:
         self.count = 0
         self.z = torch.zeros(inputs, dtype=torch.float64)
         self.t = torch.zeros(targets, dtype=torch.float64)
+        self.tt = 0.0
         self._upper = torch.zeros(inputs, inputs, dtype=torch.float64)
         self.zt = torch.zeros(inputs, targets, dtype=torch.float64)
 
@@ -29,6 +35,7 @@ class Moments:
         if t is not None:
             t = t.reshape(-1, t.shape[-1]).float()
             self.t += t.sum(0)
+            self.tt += float(t.square().sum())
             self.zt += z.T @ t
 
     @property
@@ -54,6 +61,26 @@ class Moments:
         covariance = damped(self.covariance(), ridge)
         weight = torch.linalg.solve(covariance, self.cross()).T
         return weight.float(), (mean_t - weight @ mean_z).float()
+
+    def best_ridge(self, ridges: Sequence[float]) -> float:
+        """The one of these with which `solve` is nearest to its targets on other samples, by generalised
+        cross-validation (Golub, Heath and Wahba, Technometrics 1979): the larger, the fewer samples there are.
+        """
+        covariance = self.covariance()
+        variances, axes = torch.linalg.eigh(covariance)
+        variances = variances.clamp_min(0)
+        explained = (axes.T @ self.cross()).square().sum(1)
+        total = self.tt / self.count - float((self.t / self.count).square().sum())
+
+        def error(ridge: float) -> float:
+            level = ridge * covariance.diagonal().mean().clamp_min(1e-12)
+            free = 1.0 - (1.0 + float((variances / (variances + level)).sum())) / self.count
+            if free <= 0:
+                return float("inf")
+            left = total - float((explained * (variances + 2 * level) / (variances + level).square()).sum())
+            return max(left, 0.0) / free**2
+
+        return min(sorted(ridges, reverse=True), key=error)
 
     def solve_linear(self, ridge: float) -> Tensor:
         """Weight [D, K], float32, of the same map without a bias."""
