@@ -18,7 +18,7 @@ OMP_WAIT_POLICY ?= PASSIVE
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-.PHONY: help install upgrade demo test test-all coverage lint bench-step bench-run bench-table bench-export bench-devices bench-pruners bench-budgets bench-depth-width bench-speedup bench-measures bench-faults clean
+.PHONY: help install upgrade demo test test-all coverage lint bench-step bench-run bench-table bench-export bench-devices bench-pruners bench-budgets bench-depth-width bench-speedup bench-measures bench-learned bench-faults clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ bench-speedup: $(STAMP) ## how much of the saved work is saved time, for ViT-S/1
 
 bench-measures: $(STAMP) ## by which measure candidates are ordered as on new images; needs BENCH_ARGS='--project FOLDER'
 	$(BIN)/python benchmarks/bench_measures.py $(BENCH_ARGS)
+
+bench-learned: $(STAMP) ## whether learning widths brings anything; needs BENCH_ARGS='--project FOLDER'
+	$(BIN)/python benchmarks/bench_learned.py $(BENCH_ARGS)
 
 bench-faults: $(STAMP) ## kills, full disks, two commands at once, mutated input; goes on where it stopped
 	$(BIN)/python benchmarks/bench_faults.py $(BENCH_ARGS)
