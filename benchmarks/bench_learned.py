@@ -10,7 +10,6 @@ goes to the refit where nothing is learned; with training, to recovery.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from wdp_edge import progress
 from wdp_edge.commands.init import RECIPE_FILE
 from wdp_edge.config.file import absolute_paths, load_recipe
 from wdp_edge.config.recipe import Recipe
-from wdp_edge.io.files import write_json, write_text
+from wdp_edge.io.files import read_object, write_json, write_text
 from wdp_edge.io.plain import read_as
 from wdp_edge.pruning.prune import prune
 from wdp_edge.runs.results import PruneResult
@@ -85,11 +84,12 @@ def recipe_for(recipe: Recipe, variant: Variant, share: str, seed: int, images: 
 
 
 def cell_of(share: str, seed: int, variant: Variant, result: PruneResult) -> Cell:
+    """What a finished run says."""
     if result.shipped.accuracy is None:
         raise SystemExit("error: the validation images have no labels, so there is no accuracy to compare")
     stages = result.run / "stages"
     chosen = next(c for c in read_as(stages / "select.json", Selected).candidates if c.chosen)
-    seconds = json.loads((result.run / MANIFEST).read_text(encoding="utf-8"))["seconds"]
+    seconds = read_object(result.run / MANIFEST)["seconds"]
     found = Cell(
         share, seed, variant, result.shipped.accuracy, chosen.divergence, chosen.name, round(sum(seconds.values()), 1)
     )
