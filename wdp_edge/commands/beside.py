@@ -85,8 +85,9 @@ def class_order(told: Told, model: ModelRecipe, train: ImageFolder, folder: Path
         if not common:
             return "", told  # other words for the classes, such as those of ImageNet beside folders of synsets
         return "", _warned(told, f"which lacks {_some(lacking)} of the training images: its order is not used")
-    if model.num_classes not in (0, len(names)):
-        return "", _warned(told, f"not {model.num_classes}: their order is not used")
+    rows = model.num_classes or _head_rows(model)
+    if rows not in (0, len(names)):
+        return "", _warned(told, f"not {rows}: their order is not used")
     # Such a word orders the classes that there are images of.
     for order in (ALPHABETICAL, NATURAL) if len(names) == len(train.classes) else ():
         if arranged(names, order) == names:
@@ -104,6 +105,15 @@ def class_order(told: Told, model: ModelRecipe, train: ImageFolder, folder: Path
         f"Wrote {path}: the classes in the order in which {told.config} beside the weights names them ({_some(names)})."
     )
     return str(path), replace(told, notes=(*told.notes, note))
+
+
+def _head_rows(model: ModelRecipe) -> int:
+    """Classes of the checkpoint's head; 0 where it has none that shows them."""
+    from wdp_edge.models.checkpoints import read_checkpoint
+    from wdp_edge.models.fitting import head_classes
+
+    found = read_checkpoint(Path(model.checkpoint), model.checkpoint_key, model.checkpoint_prefix)
+    return head_classes(found.tensors)
 
 
 def _warned(told: Told, text: str) -> Told:
