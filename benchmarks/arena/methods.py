@@ -9,10 +9,13 @@ from arena import grail, paper
 from arena.fit import fit
 from arena.peers import TorchPruning
 from arena.setting import Proposal, Setting
+from arena.smaller import smaller
+from arena.snapvit import snapvit
 from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.select.candidates import narrower
 
 DENSE, CONTROL, OURS = "dense", "control", "ours"
+SMALLER = "smaller model, weights selected from the dense one"
 
 
 def uniform(setting: Setting, keep: float) -> Proposal:
@@ -55,6 +58,8 @@ ONE_KNOB: dict[str, Callable[[Setting, float], Proposal]] = {
     "uniform width": uniform,
     "GRAIL, uniform width": grail_uniform,
     "depth only": depth_only,
+    "SnapViT": snapvit,
+    SMALLER: smaller,
     "TP random, uniform": TorchPruning("random", "uniform"),
     "TP magnitude, global": TorchPruning("magnitude", "global"),
     "TP magnitude, isomorphic": TorchPruning("magnitude", "isomorphic"),
@@ -63,7 +68,7 @@ ONE_KNOB: dict[str, Callable[[Setting, float], Proposal]] = {
     "TP Taylor, isomorphic, heads and hidden": TorchPruning("taylor", "isomorphic", bottleneck=True),
 }
 # Their residual stream is narrower, for which wdp-edge has no refit.
-CUT_STREAM = tuple(name for name, m in ONE_KNOB.items() if isinstance(m, TorchPruning) and not m.bottleneck)
+CUT_STREAM = (SMALLER, *(n for n, m in ONE_KNOB.items() if isinstance(m, TorchPruning) and not m.bottleneck))
 PAPER = "WDPruning, repaired"
 PEERS = (*ONE_KNOB, PAPER)
 

@@ -54,6 +54,7 @@ class Setting:
         inputs = Inputs.of(recipe)
         self.tools, self.data, self.held_back = inputs.tools, inputs.data, inputs.held_back
         self.dense: Any = inputs.model.module
+        self.spec = inputs.model.spec
         self.structure, self.geometry = inputs.model.structure, inputs.model.geometry
         self.origin = origin_of(recipe)
 

@@ -13,7 +13,20 @@ from arena.methods import CONTROL, DENSE, OURS, PEERS
 from arena.origin import common
 
 INK, MUTED, GRID = "#1f2429", "#5f6872", "#dde2e7"
-COLOURS = ("#c2570c", "#2f4f9f", "#16793a", "#7d3ac1", "#b8860b", "#0f8a8a", "#a02050", "#5f6872", "#8a5a2b", "#e377c2")
+COLOURS = (
+    "#c2570c",
+    "#2f4f9f",
+    "#16793a",
+    "#7d3ac1",
+    "#b8860b",
+    "#0f8a8a",
+    "#a02050",
+    "#5f6872",
+    "#8a5a2b",
+    "#e377c2",
+    "#101418",
+    "#17becf",
+)
 OWN = "#1f6fd1"
 POINT = 100.0
 
