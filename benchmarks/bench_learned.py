@@ -96,7 +96,7 @@ def cell_of(share: str, seed: int, variant: Variant, result: PruneResult) -> Cel
     if not (stages / "learn.json").exists():
         return found
     learned = read_as(stages / "learn.json", Learned)
-    ratios = [*learned.keep_heads, *learned.keep_hidden]
+    ratios = [*learned.keep_heads, *learned.keep_hidden, *learned.keep_channels]
     return replace(found, reached=learned.reached, kept=(min(ratios), max(ratios)))
 
 

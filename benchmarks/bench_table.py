@@ -28,6 +28,7 @@ from wdp_edge.cost.table import LatencyTable
 from wdp_edge.demo.run import SHORT, demo_project
 from wdp_edge.io.files import write_json
 from wdp_edge.learn.exits import depths_of
+from wdp_edge.models.files import load
 from wdp_edge.models.structure import Structure
 from wdp_edge.protocols.device import ratio
 from wdp_edge.pruning import choose
@@ -131,12 +132,13 @@ def draw(inputs: Inputs, run: Run, bench: Bench, count: int, seed: int) -> list[
         turned = run.stage(
             "axes", choose.Turned, partial(choose.turned_model, model.spec, information, widths, run.path)
         )
+    source = load(run.path / turned.folder) if turned.folder else model.module
     steps = choose.steps_of(options, len(data.train_indices))
-    learn = partial(choose.learned_scores, bench, model, options, importance, steps, run.path)
+    learn = partial(choose.learned_scores, bench, source, options, importance, steps, run.path)
     rankings = choose.rankings_of(importance, turned.narrow, run.stage("learn", Learned, learn, together=True), table)
     depths = depths_of(model.module, options.learn.exits)
-    # Nothing is cut or judged here: the dense model stands for the one in principal axes.
-    selection = Selection(bench, inputs.held_back, model.module, options.select, depths, 0.0)
+    # Nothing is cut or judged here.
+    selection = Selection(bench, inputs.held_back, source, options.select, depths, 0.0)
     plans = list(every_plan(selection, rankings))
     rng = random.Random(seed)
     drawn: dict[Structure, Drawn] = {}

@@ -9,9 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from learning import COST, tiny_masks
+from learning import COST, narrow_masks, tiny_masks
 
+from wdp_edge.cost.table import LatencyTable, TableKey
 from wdp_edge.learn.budget_term import AugmentedLagrangian, interpolate, structure_cost
+from wdp_edge.models import vit
+from wdp_edge.protocols.device import Kind
 
 
 def test_cost_is_that_of_the_rounded_structure_and_pulls_at_the_thresholds(tiny_model: Any) -> None:
@@ -38,6 +41,28 @@ def test_the_last_block_costs_by_its_own_slopes(tiny_model: Any) -> None:
     assert cost.item() == pytest.approx(0.2 + before + 0.01 * heads[-1] + 0.001 * hidden[-1], rel=1e-5)
     cost.backward()
     assert masks.hidden_thresholds.grad is not None and (masks.hidden_thresholds.grad > 0).all()
+
+
+def test_narrow_heads_cost_what_the_table_says(tiny_model: Any) -> None:
+    table = LatencyTable(
+        attention=((1.0, 0.1), (4.0, 0.4)),
+        mlp=((8.0, 0.05), (128.0, 0.8)),
+        fixed_ms=0.2,
+        dense_ms=4.0,
+        kind=Kind.MEASURED,
+        key=TableKey("executorch", "fp32", "test", 1, 32, 8, 17, {}),
+        context=(),
+        head_ms=0.03,
+    )
+    masks = narrow_masks(tiny_model, 0.4)
+    assert masks.channels() == [4, 4, 4]
+    heads, hidden = masks.widths()
+    expected = table.predict(vit.structure_of(tiny_model).with_widths(heads, hidden, masks.channels()))
+    cost = structure_cost(masks, replace(COST, head=table.head_ms))
+    assert cost.item() == pytest.approx(expected, rel=1e-5)
+    cost.backward()
+    assert masks.channels_thresholds is not None and masks.channels_thresholds.grad is not None
+    assert (masks.channels_thresholds.grad > 0).all()
 
 
 def test_lagrangian_is_silent_under_the_budget_and_bounded_over_it() -> None:

@@ -42,3 +42,23 @@ def test_a_sublayer_without_units_adds_nothing(tiny_model: Any) -> None:
         part.data.zero_()
     with torch.no_grad():
         assert torch.allclose(got, tiny_model(images), atol=1e-6)
+
+
+def test_a_silenced_channel_tells_what_scores_would_gain_from_it(tiny_model: Any) -> None:
+    """Channel 5 of the heads writes nothing here: it matters for the scores of attention alone."""
+    images, mask = torch.randn(2, 3, 16, 16), torch.ones(8)
+    mask[5] = 0.0
+    attn = tiny_model.blocks[0].attn
+    attn.proj.weight.data.unflatten(1, (4, 8))[:, :, 5] = 0.0
+    got = []
+    with MaskedForward(tiny_model) as masked:
+        for value in (0.0, 1e-2):
+            changed = mask.clone().index_fill_(0, torch.tensor(5), value).requires_grad_()
+            masked.head_channels = [changed, torch.ones(8), torch.ones(8)]
+            total = tiny_model(images).square().sum()
+            total.backward()
+            got.append(total.item())
+            if not value:
+                assert changed.grad is not None
+                slope = float(changed.grad[5])
+    assert slope and abs((got[1] - got[0]) / 1e-2 - slope) < 0.1 * abs(slope)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from learning import COST, batch, masks_of, tiny_masks
+from learning import COST, batch, masks_of, narrow_masks, tiny_masks
 from tiny_families import FORMS, made
 
 from wdp_edge.config.recipe import LearnRecipe
@@ -67,6 +67,16 @@ def test_thresholds_move_faster_where_steps_are_few_and_settle_in_the_end() -> N
         assert rates == sorted(rates, reverse=True) and rates[-1] < 0.25 * rates[0]
         # By half of the ramp at most, thresholds can have come from keeping 97 % to keeping half.
         assert goal.thresholds_lr(0, 0.05) * goal.steps / 4 >= 3.4
+
+
+def test_channels_of_heads_are_learned_where_they_may_be_fewer(tiny_model: Any) -> None:
+    masks = narrow_masks(tiny_model, 0.97)
+    dense_ms = float(structure_cost(masks, COST).detach())
+    searching = Search(tiny_model, masks, SearchGoal(COST, dense_ms, 0.5 * dense_ms, 60), LearnRecipe(exits=1))
+    assert {"channels_thresholds"} <= set(searching.state()["masks"])
+    values = [searching.step(*batch(number)) for number in range(60)]
+    assert values[0]["keep_channels"] == pytest.approx(0.97, abs=0.01) and values[-1]["keep_channels"] < 0.97
+    assert values[-1]["cost_ms"] <= REACHED * values[-1]["budget_ms"]
 
 
 def test_a_restored_search_goes_on_bit_identically(tiny_model: Any, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import wdp_edge
 from wdp_edge.artifacts.proof import close
 from wdp_edge.commands.evaluate import evaluate
 from wdp_edge.commands.export import export
+from wdp_edge.commands.inspect import inspect
 from wdp_edge.commands.profile import profile, traced_on
 from wdp_edge.config.recipe import Recipe, VerifyRecipe
 from wdp_edge.devices.hosts.local import LocalHost
@@ -70,6 +71,15 @@ def test_the_result_describes_the_files(result: PruneResult, folder: Path) -> No
     manifest = json.loads((result.run / "manifest.json").read_text())
     assert {"artifacts/dense.pte", f"artifacts/{result.shipped.path.name}"} <= set(manifest["artifacts"])
     assert not (result.run / "scratch").exists() and not list(result.run.rglob("*.checkpoint"))
+
+
+def test_the_files_say_how_they_take_images_and_what_they_answer(result: PruneResult) -> None:
+    assert result.shipped.path is not None and result.dense.path is not None
+    shipped, dense = inspect(result.shipped.path).about, inspect(result.dense.path).about
+    assert shipped["classes"] == ["blue", "green", "red"] == dense["classes"]
+    assert shipped["input"]["preprocessing"]["mean"] and shipped["structure"] != dense["structure"]
+    digest = json.loads((result.run / "manifest.json").read_text())["recipe_digest"]
+    assert shipped["recipe"] == dense["recipe"] == digest
 
 
 def test_the_file_is_faster_when_the_files_are_timed_again(result: PruneResult) -> None:

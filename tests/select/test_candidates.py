@@ -136,7 +136,7 @@ def test_a_tilt_scales_narrow_heads_too() -> None:
         assert tilted.narrow[i][0].lost(2) == pytest.approx(share * narrow[i][0].lost(2))
 
 
-def learned_at(heads: list[int], hidden: list[int]) -> Learned:
+def learned_at(heads: list[int], hidden: list[int], channels: list[int] | None = None) -> Learned:
     """A search that ended at these widths; of hidden units it thinks the contrary of the curves."""
     return Learned(
         heads_scores=[[float(i) for i in range(HEADS)]] * DEPTH,
@@ -146,6 +146,7 @@ def learned_at(heads: list[int], hidden: list[int]) -> Learned:
         seconds=0.0,
         images=0,
         curve=[],
+        keep_channels=[c / 16 for c in channels or []],
     )
 
 
@@ -188,8 +189,8 @@ def test_learned_widths_move_together_to_another_budget(
 def test_a_tilt_moves_the_thresholds_of_learned_widths() -> None:
     ranking = tilted_ranking(exact_ranking(made_up(), learned_at([3] * DEPTH, [64] * DEPTH), TABLE), 0.7)
     assert ranking.shares is not None and ranking.name == "exactly as learned, tilt 0.7"
-    heads, hidden = ranking.shares
-    assert heads == hidden and list(heads) == sorted(heads)
+    heads = ranking.shares.heads
+    assert heads == ranking.shares.hidden and list(heads) == sorted(heads)
     odds = [share / (1 - share) for share in heads]
     assert odds[-1] / odds[0] == pytest.approx(math.exp(0.7))
 
@@ -203,6 +204,44 @@ def test_learned_widths_come_back_under_their_own_budget() -> None:
     assert [len(h) for h in kept.heads] == pytest.approx(heads, abs=1)
     assert [len(n) for n in kept.hidden] == pytest.approx(hidden, abs=24)
     assert kept.hidden[0] == tuple(range(len(kept.hidden[0]))), "units with the highest learned scores stay"
+
+
+NARROW = replace(TABLE, head_ms=0.02)
+
+
+def half_as_wide(cost: float) -> list[list[NarrowHeads]]:
+    """Of every block, heads of 8 channels instead of 16. cost: of the first block's; later ones lose more."""
+    return [[NarrowHeads(8, cost * (i + 1), r)] for i, r in enumerate(made_up().heads)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(widths=WIDTHS, dims=st.lists(st.sampled_from([8, 16]), min_size=DEPTH, max_size=DEPTH), depth=st.integers(2, 4))
+def test_channels_exactly_as_learned_come_back(widths: list[tuple[int, int]], dims: list[int], depth: int) -> None:
+    heads, hidden = [h for h, _ in widths], [8 * n for _, n in widths]
+    ranking = exact_ranking(made_up(), learned_at(heads, hidden, dims), NARROW, half_as_wide(0.1))
+    limit = NARROW.predict(DENSE.with_widths(heads[:depth], hidden[:depth], dims[:depth]))
+    kept = solve_shares(ranking, DENSE, depth, NARROW, limit + 1e-6, Allowed(8))
+    assert kept is not None
+    structure = kept.structure(DENSE)
+    assert structure == DENSE.with_widths(heads[:depth], hidden[:depth], dims[:depth])
+    again = solve_shares(ranking, DENSE, depth, NARROW, 0.97 * limit, Allowed(8), like=structure)
+    assert again is None or [b.head_dim for b in again.structure(DENSE).blocks] == dims[:depth]
+
+
+def test_a_layer_whose_learned_widths_are_more_is_worth_more() -> None:
+    dims = [8, 16, 8, 16]
+    learned = learned_at([4] * DEPTH, [64] * DEPTH, dims)
+    flat = Saliency(tuple(replace(made_up().heads[0]) for _ in range(DEPTH)), made_up().hidden)
+    narrow = [half_as_wide(0.1)[0]] * DEPTH
+    ranking = learned_ranking(flat, learned, NARROW, narrow)
+    worth = [ranking.heads[i].lost(1) for i in range(DEPTH)]
+    assert worth[0] == worth[2] < worth[1] == worth[3]
+    assert ranking.narrow[1][0].lost(6) / narrow[1][0].lost(6) == pytest.approx(worth[1] / flat.heads[1].lost(1))
+    limit = NARROW.predict(DENSE.with_widths([4] * DEPTH, [64] * DEPTH, dims))
+    kept = solve(ranking, DENSE, DEPTH, NARROW, limit + 1e-6, Allowed(8))
+    assert kept is not None
+    channels = [b.heads * b.head_dim for b in kept.structure(DENSE).blocks]
+    assert channels[0] < channels[1] and channels[2] < channels[3]
 
 
 @given(st.integers(8, 4096), st.sampled_from([1, 8, 16, 32]))

@@ -8,7 +8,7 @@ import torch
 
 from wdp_edge.config.recipe import ComputeRecipe, LearnRecipe, RecoverRecipe
 from wdp_edge.learn.budget_term import CostModel
-from wdp_edge.learn.masks import Alignment, Masks
+from wdp_edge.learn.masks import Alignment, Masks, logit
 from wdp_edge.learn.recovery import Recovery, RecoveryPlan
 from wdp_edge.learn.search import Search, SearchGoal
 from wdp_edge.models import vit
@@ -32,6 +32,17 @@ def tiny_masks(model: Any) -> Masks:
     """Of the tiny ViT: four heads of different worth, and hidden units worth more the later they stand."""
     scores = [[0.1, 0.9, 0.5, 0.3]] * 3, [[i / 128 for i in range(128)]] * 3
     return Masks(vit.structure_of(model), *scores, Alignment(1, 8))
+
+
+def narrow_masks(model: Any, keep: float) -> Masks:
+    """Of the tiny ViT, whose heads may have fewer channels. keep: share of these."""
+    blocks = vit.structure_of(model).blocks
+    scores = [list(range(b.heads)) for b in blocks], [list(range(b.hidden)) for b in blocks]
+    masks = Masks(vit.structure_of(model), *scores, Alignment(1, 8), narrow=(2, 4, 6))
+    with torch.no_grad():
+        assert masks.channels_thresholds is not None
+        masks.channels_thresholds.fill_(logit(keep))
+    return masks
 
 
 def search_of(model: Any, compute: ComputeRecipe, task: str = "classify") -> Search:

@@ -41,7 +41,8 @@ GEOMETRY = Geometry(
 )
 HEADS = [5, 4, 4, 5, 6, 5, 4, 4, 3, 4, 3]
 HIDDEN = [768, 576, 512, 640, 704, 768, 640, 576, 448, 512, 320]
-SHIPPED = DENSE.with_widths(HEADS, HIDDEN)
+CHANNELS = [24, 24, 32, 32, 40, 48, 40, 40, 32, 48, 64]
+SHIPPED = DENSE.with_widths(HEADS, HIDDEN, CHANNELS)
 BUDGET_MS, DENSE_MS = 2.14, 4.28
 
 
@@ -197,6 +198,7 @@ def learned() -> Learned:
                     "cost_ms": 4.2 - 2.12 * (1 - math.exp(-4.5 * done)) + noise.gauss(0, 0.02),
                     "keep_heads": keep + noise.gauss(0, 0.005),
                     "keep_hidden": keep - 0.11 * done + noise.gauss(0, 0.005),
+                    "keep_channels": keep - 0.05 * done + noise.gauss(0, 0.005),
                     "lambda": 10 * done,
                 },
             )
@@ -209,6 +211,7 @@ def learned() -> Learned:
         seconds=148.2,
         images=15_000,
         curve=curve,
+        keep_channels=[min(1.0, (c + noise.uniform(-6, 0)) / 64) for c in [*CHANNELS, 24]],
     )
 
 
@@ -240,6 +243,7 @@ def selected() -> Selected:
             Round(2.085, 2.087, 4.28, 2.14, 1.063),
         ],
         seconds=212.0,
+        head_dims=CHANNELS,
     )
 
 

@@ -97,7 +97,7 @@ class LatencyTable:
                 "Measure the table again.",
             )
 
-    def attention_ms(self, heads: float, head_dim: int | None = None, block: int = 0, last: bool = False) -> float:
+    def attention_ms(self, heads: float, head_dim: float | None = None, block: int = 0, last: bool = False) -> float:
         """The attention of a block, from 0, with this many heads; none of them: there is no attention.
 
         head_dim: channels of each; the dense model's when None. last: whether no block after it has an attention.

@@ -17,7 +17,7 @@ Points = Sequence[tuple[float, float]]
 class CostModel:
     """Latency in ms as a sum over sub-layers. Points are (width, ms), rising in width; fixed: everything else.
 
-    scales, last: see `LatencyTable`; the last block is the one before the exit.
+    head, scales, last: see `LatencyTable`, where `head` is head_ms; the last block is the one before the exit.
     """
 
     attention: Points
@@ -25,6 +25,7 @@ class CostModel:
     fixed: float
     scales: Points = ()
     last: tuple[float, float] | None = None
+    head: float = 0.0
 
 
 def interpolate(points: Points, width: Tensor) -> Tensor:
@@ -44,22 +45,32 @@ def structure_cost(masks: Masks, cost: CostModel) -> Tensor:
     The value is that of the rounded widths; the gradient passes straight through the rounding to the thresholds.
     """
     keep_heads, keep_hidden = masks.keep_ratios()
-    heads, hidden = masks.widths()
+    widths_heads, widths_hidden = masks.widths()
     blocks = masks.structure.blocks
-    total = torch.tensor(cost.fixed)
     scales = torch.tensor(cost.scales or ((1.0, 1.0),) * len(blocks), dtype=torch.float32)
     slopes = cost.last or (None, None)
-    for points, keep, widths, units, scale, slope in (
-        (cost.attention, keep_heads, heads, [b.heads for b in blocks], scales[:, 0], slopes[0]),
-        (cost.mlp, keep_hidden, hidden, [b.hidden for b in blocks], scales[:, 1], slopes[1]),
-    ):
-        smooth = keep * torch.tensor(units, dtype=torch.float32)
-        rounded = smooth + (torch.tensor(widths, dtype=torch.float32) - smooth).detach()
-        whole = rounded if slope is None else rounded[:-1]
-        total = total + interpolate(points, whole * scale[: len(whole)]).sum()
-        if slope is not None:
-            total = total + slope * rounded[-1]
-    return total
+    heads = rounded(keep_heads, [b.heads for b in blocks], widths_heads)
+    dims = [b.head_dim for b in blocks]
+    share = rounded(masks.channel_ratios(), dims, masks.channels()) / torch.tensor(dims, dtype=torch.float32)
+    hidden = rounded(keep_hidden, [b.hidden for b in blocks], widths_hidden)
+    total = torch.tensor(cost.fixed)
+    total = total + parts_cost(cost.attention, heads * share, scales[:, 0], slopes[0])
+    total = total + parts_cost(cost.mlp, hidden, scales[:, 1], slopes[1])
+    narrowed = heads * (1 - share) * scales[:, 0]
+    return total + cost.head * (narrowed if cost.last is None else narrowed[:-1]).sum()
+
+
+def rounded(keep: Tensor, units: Sequence[int], widths: Sequence[int]) -> Tensor:
+    """The widths, [L] float32, with the gradient of keep, [L], times units."""
+    smooth = keep * torch.tensor(units, dtype=torch.float32)
+    return smooth + (torch.tensor(widths, dtype=torch.float32) - smooth).detach()
+
+
+def parts_cost(points: Points, widths: Tensor, scales: Tensor, last: float | None) -> Tensor:
+    """ms of the attentions, or of the MLPs, of all blocks: [] float32. widths, scales: [L]. last: see `CostModel`."""
+    whole = widths if last is None else widths[:-1]
+    total = interpolate(points, whole * scales[: len(whole)]).sum()
+    return total if last is None else total + last * widths[-1]
 
 
 class AugmentedLagrangian:

@@ -20,7 +20,8 @@ class MaskedForward:
     heads, hidden: per block [heads] and [hidden]. Heads are silenced before `proj` (one mask silences query, key and
     value together), hidden units before `fc2` (a norm over them sees the kept ones only); a mask of zeros alone
     silences the whole sub-layer, biases included.
-    head_channels: per block [head_dim], for the q, k and v of all heads.
+    head_channels: per block [head_dim], for q and v of all heads; a channel of k that no q reads is as good as gone.
+    Were k masked as well, no gradient would say what a silenced channel of both is worth.
     Use as a context manager; inside, set the masks (`Masks.masks`) before each forward pass. With None all stays.
     """
 
@@ -55,7 +56,10 @@ class MaskedForward:
     def _mask_channels(self, index: int, heads: int) -> Any:
         def hook(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
             mask = _of(self.head_channels, index)
-            return None if mask is None else output * mask.to(output.dtype).repeat(3 * heads)
+            if mask is None:
+                return None
+            own = mask.to(output.dtype).repeat(heads)
+            return output * torch.cat([own, torch.ones_like(own), own])
 
         return hook
 

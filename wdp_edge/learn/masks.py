@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wdp_edge.models.structure import Structure
+from wdp_edge.models.structure import Structure, channels_kept
 
 START_KEEP = 0.97
 BOUNDARY = 0.08
@@ -63,7 +63,11 @@ class Masks(nn.Module):
 
     heads_scores, hidden_scores: per block [heads] and [hidden] float32.
     heads_thresholds, hidden_thresholds: [L] float32; keep ratio = sigmoid(threshold).
+    narrow: fewer channels that heads may have, of models in principal axes: these go from the last one on, so
+    `channels_thresholds`, [L], are all there is to learn. None where it is empty.
     """
+
+    channels_thresholds: nn.Parameter | None
 
     def __init__(
         self,
@@ -71,14 +75,16 @@ class Masks(nn.Module):
         heads_scores: Sequence[Sequence[float]],
         hidden_scores: Sequence[Sequence[float]],
         alignment: Alignment,
+        narrow: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.structure, self.alignment = structure, alignment
+        self.structure, self.alignment, self.narrow = structure, alignment, tuple(narrow)
         self.heads_scores = nn.ParameterList([torch.tensor(s, dtype=torch.float32) for s in heads_scores])
         self.hidden_scores = nn.ParameterList([torch.tensor(s, dtype=torch.float32) for s in hidden_scores])
         start = torch.full((structure.depth,), logit(START_KEEP))
         self.heads_thresholds = nn.Parameter(start.clone())
         self.hidden_thresholds = nn.Parameter(start.clone())
+        self.channels_thresholds = nn.Parameter(start.clone()) if narrow else None
 
     def keep_ratios(self) -> tuple[Tensor, Tensor]:
         """[L] of heads and [L] of hidden units, in (0, 1)."""
@@ -101,6 +107,25 @@ class Masks(nn.Module):
             [TopK.apply(s, keep_heads[i], heads[i]) for i, s in enumerate(self.heads_scores)],
             [TopK.apply(s, keep_hidden[i], hidden[i]) for i, s in enumerate(self.hidden_scores)],
         )
+
+    def channel_ratios(self) -> Tensor:
+        """[L] of heads' channels, in (0, 1); 1 where these are not learned."""
+        if self.channels_thresholds is None:
+            return torch.ones(self.structure.depth)
+        return self.channels_thresholds.sigmoid()
+
+    def channels(self) -> list[int]:
+        """Channels of each block's heads now: the narrowest of the widths there are that is no less than learned."""
+        ratios, blocks = self.channel_ratios().detach().tolist(), self.structure.blocks
+        return [channels_kept(k, b.head_dim, self.narrow) for k, b in zip(ratios, blocks, strict=True)]
+
+    def channel_masks(self) -> list[Tensor] | None:
+        """Per block a mask over the channels of all heads: [head_dim]. None where all stay."""
+        if self.channels_thresholds is None:
+            return None
+        ratios, dims = self.channel_ratios(), [b.head_dim for b in self.structure.blocks]
+        kept, falling = self.channels(), [torch.arange(dim, 0, -1, dtype=torch.float32) for dim in dims]
+        return [TopK.apply(scores, ratios[i], kept[i]) for i, scores in enumerate(falling)]
 
     def kept(self) -> tuple[list[list[int]], list[list[int]]]:
         """Per block the heads and hidden units the masks keep now, ascending."""

@@ -74,7 +74,7 @@ def optimiser_groups(student: nn.Module, masks: Masks, exits: Exits, options: Le
     """One group per kind of parameter. Scores and thresholds are never decayed."""
     kinds: dict[str, tuple[list[nn.Parameter], float, float]] = {
         "scores": ([*masks.heads_scores, *masks.hidden_scores], options.scores_lr, 0.0),
-        "thresholds": ([masks.heads_thresholds, masks.hidden_thresholds], options.thresholds_lr, 0.0),
+        "thresholds": ([p for n, p in masks.named_parameters() if "thresholds" in n], options.thresholds_lr, 0.0),
         "weights": ([p for p in student.parameters() if p.requires_grad], options.weights_lr, 0.0),
         "exits": (list(exits.parameters()), options.exits_lr, 0.0),
     }
@@ -122,6 +122,7 @@ class Search:
             add_shares(totals, self._backward(part, part_labels, share), share)
         cost, budget = self.step_towards_budget()
         heads, hidden = (r.detach() for r in self.masks.keep_ratios())
+        narrow = {"keep_channels": float(self.masks.channel_ratios().detach().mean())} if self.masks.narrow else {}
         return {
             **{name: float(value) for name, value in totals.items()},
             "cost_ms": cost,
@@ -129,6 +130,7 @@ class Search:
             "lambda": self.lagrangian.multiplier,
             "keep_heads": float(heads.mean()),
             "keep_hidden": float(hidden.mean()),
+            **narrow,
         }
 
     def step_towards_budget(self) -> tuple[float, float]:
@@ -151,6 +153,8 @@ class Search:
         teacher = self.teacher(images)
         with MaskedForward(self.student) as masked:
             masked.heads, masked.hidden = ([m.to(images.device) for m in kind] for kind in self.masks.masks())
+            if (channels := self.masks.channel_masks()) is not None:
+                masked.head_channels = [m.to(images.device) for m in channels]
             with self.compute.forward(self.student):
                 outputs, early = forward_with_exits(self.student, self.exits, images)
             loss, distilled = self.task.loss(outputs, teacher, labels, DISTILLATION, TEMPERATURE)
@@ -213,6 +217,7 @@ def search(
         hidden_scores=[s.detach().tolist() for s in masks.hidden_scores],
         keep_heads=keep_heads,
         keep_hidden=keep_hidden,
+        keep_channels=masks.channel_ratios().detach().tolist() if masks.narrow else [],
         seconds=time.monotonic() - start,
         images=goal.steps * goal.batch_size,
         curve=searching.curve,

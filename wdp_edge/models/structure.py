@@ -64,10 +64,19 @@ class Structure:
         """First 16 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
-    def with_widths(self, heads: Sequence[int], hidden: Sequence[int]) -> Structure:
-        """The structure with these heads and hidden units per block; `len(heads)` blocks are kept."""
+    def with_widths(
+        self, heads: Sequence[int], hidden: Sequence[int], channels: Sequence[int] | None = None
+    ) -> Structure:
+        """The structure with these heads and hidden units per block; `len(heads)` blocks are kept.
+
+        channels: of each block's heads; as here when None.
+        """
         kept = self.blocks[: len(heads)]
-        blocks = tuple(replace(b, heads=int(h), hidden=int(n)) for b, h, n in zip(kept, heads, hidden, strict=True))
+        dims = [b.head_dim for b in kept] if channels is None else channels
+        blocks = tuple(
+            replace(b, heads=int(h), hidden=int(n), head_dim=int(d))
+            for b, h, n, d in zip(kept, heads, hidden, dims, strict=True)
+        )
         return replace(self, blocks=blocks)
 
     def excess(self, whole: Structure) -> str:
@@ -179,6 +188,11 @@ def block_counts(structure: Structure, geometry: Geometry) -> Counts:
         for part in (attention_counts, mlp_counts)
     ]
     return Counts(sum(p.parameters for p in parts), sum(p.macs for p in parts))
+
+
+def channels_kept(keep: float, head_dim: int, narrow: Sequence[int]) -> int:
+    """The narrowest of `narrow` and the full width that keeps this share."""
+    return min((w for w in narrow if keep * head_dim - 1e-9 <= w < head_dim), default=head_dim)
 
 
 def count(structure: Structure, geometry: Geometry) -> Counts:

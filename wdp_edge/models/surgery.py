@@ -6,7 +6,7 @@ Slices and attributes: no wrappers, no index operators in the graph.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,11 +39,8 @@ class Kept:
 
     def structure(self, dense: Structure) -> Structure:
         """What is left of `dense`."""
-        small = dense.with_widths([len(h) for h in self.heads], [len(n) for n in self.hidden])
-        if self.head_channels is not None:
-            channels = zip(small.blocks, self.head_channels, strict=True)
-            small = replace(small, blocks=tuple(replace(b, head_dim=len(c)) for b, c in channels))
-        return small
+        channels = None if self.head_channels is None else [len(c) for c in self.head_channels]
+        return dense.with_widths([len(h) for h in self.heads], [len(n) for n in self.hidden], channels)
 
     def of_block(self, number: int) -> KeptOfBlock:
         """Heads, channels of each and hidden units of one block."""

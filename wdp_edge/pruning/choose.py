@@ -23,6 +23,7 @@ from wdp_edge.models.files import save
 from wdp_edge.models.spec import ModelSpec
 from wdp_edge.models.structure import BlockWidths, Structure
 from wdp_edge.models.surgery import Kept
+from wdp_edge.models.vit import structure_of
 from wdp_edge.pruning.bench import Bench
 from wdp_edge.pruning.data import Data
 from wdp_edge.pruning.inputs import DenseModel
@@ -121,24 +122,27 @@ def check_reachable(bench: Bench, model: DenseModel, options: PruneRecipe) -> No
 
 
 def learned_scores(
-    bench: Bench, model: DenseModel, prune: PruneRecipe, start: Saliency, steps: Steps, run: Path
+    bench: Bench, model: nn.Module, prune: PruneRecipe, start: Saliency, steps: Steps, run: Path
 ) -> Learned:
-    """Scores and thresholds, learned under the budget. start: where the scores begin."""
+    """Scores and thresholds, learned under the budget. model: the dense one, in principal axes where these are cut.
+    start: where the scores begin."""
+    structure = structure_of(model)
     torch.manual_seed(prune.seed)
     masks = Masks(
-        model.structure,
+        structure,
         [positions(r) for r in start.heads],
         [positions(r) for r in start.hidden],
         Alignment(1, bench.tools.target.mlp_width_multiple),
+        head_widths(model, prune.select),
     )
     budget_ms = bench.aim(prune.select.margin)
     near = bench.table.around(budget_ms)
-    cost = CostModel(near.attention, near.mlp, near.fixed_ms, near.scales, near.last)
+    cost = CostModel(near.attention, near.mlp, near.fixed_ms, near.scales, near.last, near.head_ms)
     task = bench.data.task.facts.name
-    dense_ms = near.part_sum(model.structure)
+    dense_ms = near.part_sum(structure)
     goal = SearchGoal(cost, dense_ms, budget_ms, steps.learn, steps.learn_batch, task, prune.compute)
     stream = bench.data.stream(steps.learn_batch, first=0)
-    learned = search(model.module, masks, goal, prune.learn, stream, run / "stages" / "learn.checkpoint")
+    learned = search(model, masks, goal, prune.learn, stream, run / "stages" / "learn.checkpoint")
     if not learned.reached:
         progress.say(
             f"warning: learning ended at {near.amount(learned.cost_ms)} by the table where {near.amount(budget_ms)} "
@@ -189,7 +193,7 @@ def rankings_of(start: Saliency, narrow: Narrow, learned: Learned | None, table:
     rankings = [saliency_ranking(start)]
     if learned is not None and learned.reached:
         ways = learned_ranking, exact_ranking, blended_ranking
-        rankings += [ranking(start, learned, table) for ranking in ways]
+        rankings += [ranking(start, learned, table, narrow if learned.keep_channels else ()) for ranking in ways]
     if narrow:
         rankings.append(narrow_ranking(start, narrow))
     return rankings

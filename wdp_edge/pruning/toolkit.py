@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,12 @@ class Toolkit:
         """What the latency table of a model is measured for. structure: of the dense model."""
         return Setting(spec, structure, self.target, self.precision, self.device, self.plan, options)
 
-    def export(self, model: Any, data: Data, path: Path) -> Artifact:
-        """`model` as a file. data: has the images that a precision with fixed ranges is calibrated on."""
+    def export(self, model: Any, data: Data, path: Path, texts: Mapping[str, str] | None = None) -> Artifact:
+        """`model` as a file. data: has the images that a precision with fixed ranges is calibrated on. texts: what the
+        file says about itself."""
         calibration = data.prepare(data.calibration[:STATIC_CALIBRATION])
-        return self.target.export(model, data.example(), path, ExportOptions(self.precision, calibration))
+        options = ExportOptions(self.precision, calibration, metadata=texts or {})
+        return self.target.export(model, data.example(), path, options)
 
     def time_beside(self, dense: Path, path: Path, budget: LatencyBudget, dense_ms: float, times: int = 1) -> Measured:
         """Times the dense file and another one in turn in one run, and resolves the budget by it.

@@ -32,20 +32,24 @@ _TICK: _Look = {"linestyle": "none", "marker": "|", "markersize": 10, "markeredg
 
 
 def plot_widths(widths: Widths) -> Figure:
-    """Per block two bars, heads and hidden units kept of the dense ones; the exit; dropped blocks hatched."""
-    depth, last = widths.dense.depth, widths.exit
-    drawn, axes = figure(0.25 * depth + 1.25, 1, 2, sharey=True)
+    """Per block a bar for heads, one for their channels where these were to choose, and one for hidden units: kept of
+    the dense ones; the exit; dropped blocks hatched."""
+    depth, last, blocks = widths.dense.depth, widths.exit, widths.dense.blocks
     places = [i + (1.05 if i >= last else 0.0) for i in range(depth)]
-    sides = (
-        ("Heads", [b.heads for b in widths.dense.blocks], widths.heads, widths.learned_heads),
-        ("Hidden units", [b.hidden for b in widths.dense.blocks], widths.hidden, widths.learned_hidden),
-    )
+    hidden = "Hidden" if widths.head_dims else "Hidden units"
+    sides = [
+        ("Heads", [b.heads for b in blocks], widths.heads, widths.learned_heads),
+        (hidden, [b.hidden for b in blocks], widths.hidden, widths.learned_hidden),
+    ]
+    if widths.head_dims:
+        sides.insert(1, ("Channels", [b.head_dim for b in blocks], widths.head_dims, widths.learned_channels))
+    drawn, axes = figure(0.25 * depth + 1.25, 1, len(sides), sharey=True)
     for ax, (title, dense, kept, learned) in zip(axes, sides, strict=True):
         _width_bars(ax, places, dense, kept)
         for place, full, ratio in zip(places, dense, learned, strict=False):
             ax.plot([full * ratio] * 2, [place - 0.42, place + 0.42], color=SECOND, linewidth=2)
         ax.set_title(f"{title}, of {max(dense)}")
-        ax.set_xlim(0, max(dense) * 1.3)
+        ax.set_xlim(0, max(dense) * (1.15 + 0.15 * len(sides)))
         ax.set_xticks([])
         ax.axhline(last - 0.36, **_LIMIT)
         ax.spines[["left", "bottom"]].set_visible(False)
@@ -88,7 +92,7 @@ def _width_legend(widths: Widths) -> list[Artist]:
 _LEARNING = (
     ("Loss", ("loss", "distillation")),
     ("Cost of the rounded structure, {unit}", ("cost_ms", "budget_ms")),
-    ("Mean keep ratio", ("keep_heads", "keep_hidden")),
+    ("Mean keep ratio", ("keep_heads", "keep_hidden", "keep_channels")),
 )
 _RECOVERY = (
     ("Loss", ("loss", "distillation")),
@@ -99,6 +103,7 @@ _LABELS = {
     "cost_ms": "cost",
     "budget_ms": "goal at the step",
     "keep_heads": "heads",
+    "keep_channels": "channels",
     "keep_hidden": "hidden units",
 }
 
@@ -146,7 +151,7 @@ def _curves(curve: Sequence[CurvePoint], panels: _Panels) -> tuple[Figure, dict[
     drawn, axes = figure(0.5 + 1.45 * len(panels), len(panels), 1, sharex=True)
     for ax, (title, names) in zip(axes, panels, strict=True):
         scale = 100.0 if title.endswith("%") else 1.0
-        for name, colour in zip(names, (KEPT, SECOND), strict=False):
+        for name, colour in zip(names, (KEPT, SECOND, GOOD), strict=False):
             found = [(p.step, p.values[name] * scale) for p in curve if name in p.values]
             xs, ys = [step for step, _ in found], [value for _, value in found]
             marker = "o" if len(found) < 25 else ""
@@ -155,7 +160,7 @@ def _curves(curve: Sequence[CurvePoint], panels: _Panels) -> tuple[Figure, dict[
         ax.grid(axis="y")
         ax.margins(y=0.12)
         if len(names) > 1:
-            ax.legend(ncols=2, handlelength=1.2)
+            ax.legend(ncols=len(names), handlelength=1.2)
     axes[-1].set_xlabel("step")
     axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return drawn, {names[0]: ax for ax, (_, names) in zip(axes, panels, strict=True)}

@@ -65,8 +65,9 @@ class DenseFigures:
 
 @dataclass(frozen=True)
 class Widths:
-    """What the picture of widths shows. learned_heads, learned_hidden: keep ratios per block, or empty.
+    """What the picture of widths shows.
 
+    learned_heads, learned_hidden, learned_channels: keep ratios per block, or empty.
     head_dims: channels of each block's heads, or empty where they are the dense model's.
     """
 
@@ -76,6 +77,7 @@ class Widths:
     learned_heads: Sequence[float] = ()
     learned_hidden: Sequence[float] = ()
     head_dims: Sequence[int] = ()
+    learned_channels: Sequence[float] = ()
 
     @property
     def exit(self) -> int:
@@ -124,6 +126,7 @@ class Record:
             self.learned.keep_heads if self.learned else (),
             self.learned.keep_hidden if self.learned else (),
             self.selected.head_dims,
+            self.learned.keep_channels if self.learned else (),
         )
 
 

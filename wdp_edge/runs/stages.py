@@ -33,6 +33,7 @@ class Learned:
 
     heads_scores: per block one score per head; hidden_scores: per block one score per hidden unit.
     keep_heads, keep_hidden: learned keep ratio per block, in (0, 1].
+    keep_channels: of heads' channels; empty where they were not learned, as in records of before.
     cost_ms, budget_ms: of the structure in the end, by the table, and what was wanted; 0 in records of before.
     """
 
@@ -45,6 +46,7 @@ class Learned:
     curve: list[CurvePoint]
     cost_ms: float = 0.0
     budget_ms: float = 0.0
+    keep_channels: list[float] = field(default_factory=list)
 
     @property
     def reached(self) -> bool:
@@ -54,7 +56,9 @@ class Learned:
     def __post_init__(self) -> None:
         blocks = len(self.heads_scores)
         _fits(
-            blocks > 0 and {len(self.hidden_scores), len(self.keep_heads), len(self.keep_hidden)} == {blocks},
+            blocks > 0
+            and {len(self.hidden_scores), len(self.keep_heads), len(self.keep_hidden)} == {blocks}
+            and len(self.keep_channels) in (0, blocks),
             "its lists are not one for each block",
         )
 

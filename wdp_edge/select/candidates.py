@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.io.native_output import silent_stdout
-from wdp_edge.models.structure import Structure
+from wdp_edge.models.structure import Structure, channels_kept
 from wdp_edge.models.surgery import Kept
 from wdp_edge.select.rankings import Ranking, moved
 from wdp_edge.shrink.saliency import Importance
@@ -139,16 +139,25 @@ def solve_shares(
 
     A share is the sigmoid of a threshold. like: as in `solve`.
     """
-    assert ranking.shares is not None
-    blocks = dense.blocks[:depth]
+    shares = ranking.shares
+    assert shares is not None
+    blocks, narrow = dense.blocks[:depth], [[c.head_dim for c in costs] for costs in ranking.narrow]
 
-    def widths(shift: float) -> tuple[list[int], list[int]]:
-        heads, hidden = ([moved(share, shift) for share in kind] for kind in ranking.shares or ())
-        own = like.blocks if like else blocks
-        return (
-            [b.heads if like else wider(b.heads, k * b.heads, 1) for k, b in zip(heads, own, strict=False)],
-            [wider(b.hidden, k * b.hidden, allowed.multiple) for k, b in zip(hidden, blocks, strict=False)],
+    def as_learned(shift: float) -> tuple[list[int], list[int], list[int] | None]:
+        heads, hidden, dims = (
+            [moved(share, shift) for share in kind] for kind in (shares.heads, shares.hidden, shares.channels)
         )
+        return (
+            [wider(b.heads, k * b.heads, 1) for k, b in zip(heads, blocks, strict=False)],
+            [wider(b.hidden, k * b.hidden, allowed.multiple) for k, b in zip(hidden, blocks, strict=False)],
+            [channels_kept(k, b.head_dim, n) for k, b, n in zip(dims, blocks, narrow, strict=False)] if dims else None,
+        )
+
+    def widths(shift: float) -> tuple[list[int], list[int], list[int] | None]:
+        heads, hidden, channels = as_learned(shift)
+        if like is None:
+            return heads, hidden, channels
+        return [b.heads for b in like.blocks], hidden, channels and [b.head_dim for b in like.blocks]
 
     def fits(shift: float) -> bool:
         return table.predict(dense.with_widths(*widths(shift))) <= limit_ms
@@ -162,11 +171,14 @@ def solve_shares(
     return keep_best(ranking, *widths(low))
 
 
-def keep_best(ranking: Ranking, heads: Sequence[int], hidden: Sequence[int]) -> Kept:
-    """The last units to go, per block."""
+def keep_best(
+    ranking: Ranking, heads: Sequence[int], hidden: Sequence[int], channels: Sequence[int] | None = None
+) -> Kept:
+    """The last units to go, per block. channels: of each block's heads, for models in principal axes."""
     return Kept(
         tuple(r.keep(w) for r, w in zip(ranking.heads, heads, strict=False)),
         tuple(r.keep(w) for r, w in zip(ranking.hidden, hidden, strict=False)),
+        None if channels is None else tuple(tuple(range(width)) for width in channels),
     )
 
 
