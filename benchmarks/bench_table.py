@@ -35,6 +35,7 @@ from wdp_edge.pruning import choose
 from wdp_edge.pruning.bench import Bench, goal_of
 from wdp_edge.pruning.inputs import Inputs
 from wdp_edge.pruning.selection import Plan, Selection
+from wdp_edge.pruning.widths import Beginning, learned_scores
 from wdp_edge.runs.run import Run
 from wdp_edge.runs.stages import Learned
 from wdp_edge.select.rankings import Ranking, tilted_ranking
@@ -134,7 +135,8 @@ def draw(inputs: Inputs, run: Run, bench: Bench, count: int, seed: int) -> list[
         )
     source = load(run.path / turned.folder) if turned.folder else model.module
     steps = choose.steps_of(options, len(data.train_indices))
-    learn = partial(choose.learned_scores, bench, source, options, importance, steps, run.path)
+    beginning = Beginning(choose.rankings_of(importance, turned.narrow, None, table)[-1], options, steps)
+    learn = partial(learned_scores, bench, source, beginning, run.path)
     rankings = choose.rankings_of(importance, turned.narrow, run.stage("learn", Learned, learn, together=True), table)
     depths = depths_of(model.module, options.learn.exits)
     # Nothing is cut or judged here.

@@ -46,6 +46,17 @@ def test_channels_go_from_the_last_one_on_and_pull_at_their_threshold() -> None:
     assert gradient is not None and gradient[0] > 0 and gradient[1] == 0
 
 
+def test_masks_begin_at_a_structure() -> None:
+    dense = Structure(384, (BlockWidths(6, 64, 1536),) * 3)
+    small = dense.with_widths([1, 4, 6], [16, 640, 1536], [16, 40, 64])
+    scores = [list(range(6))] * 3, [list(range(1536))] * 3
+    masks = Masks(dense, *scores, Alignment(1, 16), narrow=(16, 24, 32, 40, 48, 56))
+    masks.start_at(small)
+    heads, hidden = masks.widths()
+    assert heads == [1, 4, 6] and masks.channels() == [16, 40, 64]
+    assert hidden == [48, 640, 1504], "a share of nearly nothing or of nearly all would hardly move"
+
+
 def test_without_narrower_heads_nothing_is_learned_of_channels() -> None:
     masks = Masks(Structure(96, (BlockWidths(2, 32, 8),)), [[0.1, 0.2]], [list(range(8))], Alignment())
     assert masks.channel_masks() is None and masks.channels() == [32]

@@ -69,6 +69,18 @@ def test_thresholds_move_faster_where_steps_are_few_and_settle_in_the_end() -> N
         assert goal.thresholds_lr(0, 0.05) * goal.steps / 4 >= 3.4
 
 
+def test_block_outputs_count_only_where_asked_for(tiny_model: Any) -> None:
+    dense_ms = float(structure_cost(tiny_masks(tiny_model), COST).detach())
+    moved = []
+    for weight in (0.0, 50.0):
+        goal, options = SearchGoal(COST, dense_ms, 0.5 * dense_ms, 10), LearnRecipe(exits=1, features=weight)
+        searching = Search(tiny_model, masks_of(tiny_model, 0.0), goal, options)
+        values = searching.step(*batch(0))
+        assert bool(values["features"]) == bool(weight)
+        moved.append([s.detach().clone() for s in searching.masks.hidden_scores])
+    assert any(not torch.equal(a, b) for a, b in zip(*moved, strict=True))
+
+
 def test_channels_of_heads_are_learned_where_they_may_be_fewer(tiny_model: Any) -> None:
     masks = narrow_masks(tiny_model, 0.97)
     dense_ms = float(structure_cost(masks, COST).detach())
@@ -77,6 +89,12 @@ def test_channels_of_heads_are_learned_where_they_may_be_fewer(tiny_model: Any) 
     values = [searching.step(*batch(number)) for number in range(60)]
     assert values[0]["keep_channels"] == pytest.approx(0.97, abs=0.01) and values[-1]["keep_channels"] < 0.97
     assert values[-1]["cost_ms"] <= REACHED * values[-1]["budget_ms"]
+
+
+def test_a_search_that_begins_at_its_budget_has_no_ramp(tiny_model: Any) -> None:
+    goal = SearchGoal(COST, 1.0, 1.0, 20)
+    assert [goal.budget_at(step) for step in (0, 10, 19)] == [1.0] * 3
+    assert goal.thresholds_lr(0, 0.02) == 0.02 and 0 < goal.thresholds_lr(19, 0.02) < 0.01
 
 
 def test_a_restored_search_goes_on_bit_identically(tiny_model: Any, tmp_path: Path) -> None:
@@ -103,9 +121,11 @@ def test_a_step_of_learning_moves_scores_exits_and_writers(form: str) -> None:
     model = made(form)
     masks = masks_of(model, 0.0)
     dense_ms = float(structure_cost(masks, COST).detach())
-    searching = Search(model, masks, SearchGoal(COST, dense_ms, 0.5 * dense_ms, 10), LearnRecipe(exits=1))
+    options = LearnRecipe(exits=1, features=1.0)
+    searching = Search(model, masks, SearchGoal(COST, dense_ms, 0.5 * dense_ms, 10), options)
     before = copy.deepcopy(searching.state())
-    assert searching.step(*batch(0))["loss"] > 0
+    values = searching.step(*batch(0))
+    assert values["loss"] > 0 and values["features"] > 0
     after = searching.state()
     moved = {name for name, value in after["student"].items() if not torch.equal(value, before["student"][name])}
     assert moved and all("attn.proj." in name or "mlp.fc2." in name for name in moved)

@@ -124,10 +124,12 @@ class LearnRecipe:
     share: float = setting("share of prune.images spent on learning; the rest goes to recovery", 0.1, le=1)
     batch_size: int = setting("images per step, at most; fewer where steps would be too few", 64, ge=1)
     scores_lr: float = setting("learning rate of the scores", 0.005, gt=0)
-    thresholds_lr: float = setting("learning rate of the thresholds; more where steps are few", 0.05, gt=0)
+    thresholds_lr: float = setting("learning rate of the thresholds", 0.02, gt=0)
     weights_lr: float = setting("learning rate of proj and fc2 while learning", 3e-5, gt=0)
     exits_lr: float = setting("learning rate of the exits", 1e-3, gt=0)
+    features: float = setting("weight of the dense model's block outputs while learning", 0.0)
     exits: int = setting("how many of the last blocks may carry an exit besides the last one", 2)
+    refits: int = setting("how often proj and fc2 are refitted in closed form while learning", 10)
     checkpoint_seconds: float = setting("time between checkpoints", 30.0)
 
 

@@ -35,6 +35,11 @@ def logit(keep: float) -> float:
     return math.log(keep / (1 - keep))
 
 
+def _threshold(units: float, all_units: int) -> float:
+    """The threshold that keeps so many, within what sigmoids still move."""
+    return logit(min(START_KEEP, max(1 - START_KEEP, units / max(1, all_units))))
+
+
 class TopK(torch.autograd.Function):
     """mask = 1 for the top `kept` scores, else 0, with straight-through gradients.
 
@@ -85,6 +90,18 @@ class Masks(nn.Module):
         self.heads_thresholds = nn.Parameter(start.clone())
         self.hidden_thresholds = nn.Parameter(start.clone())
         self.channels_thresholds = nn.Parameter(start.clone()) if narrow else None
+
+    @torch.no_grad()
+    def start_at(self, small: Structure) -> None:
+        """Thresholds at the widths of a structure of as many blocks: in the middle of what rounds to them, but no
+        higher than where they start else, because a share of nearly 1 hardly moves."""
+        multiples = self.alignment
+        for number, (own, block) in enumerate(zip(small.blocks, self.structure.blocks, strict=True)):
+            self.heads_thresholds[number] = _threshold(own.heads - 0.5 * multiples.heads, block.heads)
+            self.hidden_thresholds[number] = _threshold(own.hidden - 0.5 * multiples.hidden, block.hidden)
+            if self.channels_thresholds is not None:
+                below = max((w for w in self.narrow if w < own.head_dim), default=0)
+                self.channels_thresholds[number] = _threshold((below + own.head_dim) / 2, block.head_dim)
 
     def keep_ratios(self) -> tuple[Tensor, Tensor]:
         """[L] of heads and [L] of hidden units, in (0, 1)."""

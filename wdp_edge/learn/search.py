@@ -24,7 +24,8 @@ from wdp_edge.learn.compute import Compute, add_shares
 from wdp_edge.learn.exits import Exits, exits_of, forward_with_exits
 from wdp_edge.learn.masked import MaskedForward
 from wdp_edge.learn.masks import START_KEEP, Masks, logit
-from wdp_edge.learn.teacher import Teacher
+from wdp_edge.learn.refits import Refits
+from wdp_edge.learn.teacher import BlockOutputs, Teacher, feature_depths, feature_loss
 from wdp_edge.models import vit
 from wdp_edge.protocols.task import Task, get_task
 from wdp_edge.runs.stages import CurvePoint, Learned
@@ -33,6 +34,7 @@ from wdp_edge.workers.parallel import average_gradients
 EXIT_WEIGHT = 0.3
 DISTILLATION, TEMPERATURE = 0.7, 2.0
 RAMP = 0.5
+FEATURE_DEPTHS = 6
 CURVE_POINTS = 60
 # Share of the ramp in which thresholds could get to the budget, and their rate at the end against that before.
 _REACH, _SETTLED = 0.5, 0.1
@@ -40,7 +42,8 @@ _REACH, _SETTLED = 0.5, 0.1
 
 @dataclass(frozen=True)
 class SearchGoal:
-    """cost: latency model; dense_ms: where the budget ramp starts; budget_ms: where it ends after half the steps.
+    """cost: latency model; dense_ms: where the budget ramp starts; budget_ms: where it ends after half the steps. They
+    are the same where the masks begin at the budget.
 
     batch_size: images per step. task: name of the model's task. compute: what the search runs on.
     """
@@ -61,11 +64,13 @@ class SearchGoal:
         """The usual rate, or more where steps are few; falling after the ramp, so that widths settle.
 
         A step of Adam moves a threshold by the rate at most: thresholds have to get from where all is kept to where
-        the budget's share is, well within the ramp, or the search ends above its budget.
+        the budget's share is, well within the ramp, or the search ends above its budget. One that begins there has
+        nowhere to get to.
         """
-        share = min(0.95, max(0.05, self.budget_ms / self.dense_ms))
-        distance = logit(START_KEEP) - logit(share)
-        rate = max(usual, distance / max(1.0, _REACH * RAMP * self.steps))
+        rate = usual
+        if self.dense_ms > self.budget_ms:
+            distance = logit(START_KEEP) - logit(min(0.95, max(0.05, self.budget_ms / self.dense_ms)))
+            rate = max(usual, distance / max(1.0, _REACH * RAMP * self.steps))
         late = max(0.0, (step / self.steps - RAMP) / (1 - RAMP))
         return rate * (1 - (1 - _SETTLED) * late)
 
@@ -108,7 +113,10 @@ class Search:
         self.lagrangian = AugmentedLagrangian()
         groups = optimiser_groups(self.student, masks, self.exits, options)
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
-        self.usual_lr = options.thresholds_lr
+        self.options = options
+        depth = len(vit.blocks_of(dense))
+        self.depths = feature_depths(depth, FEATURE_DEPTHS) if options.features else []
+        self.read_tokens = {depth: vit.read_tokens(dense)}
         self.done = 0
         self.curve: list[CurvePoint] = []
 
@@ -138,7 +146,7 @@ class Search:
         budget = self.goal.budget_at(self.done)
         for group in self.optimiser.param_groups:
             if group["name"] == "thresholds":
-                group["lr"] = self.goal.thresholds_lr(self.done, self.usual_lr)
+                group["lr"] = self.goal.thresholds_lr(self.done, self.options.thresholds_lr)
         cost = structure_cost(self.masks, self.goal.cost)
         self.lagrangian(cost, budget).backward()
         average_gradients(self.optimiser)
@@ -150,8 +158,9 @@ class Search:
 
     def _backward(self, images: Tensor, labels: Tensor, share: float) -> dict[str, Tensor]:
         """Gradients of some images' loss. share: of the batch."""
-        teacher = self.teacher(images)
-        with MaskedForward(self.student) as masked:
+        with BlockOutputs(self.teacher.model, self.depths) as wanted:
+            teacher = self.teacher(images)
+        with MaskedForward(self.student) as masked, BlockOutputs(self.student, self.depths) as got:
             masked.heads, masked.hidden = ([m.to(images.device) for m in kind] for kind in self.masks.masks())
             if (channels := self.masks.channel_masks()) is not None:
                 masked.head_channels = [m.to(images.device) for m in channels]
@@ -160,8 +169,10 @@ class Search:
             loss, distilled = self.task.loss(outputs, teacher, labels, DISTILLATION, TEMPERATURE)
             for exit_outputs in early:
                 loss = loss + EXIT_WEIGHT * self.task.loss(exit_outputs, teacher, labels, DISTILLATION, TEMPERATURE)[0]
-            (share * loss).backward()
-        return {"loss": loss, "distillation": distilled}
+            errors = [feature_loss(got.values[d], wanted.values[d], self.read_tokens.get(d)) for d in self.depths]
+            features = torch.stack(errors).mean() if errors else torch.zeros(())
+            (share * (loss + self.options.features * features)).backward()
+        return {"loss": loss, "distillation": distilled, "features": features}
 
     def state(self) -> dict[str, Any]:
         return {
@@ -184,6 +195,11 @@ class Search:
         self.curve = [CurvePoint(*point) for point in state["curve"]]
 
 
+def due(done: int, steps: int, times: int) -> bool:
+    """Whether what happens `times` times, evenly spread over the steps, happens after step `done`, from 1."""
+    return done * times // steps > (done - 1) * times // steps
+
+
 def search(
     dense: nn.Module,
     masks: Masks,
@@ -191,10 +207,12 @@ def search(
     options: LearnRecipe,
     stream: TrainStream,
     checkpoint: Path,
+    refits: Refits | None = None,
 ) -> Learned:
     """Runs (or resumes from `checkpoint`) goal.steps steps and returns scores and keep ratios.
 
     stream: `batches(start, stop)` yields (images, labels); batch number k is the same however the run got there.
+    refits: put into the model before the first step, and then `options.refits` times, evenly spread.
     """
     start = time.monotonic()
     searching = Search(dense, masks, goal, options)
@@ -202,10 +220,14 @@ def search(
         searching.restore(state)
     save = Checkpointer(checkpoint, options.checkpoint_seconds, searching.state)
     every = max(1, goal.steps // CURVE_POINTS)
+    if refits and not searching.done:
+        refits(searching.student, masks)
     with progress.task("learn widths", goal.steps) as advance:
         advance(searching.done)
         for images, labels in stream.batches(searching.done, goal.steps):
             values = searching.step(images, labels)
+            if refits and due(searching.done, goal.steps, options.refits):
+                refits(searching.student, masks)
             if searching.done % every == 0 or searching.done == goal.steps:
                 point = CurvePoint(searching.done, searching.done * goal.batch_size, values)
                 searching.curve.append(point)

@@ -8,22 +8,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from wdp_edge import progress
 from wdp_edge.config.recipe import PruneRecipe, SelectRecipe
 from wdp_edge.cost.table import LatencyTable
 from wdp_edge.errors import UnreachableBudget
-from wdp_edge.learn.budget_term import CostModel
 from wdp_edge.learn.exits import depths_of
-from wdp_edge.learn.masks import Alignment, Masks
-from wdp_edge.learn.search import SearchGoal, search
 from wdp_edge.models.files import save
 from wdp_edge.models.spec import ModelSpec
 from wdp_edge.models.structure import BlockWidths, Structure
 from wdp_edge.models.surgery import Kept
-from wdp_edge.models.vit import structure_of
 from wdp_edge.pruning.bench import Bench
 from wdp_edge.pruning.data import Data
 from wdp_edge.pruning.inputs import DenseModel
@@ -41,7 +35,7 @@ from wdp_edge.select.rankings import (
 )
 from wdp_edge.shrink.axes import NarrowHeads, narrow_widths, principal_axes
 from wdp_edge.shrink.enough import Need
-from wdp_edge.shrink.saliency import Importance, Saliency, fisher, saliency
+from wdp_edge.shrink.saliency import Saliency, fisher, saliency
 from wdp_edge.workers.parallel import world
 
 # At 224 px the Fisher information of 128 images correlates with that of 256 by 0.99 in every sub-layer (logarithms).
@@ -119,46 +113,6 @@ def check_reachable(bench: Bench, model: DenseModel, options: PruneRecipe) -> No
             if bench.timed
             else "Give a larger budget, or a smaller model.",
         )
-
-
-def learned_scores(
-    bench: Bench, model: nn.Module, prune: PruneRecipe, start: Saliency, steps: Steps, run: Path
-) -> Learned:
-    """Scores and thresholds, learned under the budget. model: the dense one, in principal axes where these are cut.
-    start: where the scores begin."""
-    structure = structure_of(model)
-    torch.manual_seed(prune.seed)
-    masks = Masks(
-        structure,
-        [positions(r) for r in start.heads],
-        [positions(r) for r in start.hidden],
-        Alignment(1, bench.tools.target.mlp_width_multiple),
-        head_widths(model, prune.select),
-    )
-    budget_ms = bench.aim(prune.select.margin)
-    near = bench.table.around(budget_ms)
-    cost = CostModel(near.attention, near.mlp, near.fixed_ms, near.scales, near.last, near.head_ms)
-    task = bench.data.task.facts.name
-    dense_ms = near.part_sum(structure)
-    goal = SearchGoal(cost, dense_ms, budget_ms, steps.learn, steps.learn_batch, task, prune.compute)
-    stream = bench.data.stream(steps.learn_batch, first=0)
-    learned = search(model, masks, goal, prune.learn, stream, run / "stages" / "learn.checkpoint")
-    if not learned.reached:
-        progress.say(
-            f"warning: learning ended at {near.amount(learned.cost_ms)} by the table where {near.amount(budget_ms)} "
-            "were wanted: its "
-            f"widths are not used. Give it more than {steps.learn} steps: images in [prune], or share in [prune.learn]."
-        )
-    return learned
-
-
-def positions(importance: Importance) -> list[float]:
-    """Scores to start from: each unit's place in the removal order, in (0, 1)."""
-    count = len(importance.order)
-    scores = [0.0] * count
-    for place, unit in enumerate(importance.order):
-        scores[unit] = (place + 0.5) / count
-    return scores
 
 
 def selected_structure(selection: Selection, rankings: Sequence[Ranking]) -> Selected:

@@ -51,6 +51,7 @@ from wdp_edge.pruning.tighten import (
     measured_file,
     smaller_model,
 )
+from wdp_edge.pruning.widths import Beginning, learned_scores
 from wdp_edge.runs.expected import write_habits
 from wdp_edge.runs.figures import ModelFigures
 from wdp_edge.runs.places import project_of, read_result
@@ -177,7 +178,8 @@ def stages(inputs: Inputs, budget: Budget, run: Run) -> Outcome:
     source = load(inner_path(path, turned.folder)) if turned.folder else model.module
     steps, learned = choose.steps_of(options, len(data.train_indices)), None
     if steps.learn:
-        learn = partial(choose.learned_scores, bench, source, options, importance, steps, path)
+        beginning = Beginning(choose.rankings_of(importance, turned.narrow, None, bench.table)[-1], options, steps)
+        learn = partial(learned_scores, bench, source, beginning, path)
         learned = stage("learn", Learned, learn, together=True)
         check_record(run, "learn", choose.fits(learned, blocks))
     rankings = choose.rankings_of(importance, turned.narrow, learned, bench.table)

@@ -294,10 +294,9 @@ def _digest(recipe: Recipe) -> str:
     for name in ("force", "macs_budget", "keep"):
         if not plain["prune"][name]:
             plain["prune"].pop(name)
-    if not plain["prune"]["recover"]["rounding"]:
-        plain["prune"]["recover"].pop("rounding")
-    if not plain["prune"]["select"]["exit"]:
-        plain["prune"]["select"].pop("exit")
+    for table, name in (("recover", "rounding"), ("select", "exit"), ("learn", "features")):
+        if not plain["prune"][table][name]:
+            plain["prune"][table].pop(name)
     if recipe.prune.timing == TimingRecipe():
         plain["prune"].pop("timing")
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
