@@ -13,34 +13,62 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wdp_edge import progress
 from wdp_edge.learn.masks import Masks
 from wdp_edge.models import vit
-from wdp_edge.models.sublayers import Sublayer
 from wdp_edge.shrink.compensation import RIDGE
-from wdp_edge.shrink.gram import Moments, damped
+from wdp_edge.shrink.gram import damped
 
 _BATCH = 64
 
 
+class _Inputs:
+    """First and second moments of what a writer reads.
+
+    Those of all layers are held at once, so in float32: the ridge is far above what that rounds away.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.samples = 0
+        self.sum = torch.zeros(count, dtype=torch.float64)
+        self.squares = torch.zeros(count, count)
+
+    def add(self, z: Tensor) -> None:
+        """z: [..., K]."""
+        z = z.reshape(-1, z.shape[-1]).float()
+        self.samples += len(z)
+        self.sum += z.sum(0)
+        self.squares.addmm_(z.T, z)
+
+    def moments(self, inputs: Tensor, centred: bool) -> Tensor:
+        """Rows of these inputs: [k, K] float64."""
+        found = self.squares[inputs].double() / self.samples
+        return found - torch.outer(self.mean[inputs], self.mean) if centred else found
+
+    @property
+    def mean(self) -> Tensor:
+        return self.sum / self.samples
+
+
 @dataclass(frozen=True)
 class _Writer:
-    """A writer of the dense model. moments: of its inputs, centred where it has a bias, [K, K] float64; mean: [K]."""
+    """A writer of the dense model, and what it reads there."""
 
     weight: Tensor
     bias: Tensor | None
-    moments: Tensor
-    mean: Tensor
+    seen: _Inputs
 
     def kept(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Weight [D, K] and bias [D], float32, that give what the dense ones gave, from some inputs as nearly as can
         be. inputs: their places. Columns of the others stay: a unit that comes back brings what it brought."""
-        dense, some = self.weight.double(), self.moments[inputs]
+        dense, some = self.weight.double(), self.seen.moments(inputs, self.bias is not None)
         fitted = torch.linalg.solve(damped(some[:, inputs], RIDGE), some @ dense.T).T
         weight = self.weight.clone()
         weight[:, inputs] = fitted.float()
         if self.bias is None:
             return weight, None
-        return weight, (self.bias + dense @ self.mean - fitted @ self.mean[inputs]).float()
+        mean = self.seen.mean
+        return weight, (self.bias + dense @ mean - fitted @ mean[inputs]).float()
 
 
 class Refits:
@@ -51,24 +79,21 @@ class Refits:
 
     def __init__(self, dense: Any, images: Tensor, prepare: Callable[[Tensor], Tensor]) -> None:
         places = vit.sublayers(dense)
-        seen = [Moments(s.writer.in_features, 0) if s else None for s in places]
+        self.writers = [None if s is None else _writer(s.writer) for s in places]
 
-        def note(moments: Moments) -> Callable[[nn.Module, tuple[Tensor]], None]:
-            return lambda _, args: moments.add(args[0])
+        def note(seen: _Inputs) -> Callable[[nn.Module, tuple[Tensor]], None]:
+            return lambda _, args: seen.add(args[0])
 
-        hooks = [
-            s.writer.register_forward_pre_hook(note(m))
-            for s, m in zip(places, seen, strict=True)
-            if s and m is not None
-        ]
+        both = zip(places, self.writers, strict=True)
+        hooks = [s.writer.register_forward_pre_hook(note(w.seen)) for s, w in both if s and w]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), progress.task("refits while learning", len(images)) as advance:
                 for part in images.split(_BATCH):
                     dense(prepare(part))
+                    advance(len(part))
         finally:
             for hook in hooks:
                 hook.remove()
-        self.writers = [_writer(s, m) if s and m else None for s, m in zip(places, seen, strict=True)]
 
     @torch.no_grad()
     def __call__(self, student: Any, masks: Masks) -> None:
@@ -86,8 +111,6 @@ class Refits:
                 sublayer.writer.bias.copy_(bias)
 
 
-def _writer(sublayer: Sublayer, moments: Moments) -> _Writer:
-    linear, bias = sublayer.writer, sublayer.writer.bias
-    centred = moments.zz / moments.count if bias is None else moments.covariance()
-    kept = None if bias is None else bias.detach().clone()
-    return _Writer(linear.weight.detach().clone(), kept, centred, moments.z / moments.count)
+def _writer(linear: nn.Linear) -> _Writer:
+    bias = None if linear.bias is None else linear.bias.detach().clone()
+    return _Writer(linear.weight.detach().clone(), bias, _Inputs(linear.in_features))

@@ -22,15 +22,19 @@ from wdp_edge.pruning.selection import allowed
 from wdp_edge.runs.stages import Learned
 from wdp_edge.select.candidates import solve
 from wdp_edge.select.rankings import Ranking, tilted_ranking
+from wdp_edge.shrink.enough import Need
 from wdp_edge.shrink.saliency import Importance
 
-# Images for the refits while masks are learned.
-REFITTED = 512
+# For the refits while masks are learned; what ships is fitted to more.
+REFITTED = Need(512, 6.0, 128)
 
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where a search begins. ranking: by the closed form, with narrow heads where the model may have them."""
+    """Where a search begins, and how long it is.
+
+    ranking: by the closed form, with narrow heads where the model may have them. prune: the recipe's settings.
+    """
 
     ranking: Ranking
     prune: PruneRecipe
@@ -51,7 +55,8 @@ def learned_scores(bench: Bench, model: nn.Module, beginning: Beginning, run: Pa
     start_ms = near.part_sum(structure) if kept is None else budget_ms
     goal = SearchGoal(cost, start_ms, budget_ms, steps.learn, steps.learn_batch, task, prune.compute)
     stream = bench.data.stream(steps.learn_batch, first=0)
-    refits = Refits(model, bench.data.calibration[:REFITTED], bench.data.prepare) if prune.learn.refits else None
+    images = bench.data.calibration[: REFITTED.images(model)]
+    refits = Refits(model, images, bench.data.prepare) if prune.learn.refits else None
     learned = search(model, masks, goal, prune.learn, stream, run / "stages" / "learn.checkpoint", refits)
     if not learned.reached:
         progress.say(
