@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tiny_families import FORMS, made
 from wdp_edge.config.recipe import LearnRecipe
 from wdp_edge.learn.budget_term import structure_cost
 from wdp_edge.learn.checkpoint import load_state, save_state
-from wdp_edge.learn.search import Search, SearchGoal
+from wdp_edge.learn.search import Search, SearchGoal, search
 from wdp_edge.runs.stages import REACHED
 
 
@@ -114,6 +115,16 @@ def test_a_restored_search_goes_on_bit_identically(tiny_model: Any, tmp_path: Pa
         assert torch.equal(a, b)
     for a, b in zip(straight.student.parameters(), resumed.student.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_checkpoint_of_a_version_that_learned_less_is_not_used(tiny_model: Any, tmp_path: Path) -> None:
+    older = search_of(tiny_model, 4)
+    older.step(*batch(0))
+    save_state(tmp_path / "state", older.state())
+    stream: Any = SimpleNamespace(batches=lambda start, stop: (batch(number) for number in range(start, stop)))
+    masks = narrow_masks(tiny_model, 0.97)
+    found = search(tiny_model, masks, older.goal, LearnRecipe(exits=1), stream, tmp_path / "state")
+    assert len(found.keep_channels) == 3 and found.curve[-1].step == 4 and found.curve[0].step == 1
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -217,7 +217,10 @@ def search(
     start = time.monotonic()
     searching = Search(dense, masks, goal, options)
     if (state := load_state(checkpoint)) is not None:
-        searching.restore(state)
+        if state["masks"].keys() == masks.state_dict().keys():
+            searching.restore(state)
+        else:
+            progress.say("learning widths begins anew: another version, or another model, left its checkpoint")
     save = Checkpointer(checkpoint, options.checkpoint_seconds, searching.state)
     every = max(1, goal.steps // CURVE_POINTS)
     if refits and not searching.done:
