@@ -65,8 +65,7 @@ def test_torchrun_ends_as_one_process_does(
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) == 1, "one process prints"
-    recoveries = 1 + len(list((folder / "run/stages").glob("tighten-*.json")))
-    assert done.stderr.count("recover accuracy: done") == recoveries, "one process shows progress"
+    assert done.stderr.count("training images, budget") == 1, "one process says what is done"
     assert_alike(folder / "run", alone)
 
 
