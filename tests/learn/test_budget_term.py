@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from learning import COST, narrow_masks, tiny_masks
 
 from wdp_edge.cost.table import LatencyTable, TableKey
-from wdp_edge.learn.budget_term import AugmentedLagrangian, interpolate, structure_cost
+from wdp_edge.learn.budget_term import AugmentedLagrangian, CostModel, interpolate, structure_cost
+from wdp_edge.learn.masks import Alignment, Masks
 from wdp_edge.models import vit
+from wdp_edge.models.structure import BlockWidths, Structure
 from wdp_edge.protocols.device import Kind
 
 
@@ -91,3 +93,13 @@ def test_between_two_measured_widths_a_width_costs_what_lies_between(
     assert ms.item() == pytest.approx(before + share * (after - before), abs=1e-3)
     (slope,) = torch.autograd.grad(ms, width)
     assert slope.item() == pytest.approx((after - before) / (high - low), abs=1e-4)
+
+
+def test_an_attention_that_is_gone_costs_nothing() -> None:
+    structure = Structure(32, (BlockWidths(2, 32, 64), BlockWidths(0, 0, 64)))
+    masks = Masks(structure, [[0.1, 0.2], []], [list(range(64))] * 2, Alignment(1, 8), narrow=(16, 24))
+    masks.start_at(structure)
+    cost = structure_cost(masks, CostModel([(1, 0.1), (2, 0.2)], [(8, 0.1), (64, 0.8)], 0.1, head=0.01))
+    assert cost.item() == pytest.approx(0.1 + 0.2 + 2 * 0.8)
+    cost.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in masks.parameters())

@@ -10,7 +10,6 @@ from pathlib import Path
 from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
-from wdp_edge.artifacts.about import Origin, metadata
 from wdp_edge.artifacts.export_job import Exporter, ExportJob
 from wdp_edge.artifacts.proof import (
     BISECT_IMAGES,
@@ -37,9 +36,9 @@ from wdp_edge.pruning.data import Data
 from wdp_edge.pruning.inputs import Inputs
 from wdp_edge.pruning.toolkit import STATIC_CALIBRATION
 from wdp_edge.runs.look import knows_by_heart
-from wdp_edge.runs.places import check_present, has_moved, project_of, read_result, run_recipe
+from wdp_edge.runs.places import check_present, has_moved, read_result, run_recipe
 from wdp_edge.runs.results import ArtifactFigures, Parity, ProcessorProof
-from wdp_edge.runs.run import Run, check_checkpoint, check_images, checkpoint_facts, default_path, now, recipe_digest
+from wdp_edge.runs.run import Run, check_checkpoint, check_images, checkpoint_facts, default_path, now
 from wdp_edge.runs.stages import MANIFEST, RESULT
 from wdp_edge.runs.sweeps import single_recipes
 
@@ -127,14 +126,12 @@ class Source:
 
     def job(self, path: Path, precision: str, pixels: bool = False) -> ExportJob:
         """The export of the model to `path`."""
-        spec, structure = read_spec(self.folder)
-        origin = Origin(spec.name, structure, recipe_digest(self.recipe, project_of(self.run)), self.recipe.model.task)
         return ExportJob(
             path=path,
             precision=precision,
             preprocessing=self.data.preprocessing,
             calibration=self.calibration_file(),
-            metadata=metadata(origin, self.data.preprocessing, self.data.class_names, pixels),
+            metadata=self.inputs.texts(read_spec(self.folder)[1], self.run, pixels),
             pixels=pixels,
         )
 

@@ -129,7 +129,6 @@ class LearnRecipe:
     exits_lr: float = setting("learning rate of the exits", 1e-3, gt=0)
     features: float = setting("weight of the dense model's block outputs while learning", 0.0)
     exits: int = setting("how many of the last blocks may carry an exit besides the last one", 2)
-    refits: int = setting("how often proj and fc2 are refitted in closed form while learning", 10)
     checkpoint_seconds: float = setting("time between checkpoints", 30.0)
 
 

@@ -51,7 +51,8 @@ def structure_cost(masks: Masks, cost: CostModel) -> Tensor:
     slopes = cost.last or (None, None)
     heads = rounded(keep_heads, [b.heads for b in blocks], widths_heads)
     dims = [b.head_dim for b in blocks]
-    share = rounded(masks.channel_ratios(), dims, masks.channels()) / torch.tensor(dims, dtype=torch.float32)
+    whole = torch.tensor(dims, dtype=torch.float32).clamp_min(1)  # 0 of an attention that is gone
+    share = rounded(masks.channel_ratios(), dims, masks.channels()) / whole
     hidden = rounded(keep_hidden, [b.hidden for b in blocks], widths_hidden)
     total = torch.tensor(cost.fixed)
     total = total + parts_cost(cost.attention, heads * share, scales[:, 0], slopes[0])

@@ -34,7 +34,7 @@ from wdp_edge.workers.parallel import average_gradients
 EXIT_WEIGHT = 0.3
 DISTILLATION, TEMPERATURE = 0.7, 2.0
 RAMP = 0.5
-FEATURE_DEPTHS = 6
+FEATURE_DEPTHS, REFITS = 6, 10
 CURVE_POINTS = 60
 # Share of the ramp in which thresholds could get to the budget, and their rate at the end against that before.
 _REACH, _SETTLED = 0.5, 0.1
@@ -212,7 +212,7 @@ def search(
     """Runs (or resumes from `checkpoint`) goal.steps steps and returns scores and keep ratios.
 
     stream: `batches(start, stop)` yields (images, labels); batch number k is the same however the run got there.
-    refits: put into the model before the first step, and then `options.refits` times, evenly spread.
+    refits: put into the model before the first step, and then REFITS times, evenly spread.
     """
     start = time.monotonic()
     searching = Search(dense, masks, goal, options)
@@ -229,7 +229,7 @@ def search(
         advance(searching.done)
         for images, labels in stream.batches(searching.done, goal.steps):
             values = searching.step(images, labels)
-            if refits and due(searching.done, goal.steps, options.refits):
+            if refits and due(searching.done, goal.steps, REFITS):
                 refits(searching.student, masks)
             if searching.done % every == 0 or searching.done == goal.steps:
                 point = CurvePoint(searching.done, searching.done * goal.batch_size, values)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wdp_edge.artifacts.about import Origin, metadata
 from wdp_edge.calibration.fake_quant import Scheme
 from wdp_edge.calibration.training import Rounding, trained_scheme
 from wdp_edge.config.budgets import Budget, budget_of
@@ -30,6 +31,8 @@ from wdp_edge.protocols.task import Labels, Output, defined, facts_of
 from wdp_edge.pruning.data import Data, listed
 from wdp_edge.pruning.toolkit import STATIC_CALIBRATION, Toolkit
 from wdp_edge.runs.look import knows_by_heart
+from wdp_edge.runs.places import project_of
+from wdp_edge.runs.run import recipe_digest
 from wdp_edge.workers.parallel import world
 
 SOFT = 4.0
@@ -141,6 +144,12 @@ class Inputs:
         Raises InputError or SetupError as `Toolkit.of` does.
         """
         return replace(self, recipe=recipe, tools=Toolkit.of(recipe.prune))
+
+    def texts(self, structure: Structure, run: Path, pixels: bool = False) -> dict[str, str]:
+        """What a file of the run says about itself. structure: of its model; pixels: see `metadata`."""
+        digest = recipe_digest(self.recipe, project_of(run))
+        origin = Origin(self.model.spec.name, structure, digest, self.recipe.model.task)
+        return metadata(origin, self.data.preprocessing, self.data.class_names, pixels)
 
     def scheme(self) -> Scheme | None:
         """What recovery is asked to simulate of the file's precision. Raises InputError for one without integers."""

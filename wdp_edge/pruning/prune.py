@@ -19,7 +19,6 @@ from typing import Any
 from torch import nn
 
 from wdp_edge import progress
-from wdp_edge.artifacts.about import Origin, metadata
 from wdp_edge.artifacts.proof import tolerance_of, within
 from wdp_edge.artifacts.sidecar import write_sidecar
 from wdp_edge.config.budgets import Budget, budget_label
@@ -54,9 +53,9 @@ from wdp_edge.pruning.tighten import (
 from wdp_edge.pruning.widths import Beginning, learned_scores
 from wdp_edge.runs.expected import write_habits
 from wdp_edge.runs.figures import ModelFigures
-from wdp_edge.runs.places import project_of, read_result
+from wdp_edge.runs.places import read_result
 from wdp_edge.runs.results import PruneResult
-from wdp_edge.runs.run import Run, check_checkpoint, check_images, checkpoint_facts, now, recipe_digest, run_path
+from wdp_edge.runs.run import Run, check_checkpoint, check_images, checkpoint_facts, now, run_path
 from wdp_edge.runs.shared import PACKAGES, take_shared
 from wdp_edge.runs.stages import RESULT, Learned, Measured, Recovered, Selected, Verified
 from wdp_edge.runs.sweeps import names_several
@@ -273,10 +272,7 @@ def exported(inputs: Inputs, run: Run, folder: Path | None, name: str) -> Artifa
     tools, dense = inputs.tools, inputs.model
     module, structure = (load(folder), read_spec(folder)[1]) if folder else (dense.module, dense.structure)
     path = run.path / "artifacts" / f"{name}{tools.target.suffix}"
-    digest = recipe_digest(inputs.recipe, project_of(run.path))
-    origin = Origin(dense.spec.name, structure, digest, inputs.recipe.model.task)
-    texts = metadata(origin, inputs.data.preprocessing, inputs.data.class_names, pixels=False)
-    artifact = tools.export(module, inputs.data, path, texts)
+    artifact = tools.export(module, inputs.data, path, inputs.texts(structure, run.path))
     write_sidecar(artifact, inputs.data.input_facts, structure)
     run.add_artifact(path)
     return artifact

@@ -56,7 +56,7 @@ def learned_scores(bench: Bench, model: nn.Module, beginning: Beginning, run: Pa
     goal = SearchGoal(cost, start_ms, budget_ms, steps.learn, steps.learn_batch, task, prune.compute)
     stream = bench.data.stream(steps.learn_batch, first=0)
     images = bench.data.calibration[: REFITTED.images(model)]
-    refits = Refits(model, images, bench.data.prepare) if prune.learn.refits else None
+    refits = Refits(model, images, bench.data.prepare)
     learned = search(model, masks, goal, prune.learn, stream, run / "stages" / "learn.checkpoint", refits)
     if not learned.reached:
         progress.say(
