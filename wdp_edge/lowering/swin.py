@@ -44,6 +44,7 @@ class LoweredWindowAttention(nn.Module):
         self.size, self.filled = tuple(block.input_resolution), padded(block)
         self.fills = self.filled != self.size
         self.window, self.shift = tuple(block.window_size), tuple(block.shift_size)
+        self.alone = area(self.window) == 1
         self.q, self.k, self.v = (plain_linear(w, b) for w, b in attentions.projections(attn))
         self.proj = plain_linear(attn.proj.weight, attn.proj.bias)
         # One constant as large as the scores: XNNPACK refuses some sums that would have to be broadcast.
@@ -61,6 +62,8 @@ class LoweredWindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [1, H · W, C] -> the same."""
         windows = self.split(x)
+        if self.alone:
+            return self.join(self.proj(self.v(windows)))
         count, tokens, _ = windows.shape
         shape = (count, tokens, self.heads, self.head_dim)
         q, k, v = (layer(windows).reshape(shape) for layer in (self.q, self.k, self.v))
@@ -163,8 +166,10 @@ class LoweredSwin(nn.Module):
             for block in stage.blocks:
                 place = len(self.blocks)
                 attention, mlp = parts[2 * place : 2 * place + 2]
-                attn = LoweredWindowAttention(block)
+                attn: Any = LoweredWindowAttention(block)
                 self.blocks.append(LoweredBlock(attention, mlp, self.centred, norms, attn, enter))
+                if attn.alone:  # a token that sees itself alone takes all of its own value, whatever it asks
+                    attn.q = attn.k = nn.Identity()
                 enter = None
         self.leaving = enter or nn.Identity()
         self._take_head(swin, folded)
