@@ -14,7 +14,7 @@ from wdp_edge.protocols.target import ExportOptions
 from wdp_edge.targets.onnx import graph as onnx_graph
 from wdp_edge.targets.onnx.target import ONNXTarget
 from wdp_edge.targets.shared.reuse import LastConversion
-from wdp_edge.targets.tflite import target as tflite
+from wdp_edge.targets.tflite import export as tflite
 from wdp_edge.targets.tflite.target import TFLiteTarget
 
 INPUT = torch.randn(1, 4, generator=torch.Generator().manual_seed(0))

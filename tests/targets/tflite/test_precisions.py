@@ -13,9 +13,10 @@ from wdp_edge.errors import InputError
 from wdp_edge.lowering.vit import lower, quantized_layers
 from wdp_edge.protocols.precision import Precision
 from wdp_edge.protocols.target import ExportOptions, Observer
+from wdp_edge.targets.tflite.export import convert
 from wdp_edge.targets.tflite.pack import pack, unpack
 from wdp_edge.targets.tflite.precisions import layer_tensors, quantize, weight_key
-from wdp_edge.targets.tflite.target import TFLiteTarget, convert
+from wdp_edge.targets.tflite.target import TFLiteTarget
 
 
 @dataclass(frozen=True)

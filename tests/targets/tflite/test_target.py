@@ -149,7 +149,7 @@ def test_a_hidden_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert parse_precision("default", target) == Precision.INT8_DYNAMIC
     assert set(target.versions()) >= {"ai-edge-litert", "litert-torch", "torch"}
     # Without the converter files still run; exporting says what is missing.
-    monkeypatch.setattr("wdp_edge.targets.tflite.target.find_spec", lambda name: None)
+    monkeypatch.setattr("wdp_edge.targets.tflite.export.find_spec", lambda name: None)
     assert TFLiteTarget().missing() == []
     with pytest.raises(SetupError, match="needs litert-torch"):
         target.export(nn.Linear(4, 2), torch.zeros(1, 4), tmp_path / "x.tflite", ExportOptions(Precision.FP32))
