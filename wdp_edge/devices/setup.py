@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-import re
-import shlex
 import shutil
-import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -15,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from wdp_edge.devices.apt import apt_get, named_files, unpack
 from wdp_edge.devices.qemu import ARCH, EMULATOR, plugin_interface
 from wdp_edge.errors import SetupError
 from wdp_edge.io.files import atomic_folder
@@ -30,9 +28,7 @@ from wdp_edge.runners.runtimes import (
 )
 
 _CROSS = f"{ARCH}-linux-gnu-"
-_SECONDS = 1800.0
 _HEAD_SECONDS = 20.0
-_URI = re.compile(r"'(?P<uri>[^']+)' (?P<name>\S+) (?P<size>\d+) ")
 _WRAPPER = """#!/bin/sh
 root=$(dirname "$(readlink -f "$0")")/../root
 LD_LIBRARY_PATH=$root/usr/lib/{machine}-linux-gnu exec "$root/usr/bin/{name}"{words} "$@"
@@ -100,7 +96,7 @@ def apt_files(packages: Sequence[str]) -> list[tuple[str, int]]:
     """Names and bytes of the packages and of all that they need and the system lacks."""
     with tempfile.TemporaryDirectory(prefix="wdp-edge-apt-") as folder:
         said = apt_install(Path(folder), ["--print-uris", *packages])
-    return [(found["name"], int(found["size"])) for found in map(_URI.match, said.splitlines()) if found]
+    return named_files(said)
 
 
 def unpack_packages(packages: Sequence[str]) -> None:
@@ -111,7 +107,7 @@ def unpack_packages(packages: Sequence[str]) -> None:
         root = folder / "root"
         root.mkdir(parents=True)
         for archive in sorted(Path(name).glob("cache/archives/*.deb")):
-            run(["dpkg-deb", "-x", str(archive), str(root)], f"unpacking {archive.name}")
+            unpack(archive, root)
         relocate(root)
         (folder / "bin").mkdir()
         for program in (EMULATOR, f"{_CROSS}gcc", f"{_CROSS}g++"):
@@ -138,32 +134,11 @@ def relocate(root: Path) -> None:
 
 def apt_install(folder: Path, words: Sequence[str]) -> str:
     """apt-get's stdout for an installation that is only simulated or downloaded. folder: for its files."""
-    if shutil.which("apt-get") is None:
-        raise SetupError(
-            f"{EMULATOR} or {_CROSS}g++ is not installed, and there is no apt-get to get them with.",
-            "Install qemu's user mode and the cross compiler with this system's package manager.",
-        )
-    (folder / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
-    own = ["-o", f"Dir::Cache={folder / 'cache'}", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root"]
-    command = ["apt-get", "-qq", "-y", "--no-install-recommends", *own]
-    if not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
-        lists = folder / "lists"
-        (lists / "partial").mkdir(parents=True, exist_ok=True)
-        command += ["-o", f"Dir::State::lists={lists}"]
-        run([*command, "update"], "reading the package index")
-    return run([*command, "install", *words], f"looking for {shlex.join(words)}")
-
-
-def run(command: list[str], what: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise SetupError(f"{command[0]} hung while {what}.", "Check the network, then run it again.") from error
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        reason = lines[-1].removeprefix("E: ").rstrip(".") if lines else f"exit code {done.returncode}"
-        raise SetupError(f"{command[0]} failed while {what}: {reason}.", "Check the network and the free space.")
-    return done.stdout
+    lacking = SetupError(
+        f"{EMULATOR} or {_CROSS}g++ is not installed, and there is no apt-get to get them with.",
+        "Install qemu's user mode and the cross compiler with this system's package manager.",
+    )
+    return apt_get(folder, ["install", *words], lacking)
 
 
 # --- the runtimes' wheels ---
