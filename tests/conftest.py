@@ -52,9 +52,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """With WDP_EDGE_NO_SKIPS, a skipped test of a device or a runner is a failure: CI installs what they need."""
+    """With WDP_EDGE_NO_SKIPS, a skipped test of devices, runners or GPUs is a failure: CI has what they need."""
     report = yield
-    must_run = {"devices", "runners"} & set(item.path.parts)
+    must_run = {"devices", "runners", "tflite_gpu"} & set(item.path.parts)
     if os.environ.get("WDP_EDGE_NO_SKIPS") and report.skipped and must_run:
         report.outcome = "failed"
         report.longrepr = f"skipped where it has to run: {report.longrepr}"

@@ -191,7 +191,7 @@ def lines_of(text: str) -> list[str]:
 def test_contents_and_origin(cli: Cli, fake: Fake) -> None:
     calls = fake("inspect", replace(INSPECTED, proven_on=[ProcessorProof("aarch64 dotprod", True, 64)]))
     lines = lines_of(cli("inspect", "m.pte").out)
-    assert calls == [(Path("m.pte"),)]
+    assert calls == [(Path("m.pte"), None, None)]
     assert lines[0] == "m.pte: executorch, 90.0 kB, 2 delegates"
     assert {"input: x 1x3x16x16 uint8", "output: y 1x3 float32", "linear 12 10", "int8 12 86.0 kB"} < set(lines)
     assert {"model: vit, structure abcd, recipe 1234", "classes: 2, normalization: folded"} < set(lines)

@@ -101,4 +101,5 @@ def test_flags_are_few() -> None:
     assert {command for command, option in found if option == "--json"} == set(COMMANDS)
     # An option means the same in every command that has it. Three of them stand for a choice of the published method
     # that its readers look for by name: --macs-budget, --keep and --exit.
-    assert len({option for _, option in found}) < 43
+    # And --unit says whether a file is for a device's CPU or its GPU.
+    assert len({option for _, option in found}) < 44

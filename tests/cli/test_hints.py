@@ -56,6 +56,7 @@ ON_SCREEN = {
     "--train": "prune",
     "--val": "prune",
     "--precision": "export",
+    "--unit": "export",
 }
 # `wdp_edge.init` and what only `prune` reaches of project.py; of other programs.
 OF_PROJECT = dict.fromkeys(

@@ -33,7 +33,7 @@ def artifact(verified: bool) -> ArtifactFigures:
 def test_export(cli: Cli, fake: Fake) -> None:
     calls = fake("export", ExportResult(Path("r"), [artifact(True)], True))
     said = cli("export", "r", "--precision", "fp32")
-    assert calls == [(Path("r"), (), ["fp32"], False, None)]
+    assert calls == [(Path("r"), (), ["fp32"], False, None, None)]
     assert said.code == 0
     assert "r/m.pte" in said.out
     assert "86.0\u00a0MB" in said.out

@@ -18,6 +18,7 @@ from wdp_edge.commands.doctor import (
     INSTALLERS,
     REACH,
     Tool,
+    check_driver,
     check_tool,
     check_toolkit,
     doctor,
@@ -40,7 +41,8 @@ def test_this_machine() -> None:
     wanted = {"ssh", "adb", "qemu-aarch64"}
     present = {c.name for c in result.devices}
     assert wanted < present and ("xcrun" in present) == (platform.system() == "Darwin")
-    for check in (*result.compilers, *result.devices):
+    programs = [check for check in (*result.compilers, *result.devices) if check.name != "Vulkan driver"]
+    for check in programs:
         assert bool(check.found) == (shutil.which(check.name) is not None)
         assert not (check.found and check.install) and check.use
     executorch = next(c for c in result.toolkits if c.name == "executorch")
@@ -127,3 +129,13 @@ def test_looking_imports_no_toolkit() -> None:
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert said == "set()\n"
+
+
+def test_a_machine_without_a_gpu_and_a_driver_is_told_how_to_get_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WDP_EDGE_CACHE", str(tmp_path))
+    monkeypatch.setattr("wdp_edge.commands.doctor.has_gpu", lambda: False)
+    assert check_driver().install == "wdp-edge devices setup gpu" and not check_driver().found
+    monkeypatch.setattr("wdp_edge.commands.doctor.has_gpu", lambda: True)
+    assert check_driver().found and not check_driver().install

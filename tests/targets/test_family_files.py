@@ -8,27 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_families import FORMS, made
+from cut_families import cut_model
+from tiny_families import FORMS
 
 from wdp_edge.artifacts.parity import compare
 from wdp_edge.artifacts.proof import close, simulated_error, tolerance_of, within
 from wdp_edge.calibration.simulation import scheme_of
 from wdp_edge.config.recipe import VerifyRecipe
-from wdp_edge.models import vit
-from wdp_edge.models.surgery import Kept, cut
 from wdp_edge.protocols.precision import Precision
 from wdp_edge.protocols.target import ExportOptions, get_target
 
 QUICK = ("dinov3", "swin")
-
-
-def cut_model(form: str) -> torch.nn.Module:
-    """With other widths in each of at least three blocks, and in all stages."""
-    model = made(form)
-    blocks = vit.structure_of(model).blocks
-    heads = tuple(tuple(range(number % 2, b.heads)) for number, b in enumerate(blocks, start=1))
-    hidden = tuple(tuple(range(0, b.hidden, 2)) if number else tuple(range(40)) for number, b in enumerate(blocks))
-    return cut(model, Kept(heads, hidden)).eval().requires_grad_(False)
 
 
 def slow(name: str) -> Any:

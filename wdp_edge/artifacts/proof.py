@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from wdp_edge.artifacts.parity import EXACT, compare, spread_error
 from wdp_edge.config.recipe import ExactTolerance, SimulatedTolerance, Tolerance, VerifyRecipe
 from wdp_edge.data.preprocess import Preprocessing, normalise
-from wdp_edge.devices.evaluate import run_artifact
+from wdp_edge.devices.evaluate import Ran, run_file
 from wdp_edge.models import vit
 from wdp_edge.models.vit import Prefix
 from wdp_edge.protocols.precision import Precision
-from wdp_edge.protocols.target import Artifact
-from wdp_edge.protocols.task import Task, get_task
-from wdp_edge.runs.results import ArtifactFigures, Parity
+from wdp_edge.protocols.target import Artifact, Narrow, target_class
+from wdp_edge.protocols.task import get_task
+from wdp_edge.runs.results import ArtifactFigures, Parity, ProcessorProof
 
 if TYPE_CHECKING:
     from wdp_edge.calibration.fake_quant import Scheme
@@ -29,6 +29,7 @@ BISECT_IMAGES = 16
 # Root mean squares over 64 images are steady to some per cent, and their simulation costs little beside the proof.
 SIMULATED_IMAGES = 64
 _BATCH = 32
+HALF, ROUNDED = "16-bit floats", "on the CPU, every result rounded to float16"
 
 
 def tolerance_of(recipe: VerifyRecipe, precision: Precision) -> Tolerance:
@@ -95,27 +96,61 @@ class Reference:
 def prove(
     artifact: Artifact, reference: Reference, tolerance: Tolerance, pixels: bool, simulated: float | None = None
 ) -> ArtifactFigures:
-    """Runs the artifact through its own runtime on the reference's images.
-
-    simulated: from `simulated_error`.
-    Raises InputError when the file is not sound, SetupError when the runtime crashes.
-    """
-    title = f"compare {artifact.path.name} with the model"
-    count = len(reference.images)
-    got = run_artifact(artifact.target, artifact.path, reference.inputs(pixels), count, title, processes=1)
-    task: Task = get_task(reference.task)
-    parity = compare(f"shrunk = exported ({artifact.precision})", reference.outputs, got, task.agreement)
-    parity = replace(parity, simulated_error=simulated)
+    """What `run_proof` found, as figures of the artifact. Raises as it does."""
+    proof = run_proof(artifact, reference, tolerance, pixels, simulated)
     return ArtifactFigures(
         path=artifact.path,
         target=artifact.target,
         precision=artifact.precision,
         bytes=artifact.bytes,
         sha256=artifact.sha256,
-        parity=parity,
-        accuracy=reference.metric(got),
-        verified=within(parity, tolerance),
+        parity=proof.parity,
+        accuracy=reference.metric(proof.outputs),
+        verified=within(proof.parity, tolerance),
+        proven_on=proof.proven_on,
     )
+
+
+@dataclass(frozen=True)
+class Proof:
+    """outputs: the file's, [n, K]. proven_on: what computed them, where that is not the CPU."""
+
+    parity: Parity
+    outputs: Tensor
+    proven_on: list[ProcessorProof]
+
+
+def run_proof(
+    artifact: Artifact, reference: Reference, tolerance: Tolerance, pixels: bool, simulated: float | None = None
+) -> Proof:
+    """Runs the artifact through its own runtime on the reference's images.
+
+    simulated: from `simulated_error`. Files for a unit that computes in 16-bit floats are also run with all results
+    rounded to these, and both have to be close; the parity is that of the worse.
+    Raises InputError when the file is not sound, SetupError when the runtime crashes.
+    """
+    title = f"compare {artifact.path.name} with the model"
+    count = len(reference.images)
+    agreement = get_task(reference.task).agreement
+
+    def run(narrow: bool) -> tuple[Ran, Parity]:
+        images = reference.inputs(pixels)
+        ran = run_file(artifact.target, artifact.path, images, count, title, processes=1, narrow=narrow)
+        parity = compare(f"shrunk = exported ({artifact.precision})", reference.outputs, ran.outputs, agreement)
+        return ran, replace(parity, simulated_error=simulated)
+
+    ran, parity = run(narrow=False)
+    proofs = [ProcessorProof(ran.on, within(parity, tolerance), count)] if ran.on else []
+    if computes_narrow(artifact):
+        _, rounded = run(narrow=True)
+        proofs.append(ProcessorProof(HALF, within(rounded, tolerance), count, ROUNDED))
+        parity = min(parity, rounded, key=lambda p: (within(p, tolerance), p.cosine_centred))
+    return Proof(parity, ran.outputs, proofs)
+
+
+def computes_narrow(artifact: Artifact) -> bool:
+    """Whether the file's unit computes it in 16-bit floats: an fp32 file asks for 32."""
+    return issubclass(target_class(artifact.target), Narrow) and artifact.precision != Precision.FP32
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ def argument(metavar: str, help: str) -> Any:
 
 
 Run = Annotated[Path | None, argument("[RUN]", "A run folder; default: the latest one.")]
+Unit = Annotated[str | None, option("--unit=UNIT", "What computes it: cpu, gpu, or Apple's all, cpu+gpu, cpu+ne.")]
 Json = Annotated[bool, option("--json", "Print one JSON object on standard output, nothing else.")]
 Quiet = Annotated[bool, option("--quiet", "Show no progress: only the result, warnings and errors.")]
 

@@ -174,6 +174,8 @@ def show_inspect(result: InspectResult) -> None:
         print_line(f"{what}: {tensor.name} {'x'.join(map(str, tensor.shape))} {tensor.dtype}")
     rows = [(o.kind, str(o.count), str(o.delegated)) for o in contents.operators]
     print_table("", ("operator", "count", "in a delegate"), rows)
+    for note in contents.notes:
+        print_line(f"{note[0].upper()}{note[1:].rstrip('.')}.")
     weights = [(w.dtype, str(w.tensors), quantity(w.bytes, "B")) for w in contents.weights]
     print_table("", ("weights", "tensors", "size"), weights)
     _proven(result.path, result.proven_on)
@@ -265,7 +267,8 @@ def runs(widths: Sequence[int]) -> str:
 
 def show_setup(result: SetupResult) -> None:
     print_line(f"{len(result.steps)} things were missing and are there now." if result.steps else "All is there.")
-    print_line(f"Devices {result.name}:… are ready.")
+    gpu = "Next: wdp-edge export --target tflite --unit gpu"
+    print_line(gpu if result.name == "gpu" else f"Devices {result.name}:… are ready.")
 
 
 def show_report(result: ReportResult) -> None:

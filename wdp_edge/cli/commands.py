@@ -10,7 +10,7 @@ import typer
 
 import wdp_edge
 from wdp_edge.cli import _heads, _print, _sweep
-from wdp_edge.cli._options import Given, Run, argument, command, option
+from wdp_edge.cli._options import Given, Run, Unit, argument, command, option
 from wdp_edge.cli._print import near, print_line
 from wdp_edge.config.file import HEAD_FILE
 from wdp_edge.runs.look import BY_HEART
@@ -191,6 +191,7 @@ def prune(
     given: Given,
     context: typer.Context,
     data: Annotated[Path | None, option("--data=FOLDER", _DATA)] = None,
+    unit: Unit = None,
 ) -> PruneResult | SweepResult:
     """Prune a model until its measured file is inside the budget.
 
@@ -205,6 +206,7 @@ def prune(
     be added later.
     """
     from wdp_edge.commands.init import BUDGET, budget_settings, length_settings, project_recipe
+    from wdp_edge.commands.units import with_unit
     from wdp_edge.data.folder import resolve_data
     from wdp_edge.runs.sweeps import names_several
 
@@ -215,7 +217,7 @@ def prune(
         own = {"data.train": str(found[0]), "data.val": str(found[1]), **own}
     own |= budget_settings(own)
     own = own | length_settings(own.pop("prune.epochs", None), own.pop("prune.images", None))
-    recipe = project_recipe(Path(), own, given.names, (*_NEEDS, BUDGET))
+    recipe = with_unit(project_recipe(Path(), own, given.names, (*_NEEDS, BUDGET)), unit)
     several = names_several(recipe.prune) is not None
     return wdp_edge.sweep(recipe, context.obj) if several else wdp_edge.prune(recipe, context.obj)
 
@@ -236,12 +238,13 @@ def export(
     fold: Annotated[
         bool, option("--fold-normalization", "Files take uint8 pixels: normalisation is part of them.")
     ] = False,
+    unit: Unit = None,
 ) -> ExportResult:
     """Export to files for devices, each proven on real images."""
     from wdp_edge.commands.init import find_run, project_recipe
 
     folder = wdp_edge.dense_run(project_recipe(Path(), {}, {}, _NEEDS)) if dense else find_run(Path(), run)
-    return wdp_edge.export(folder, target or (), precision or ("default",), fold, accuracy_drop)
+    return wdp_edge.export(folder, target or (), precision or ("default",), fold, accuracy_drop, unit)
 
 
 @command(_print.show_verify)
@@ -262,9 +265,9 @@ def verify(
 
 
 @command(_print.show_inspect)
-def inspect(path: Annotated[Path, argument("FILE", "An exported file.")]) -> InspectResult:
+def inspect(path: Annotated[Path, argument("FILE", "An exported file.")], unit: Unit = None) -> InspectResult:
     """Show operators, weights and origin of a file."""
-    return wdp_edge.inspect(path)
+    return wdp_edge.inspect(path, None, unit)
 
 
 @command(
@@ -362,7 +365,9 @@ def _group(context: typer.Context) -> None:
 @devices.command()
 @command(_print.show_setup)
 def setup(
-    name: Annotated[str, argument("NAME", "qemu: emulated Arm cores that count instructions.")],
+    name: Annotated[
+        str, argument("NAME", "qemu: emulated Arm cores that count instructions; gpu: a driver for --unit gpu.")
+    ],
 ) -> SetupResult:
     """Fetch and build what a kind of device needs, without root, and say what that was."""
     return wdp_edge.set_up(name)

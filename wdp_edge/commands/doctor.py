@@ -12,6 +12,7 @@ from wdp_edge.devices.hosts.host import run_process
 from wdp_edge.errors import SetupError
 from wdp_edge.protocols.target import Target, target_class, target_names
 from wdp_edge.protocols.target import install_command as install_of
+from wdp_edge.runners.vulkan import has_gpu, has_software_driver
 from wdp_edge.runs.results import RESULT_VERSION
 
 _SECONDS = 20.0
@@ -117,8 +118,18 @@ def doctor() -> DoctorResult:
     return DoctorResult(
         toolkits=tuple(check_toolkit(name) for name in target_names()),
         compilers=tuple(check_tool(tool) for tool in compilers),
-        devices=tuple(check_tool(tool) for tool in (*REACH, *([XCODE] if platform.system() == "Darwin" else []))),
+        devices=(
+            *(check_tool(tool) for tool in (*REACH, *([XCODE] if platform.system() == "Darwin" else []))),
+            *([check_driver()] if platform.system() == "Linux" else []),
+        ),
     )
+
+
+def check_driver() -> Check:
+    """What computes files for GPUs here."""
+    found = "SwiftShader, in software" if has_software_driver() else ""
+    found = "of this machine's GPU" if has_gpu() else found
+    return Check("Vulkan driver", "files of target tflite:gpu", found, "" if found else "wdp-edge devices setup gpu")
 
 
 def check_toolkit(name: str) -> Check:

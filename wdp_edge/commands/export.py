@@ -15,7 +15,15 @@ from wdp_edge.commands.auto import export_auto
 from wdp_edge.commands.source import Source
 from wdp_edge.errors import InputError, SetupError, WdpError
 from wdp_edge.io.files import remove
-from wdp_edge.protocols.target import get_target, parse_precision, precision_names, target_names
+from wdp_edge.protocols.target import (
+    CPU,
+    get_target,
+    on_unit,
+    parse_precision,
+    precision_names,
+    targets_of,
+)
+from wdp_edge.runs.places import run_recipe
 from wdp_edge.runs.results import ArtifactFigures, ExportResult, UnjudgedFile
 from wdp_edge.runs.run import Run
 
@@ -29,18 +37,22 @@ def export(
     precisions: Sequence[str] = ("default",),
     pixels: bool = False,
     accuracy_drop: float | None = None,
+    unit: str | None = None,
 ) -> ExportResult:
     """Writes `artifacts/model-<precision><suffix>` for every target and precision, and compares each with the model.
 
     targets: names, or "all"; the run's own when empty. precisions: each target gets all of them; "default" is what
     the target recommends, or the run's own precision when no target is named. pixels: files take uint8 pixels,
     because normalisation is folded into them. accuracy_drop: for the precision "auto", which finds the fastest file of
-    one target that loses at most so many points of accuracy against its fp32 file.
+    one target that loses at most so many points of accuracy against its fp32 file. unit: of the device that the files
+    are for, such as gpu; "all" are then those that have it.
     A file that cannot be made, or judged on this machine, does not keep the others from it, nor does a target that
     lacks the precision or whose packages are missing: the result has it among `unjudged`.
     Raises InputError for an unfinished run, an unknown target or precision, or one that none of the targets can do;
     where one file was asked for, also what kept it from being made or judged.
     """
+    if unit is not None:
+        targets = targets_for(run, targets, unit)
     if AUTO in precisions or accuracy_drop is not None:
         return export_auto(run, *auto_words(targets, precisions, accuracy_drop), pixels)
     source = Source.of(run)
@@ -66,6 +78,13 @@ def export(
     )
 
 
+def targets_for(run: Path, targets: Sequence[str], unit: str) -> list[str]:
+    """The targets for a unit. Raises InputError where one has none for it."""
+    if ALL in targets:
+        return targets_of(unit)
+    return [on_unit(name, unit) for name in targets or [run_recipe(run).prune.target]]
+
+
 def auto_words(
     targets: Sequence[str], precisions: Sequence[str], accuracy_drop: float | None
 ) -> tuple[str | None, float]:
@@ -89,7 +108,7 @@ def planned(
     own = source.recipe.prune
     if not targets:
         targets, precisions = [own.target], [own.precision if p == "default" else p for p in precisions]
-    names = target_names() if ALL in targets else list(dict.fromkeys(targets))
+    names = targets_of(CPU) if ALL in targets else list(dict.fromkeys(targets))
     if unknown := [p for p in precisions if p not in ("default", *(known := precision_names()))]:
         raise InputError(f"There is no precision '{unknown[0]}'.", f"Known: default, {', '.join(known)}.")
     plans: dict[str, list[str]] = {}

@@ -1,24 +1,25 @@
-"""Making a kind of device ready: what is missing is named, with its size, before it is fetched."""
+"""Making a kind of device, or the GPU, ready: what is missing is named, with its size, before it is fetched."""
 
 from __future__ import annotations
 
 from wdp_edge import progress
 from wdp_edge.devices.setup import Step, qemu_steps
+from wdp_edge.devices.setup_gpu import gpu_steps
 from wdp_edge.errors import InputError
 from wdp_edge.report.units import quantity
 from wdp_edge.runs.results import SetupResult, SetupStep
 
-QEMU = "qemu"
+QEMU, GPU = "qemu", "gpu"
 
 
 def set_up(name: str) -> SetupResult:
     """Fetches and builds what devices of this kind need, into the user's cache; nothing when all is there.
 
-    Raises InputError for another name than "qemu", SetupError when a step fails.
+    Raises InputError for another name than "qemu" and "gpu", SetupError when a step fails.
     """
-    if name != QEMU:
-        raise InputError(f"There is nothing to set up for '{name}'.", f"Kinds of devices that have a set-up: {QEMU}.")
-    steps = qemu_steps()
+    if name not in (QEMU, GPU):
+        raise InputError(f"There is nothing to set up for '{name}'.", f"What has a set-up: {QEMU}, {GPU}.")
+    steps = qemu_steps() if name == QEMU else gpu_steps()
     for step in steps:
         progress.say(words(step))
     with progress.task(f"set up {name}", max(1, len(steps))) as advance:

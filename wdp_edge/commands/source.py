@@ -140,15 +140,15 @@ class Source:
         write_sidecar(artifact, self.data.input_facts, read_spec(self.folder)[1], pixels)
 
     def judge(self, artifact: Artifact, pixels: bool) -> ArtifactFigures:
-        """The artifact against the model. Of an integer file, the processor that did it is noted beside the file."""
+        """The artifact against the model. What computed it is noted beside the file, where files differ by that."""
         precision = precision_of(artifact.target, artifact.precision)
         tolerance = tolerance_of(self.recipe.verify, precision)
         simulated = self.simulated(artifact.target, artifact.precision)
         figures = prove(artifact, self.reference, tolerance, pixels, simulated)
-        if not precision.integer:
-            return figures
-        proof = ProcessorProof(this_processor(), figures.verified, figures.parity.images)
-        return replace(figures, proven_on=note_proofs(artifact.path, [proof]))
+        proofs = list(figures.proven_on)
+        if precision.integer:
+            proofs.append(ProcessorProof(this_processor(), figures.verified, figures.parity.images))
+        return replace(figures, proven_on=note_proofs(artifact.path, proofs)) if proofs else figures
 
     def simulated(self, target: str, precision: str) -> float | None:
         """`simulated_error` of the target's scheme for this precision; None where there is none to simulate."""

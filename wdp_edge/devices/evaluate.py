@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Ran:
+    """outputs: [n, classes] float32, in the order of the images. on: what computed them; "" for this machine's CPU."""
+
+    outputs: Tensor
+    on: str = ""
+
+
 def run_artifact(
     target: str,
     path: Path,
@@ -26,11 +35,25 @@ def run_artifact(
     threads: int = 1,
     processes: int = 2,
 ) -> Tensor:
-    """Logits of the artifact, in the order of the images: [n, classes] float32.
+    """Logits of the artifact, in the order of the images: [n, classes] float32. See `run_file`."""
+    return run_file(target, path, batches, total, title, threads, processes).outputs
+
+
+def run_file(
+    target: str,
+    path: Path,
+    batches: Iterable[Tensor],
+    total: int,
+    title: str,
+    threads: int = 1,
+    processes: int = 2,
+    narrow: bool = False,
+) -> Ran:
+    """Logits of the artifact, and what computed them.
 
     batches: [b, 3, H, W] each, of the file's input type, taken one by one as workers get free: a generator keeps
     memory small.
-    total: number of images, for the progress bar.
+    total: number of images, for the progress bar. narrow: as a target that is `Narrow` rounds it.
     Raises InputError when the file is not an artifact of `target` or takes images of another size, SetupError
     when a worker crashes.
     """
@@ -38,6 +61,7 @@ def run_artifact(
 
     source = SharedIterator(batches)
     results: dict[int, Tensor] = {}
+    where: list[str] = []
     with progress.task(title, total) as advance, ThreadPoolExecutor(processes) as pool:
 
         def work() -> None:
@@ -48,9 +72,10 @@ def run_artifact(
                 raise
 
         def converse() -> None:
-            request = {"verb": "run", "target": target, "artifact": str(path), "threads": threads}
+            request = {"verb": "run", "target": target, "artifact": str(path), "threads": threads, "narrow": narrow}
             with WorkerProcess(WORKER, {**request, "what": f"running {path.name}"}, threads) as worker:
                 program = worker.receive()[0]
+                where.append(program["ran_on"])
                 for index, images in source:
                     check_input(images, program, path)
                     worker.send({"shape": list(images.shape)}, images.contiguous().numpy().tobytes())
@@ -63,7 +88,7 @@ def run_artifact(
             finished.result()
     if not results:
         raise InputError(f"There are no images to run {path} on.", "Check the data folder.")
-    return torch.cat([results[i] for i in sorted(results)])
+    return Ran(torch.cat([results[i] for i in sorted(results)]), where[0])
 
 
 def check_input(images: Tensor, program: dict[str, Any], path: Path) -> None:

@@ -19,12 +19,13 @@ from wdp_edge.devices.local import usable_cores
 from wdp_edge.errors import InputError
 from wdp_edge.io.files import to_plain
 from wdp_edge.protocols.device import TimingPlan, is_warm
-from wdp_edge.protocols.target import Program, Rounding, get_target
+from wdp_edge.protocols.target import Narrow, Program, Rounding, get_target
 from wdp_edge.workers.messages import read_message, serve, write_message
 
 TIME = "time"
 RUN = "run"
 TRACE = "trace"
+INSPECT = "inspect"
 
 
 def main() -> None:
@@ -37,6 +38,9 @@ def handle(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]) -> 
         time_artifacts(request, replies)
     elif request["verb"] == TRACE:
         trace_operators(request, replies)
+    elif request["verb"] == INSPECT:
+        found = get_target(request["target"]).inspect(Path(request["artifact"]))
+        write_message(replies, {"contents": to_plain(found)})
     else:
         run_batches(request, requests, replies)
 
@@ -138,8 +142,11 @@ def run_batches(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]
     """For every batch of images that comes in, of the program's input type, its float32 logits go out."""
     target = get_target(request["target"])
     load = target.load_rounding if isinstance(target, Rounding) else target.load
+    if request["narrow"] and isinstance(target, Narrow):
+        load = target.load_narrow
     program = load(Path(request["artifact"]), request["threads"])
-    write_message(replies, {"input_shape": list(program.input_shape), "input_dtype": program.input_dtype})
+    about = {"input_shape": list(program.input_shape), "input_dtype": program.input_dtype}
+    write_message(replies, {**about, "ran_on": getattr(program, "ran_on", "")})
     dtype = getattr(torch, program.input_dtype)
     while (message := read_message(requests)) is not None:
         data, payload = message

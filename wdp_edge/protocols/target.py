@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from wdp_edge.runners.build import Bundle
 
 GROUP = "wdp_edge.targets"
+CPU = "cpu"
+_UNIT = ":"  # between a target's name and the unit of the device that its files are for; those for CPUs have none
 
 
 class Observer(StrEnum):
@@ -100,6 +102,7 @@ class Contents:
     """What is inside an artifact. delegates: subgraphs handed to a delegate (XNNPACK …); 0 where there are none.
 
     Operators that a format does not show as delegated until it is loaded are counted as the runtime here splits them.
+    notes: what the runtime says about that, a sentence each.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -108,6 +111,7 @@ class Contents:
     weights: tuple[WeightBytes, ...]
     delegates: int
     metadata: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 class OperatorRole(StrEnum):
@@ -138,6 +142,7 @@ class Program(Protocol):
     """A loaded artifact. input_shape: of its one input, such as (1, 3, 56, 56).
 
     input_dtype: "float32", or "uint8" for a file that takes pixels because normalisation is folded into it.
+    It may have `ran_on`: what computes it, where that is not this machine's CPU.
     """
 
     input_shape: tuple[int, ...]
@@ -220,6 +225,15 @@ class Rounding(Protocol):
 
 
 @runtime_checkable
+class Narrow(Protocol):
+    """A target whose unit computes in 16-bit floats, which what stands for the unit here may lack."""
+
+    def load_narrow(self, path: Path, threads: int) -> Program:
+        """The file with every result rounded to float16, on this machine's CPU: to judge by, not to time."""
+        ...
+
+
+@runtime_checkable
 class Bundling(Protocol):
     """A target that brings a native runner of its own: what devices that a shell reaches time its files with."""
 
@@ -242,8 +256,9 @@ def check_options(target: Target, options: ExportOptions) -> None:
 def check_timed(target: Target) -> None:
     """Raises InputError when the target's files only evaluate here, so that their times would mean nothing."""
     if not target.timed_here():
+        why = getattr(target, "untimed", "their runtime is not here")
         raise InputError(
-            f"Files of target '{target.name}' cannot be timed on this machine: their runtime is not here.",
+            f"Files of target '{target.name}' cannot be timed on this machine: {why}.",
             "Run this where the runtime is; export, verify and evaluate work here too.",
         )
 
@@ -254,6 +269,33 @@ def _entries() -> dict[str, EntryPoint]:
 
 def target_names() -> list[str]:
     return sorted(_entries())
+
+
+def targets_of(unit: str) -> list[str]:
+    """Names of those that make files for a unit of the device; those for its CPU are for no unit in particular.
+
+    Raises InputError where there is none.
+    """
+    found = [name for name in target_names() if (name.partition(_UNIT)[2] or CPU) == unit]
+    if not found:
+        units = dict.fromkeys([CPU, *(name.partition(_UNIT)[2] for name in target_names() if _UNIT in name)])
+        raise InputError(f"No target makes files for the unit '{unit}'.", f"Units: {', '.join(units)}.")
+    return found
+
+
+def on_unit(name: str, unit: str) -> str:
+    """The target of this name whose files are for a unit: "tflite" on "gpu" is "tflite:gpu".
+
+    Raises InputError where there is none.
+    """
+    base, _, own = name.partition(_UNIT)
+    if own and own != unit:
+        raise InputError(f"Files of target '{name}' are not for the unit '{unit}'.", f"Name the target {base}.")
+    full, those = base if unit == CPU else f"{base}{_UNIT}{unit}", targets_of(unit)
+    if full not in those and base in _entries():
+        fitting = ", ".join(other.partition(_UNIT)[0] for other in those)
+        raise InputError(f"Target '{base}' makes no files for the unit '{unit}'.", f"Targets that do: {fitting}.")
+    return full
 
 
 def target_class(name: str) -> type[Target]:

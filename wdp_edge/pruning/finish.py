@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from wdp_edge.artifacts.parity import compare
-from wdp_edge.artifacts.proof import SIMULATED_IMAGES, simulated_error, tolerance_of, within
+from wdp_edge.artifacts.proof import SIMULATED_IMAGES, Reference, run_proof, simulated_error, tolerance_of, within
 from wdp_edge.artifacts.sidecar import note_proofs
 from wdp_edge.calibration.simulation import scheme_of
 from wdp_edge.config.recipe import CompensateRecipe, PruneRecipe, VerifyRecipe
@@ -108,23 +108,22 @@ def verified_file(
     tools: Toolkit, data: Data, options: VerifyRecipe, source: nn.Module, kept: Kept, folder: Path, artifact: Artifact
 ) -> Verified:
     """masked = shrunk, and shrunk = exported, on real images. source: the model that was cut; folder: of what ships."""
-    images, agreement = data.proof_images[0], data.task.agreement
+    (images, labels), agreement = data.proof_images, data.task.agreement
     masked, shrunk = masked_and_cut(source, kept, data.prepare(images))
     model: Any = load(folder)
-    reference = vit.logits(model, data.prepare(images))
-    inputs = (data.prepare(part) for part in images.split(32))
-    title = "compare the file with the model"
-    exported = run_artifact(tools.target.name, artifact.path, inputs, len(images), title)
-    precision = tools.precision
-    shipped = compare(f"shrunk = exported ({precision})", reference, exported, agreement)
-    if (scheme := scheme_of(tools.target, precision)) is not None:
+    reference = Reference.of(model, images, labels, data.preprocessing, data.task.facts.name)
+    simulated = None
+    if (scheme := scheme_of(tools.target, tools.precision)) is not None:
         calibration = data.prepare(data.calibration[:SIMULATED_IMAGES])
         simulated = simulated_error(model, scheme, data.prepare(images), calibration)
-        shipped = replace(shipped, simulated_error=simulated)
-    if precision.integer:
-        close = within(shipped, tolerance_of(options, precision))
-        note_proofs(artifact.path, [ProcessorProof(this_processor(), close, len(images))])
-    return Verified([compare("masked = shrunk", masked, shrunk, agreement), shipped])
+    tolerance = tolerance_of(options, tools.precision)
+    proof = run_proof(artifact, reference, tolerance, pixels=False, simulated=simulated)
+    proofs = list(proof.proven_on)
+    if tools.precision.integer:
+        proofs.append(ProcessorProof(this_processor(), within(proof.parity, tolerance), len(images)))
+    if proofs:
+        note_proofs(artifact.path, proofs)
+    return Verified([compare("masked = shrunk", masked, shrunk, agreement), proof.parity])
 
 
 def masked_and_cut(source: nn.Module, kept: Kept, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
