@@ -8,13 +8,14 @@ running.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from wdp_edge.lowering.narrow import LEAST
 from wdp_edge.lowering.parts import LoweredNorm
 from wdp_edge.lowering.vit import matches, quantized_layers
 from wdp_edge.protocols.precision import Precision
@@ -30,7 +31,6 @@ _SCALE_FLOOR = 2.0**-30
 _SMALLEST = 2.0**-30  # of a scale: XNNPACK refuses subnormal ones
 _TRIED = 25  # scales per group
 _SHRINK = 2.0**-3
-_LEAST = 2.0**-24  # of float16, above 0: the root of a norm's eps must not be that of 0
 GROUP = 32  # the smallest that XNNPACK's kernels take
 
 
@@ -101,22 +101,27 @@ def quantizable(keep_float: Sequence[str]) -> Callable[[Node], bool]:
 # A power of two is exact. Residual streams of large ViTs reach hundreds, and squares above 65504 do not exist in half;
 # shrunk further, those of streams around 0.05 would lose digits.
 class HalfModel(nn.Module):
-    """Runs `model` in half. Takes over a lowered model, which is changed."""
+    """Runs `model` in half. Takes over a lowered model, which is changed.
 
-    def __init__(self, model: nn.Module) -> None:
+    safe: norms whose input is known to have squares that fit.
+    """
+
+    def __init__(self, model: nn.Module, safe: Sequence[LoweredNorm] = ()) -> None:
         super().__init__()
-        self.model = replaced(model).half()
+        for norm in safe:
+            norm.mean_square.bias.clamp_(min=LEAST)
+        self.model = replaced(model, {id(norm) for norm in safe}).half()
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [1, ...] float32 or uint8 -> float32."""
         return self.model(x.half()).float()
 
 
-def replaced(model: nn.Module) -> nn.Module:
-    """The model, its norms and activations in forms that half precision and the delegate can run."""
+def replaced(model: nn.Module, safe: Collection[int]) -> nn.Module:
+    """The model, its norms and activations in forms that half precision and the delegate can run; safe norms stay."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, LoweredNorm):
+            if isinstance(child, LoweredNorm) and id(child) not in safe:
                 setattr(module, name, HalfNorm(child))
             elif type(child).__name__ in ("GELU", "GELUTanh"):
                 setattr(module, name, HalfGelu())
@@ -133,7 +138,7 @@ class HalfNorm(nn.Module):
     def __init__(self, norm: LoweredNorm) -> None:
         super().__init__()
         self.mean_square, self.mean = norm.mean_square, norm.mean
-        self.mean_square.bias.mul_(_SHRINK**2).clamp_(min=_LEAST)
+        self.mean_square.bias.mul_(_SHRINK**2).clamp_(min=LEAST)
         self.register_buffer("scale", norm.scale)
         self.register_buffer("shift", norm.shift)
         # A buffer, not a number: a number would become a float32 constant that is cast again in every run.

@@ -117,6 +117,7 @@ class ExecuTorchTarget:
 
 def prepare(model: nn.Module, options: ExportOptions) -> nn.Module:
     """The lowered model, with what a precision changes in its modules; int8 is done after capture."""
+    from wdp_edge.lowering.narrow import IMAGES, narrow_stream, readers
     from wdp_edge.lowering.vit import check_kept, lower
     from wdp_edge.targets.executorch.precisions import HalfModel, quantize_weights
 
@@ -124,4 +125,9 @@ def prepare(model: nn.Module, options: ExportOptions) -> nn.Module:
     check_kept(lowered, options.keep_float)
     if options.precision == Precision.INT4_WEIGHT:
         quantize_weights(lowered, options.keep_float)
-    return HalfModel(lowered).eval() if options.precision == Precision.FP16 else lowered
+    if options.precision != Precision.FP16:
+        return lowered
+    looked_at = options.calibration is not None
+    if options.calibration is not None:
+        narrow_stream(lowered, options.calibration[:IMAGES])
+    return HalfModel(lowered, readers(lowered) if looked_at else ()).eval()

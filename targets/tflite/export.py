@@ -61,6 +61,10 @@ class TFLiteFiles:
         """The float32 file in the form that its unit takes."""
         return data
 
+    def prepared(self, lowered: nn.Module, options: ExportOptions) -> nn.Module:
+        """The lowered model as its unit can compute it; changed in place."""
+        return lowered
+
     def form(self, precision: Precision) -> Precision:
         """How weights of a precision are stored."""
         return precision
@@ -87,7 +91,7 @@ class TFLiteFiles:
         from wdp_edge.targets.tflite.precisions import quantize
 
         with progress.task(f"export {options.precision}", _STEPS) as advance, torch.no_grad():
-            lowered = lower(model)
+            lowered = self.prepared(lower(model), options)
             check_kept(lowered, options.keep_float)
             with silent(), cheap_provenance():
                 program = torch.export.export(lowered, (example,))

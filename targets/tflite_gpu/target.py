@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wdp_edge.io.files import atomic_path
 from wdp_edge.protocols.precision import Precision
-from wdp_edge.protocols.target import Contents
+from wdp_edge.protocols.target import Contents, ExportOptions
 from wdp_edge.runners.vulkan import has_gpu
 from wdp_edge.targets.tflite.export import TFLiteFiles
 from wdp_edge.targets.tflite.runtime import TFLiteProgram, runtime
@@ -19,6 +19,8 @@ from wdp_edge.targets.tflite_gpu.half import rounded
 from wdp_edge.targets.tflite_gpu.runtime import GpuProgram, gpu_contents
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from wdp_edge.calibration.fake_quant import Scheme
 
 
@@ -51,6 +53,14 @@ class TFLiteGpuTarget(TFLiteFiles):
 
     def fitted(self, data: bytes) -> bytes:
         return fitted(data)
+
+    def prepared(self, lowered: nn.Module, options: ExportOptions) -> nn.Module:
+        """With a stream whose squares 16-bit floats hold, on the calibration images."""
+        if options.calibration is not None:
+            from wdp_edge.lowering.narrow import IMAGES, narrow_stream
+
+            narrow_stream(lowered, options.calibration[:IMAGES])
+        return lowered
 
     def form(self, precision: Precision) -> Precision:
         return Precision.INT8_DYNAMIC if precision == Precision.INT8_WEIGHT else precision

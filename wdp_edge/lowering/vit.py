@@ -99,7 +99,7 @@ class LoweredViT(nn.Module):
     def __init__(self, vit: Any, norms: Norms) -> None:
         super().__init__()
         folded = norms == "folded"
-        centred = folded and can_centre(vit)
+        self.centred = centred = folded and can_centre(vit)
         parts = sublayers(vit)
         pairs = zip(parts[0::2], parts[1::2], strict=True)
         self.blocks = nn.Sequential(*(LoweredBlock(*pair, centred, norms) for pair in pairs))

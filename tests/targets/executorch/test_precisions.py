@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from large_stream import with_large_stream
 from pte_files import LINEAR, exported, inspected, logits, some_images, stored, vit
 from torch import Tensor, nn
 
+from wdp_edge.artifacts.parity import compare
+from wdp_edge.artifacts.proof import tolerance_of, within
+from wdp_edge.config.recipe import VerifyRecipe
 from wdp_edge.errors import InputError
+from wdp_edge.lowering.narrow import readers
 from wdp_edge.lowering.parts import LoweredNorm
 from wdp_edge.lowering.vit import lower, quantized_layers
 from wdp_edge.protocols.precision import Precision
@@ -79,6 +84,25 @@ def test_half_gelu_is_within_half_a_step() -> None:
     x = torch.linspace(-9, 9, 4001)
     assert float((HalfGelu()(x) - nn.functional.gelu(x)).abs().max()) < 5e-4
     assert torch.isfinite(HalfGelu()(torch.tensor([-6e4, -300.0, 0.0, 300.0, 6e4]).half())).all()
+
+
+def test_half_runs_a_stream_beyond_what_its_norms_can_square(tmp_path: Path) -> None:
+    """Squares of an eighth fit up to 2,047; a stream that was looked at is scaled as a whole."""
+    model, images = with_large_stream(vit(), 4096.0).eval(), torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        expected = model(images)
+
+    def half(calibration: Tensor | None) -> Tensor:
+        return logits(exported(tmp_path, ExportOptions(Precision.FP16, calibration), model, images[:1]), images)
+
+    assert not within(compare("fp16", expected, half(None)), tolerance_of(VerifyRecipe(), Precision.FP16))
+    assert within(compare("fp16", expected, half(images)), tolerance_of(VerifyRecipe(), Precision.FP16))
+
+
+def test_norms_of_a_stream_that_was_looked_at_shrink_nothing() -> None:
+    lowered = lower(vit())
+    kinds = {type(m).__name__ for m in HalfModel(lowered, readers(lowered)).modules()}
+    assert "LoweredNorm" in kinds and "HalfNorm" not in kinds
 
 
 def test_half_leaves_no_float_weight() -> None:
