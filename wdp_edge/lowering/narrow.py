@@ -18,7 +18,7 @@ from wdp_edge.lowering.vit import LoweredViT
 
 # Half of what can be squared: other images than those that were looked at have room above them.
 LARGEST = 128.0
-IMAGES = 64
+IMAGES = 16
 """The largest values of a stream are those of few channels, and much the same for all images."""
 LEAST = 2.0**-24
 """The smallest 16-bit float above zero: an eps below it would be none, and a token of zeros would become NaN."""
