@@ -142,7 +142,7 @@ def run_batches(request: dict[str, Any], requests: IO[bytes], replies: IO[bytes]
     """For every batch of images that comes in, of the program's input type, its float32 logits go out."""
     target = get_target(request["target"])
     load = target.load_rounding if isinstance(target, Rounding) else target.load
-    if request["narrow"] and isinstance(target, Narrow):
+    if request.get("narrow") and isinstance(target, Narrow):
         load = target.load_narrow
     program = load(Path(request["artifact"]), request["threads"])
     about = {"input_shape": list(program.input_shape), "input_dtype": program.input_dtype}
