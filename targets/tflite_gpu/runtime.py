@@ -85,6 +85,11 @@ class GpuProgram:
     def ran_on(self) -> str:
         return self.split.ran_on
 
+    @property
+    def software(self) -> bool:
+        """Whether its times would be a processor's."""
+        return self.split.software
+
     def __call__(self, x: Tensor) -> Tensor:
         """x: [1, ...] of the file's type -> [1, classes] float32, a tensor of its own."""
         import numpy as np

@@ -18,13 +18,18 @@ def nothing_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_gpu_shows_among_the_devices_or_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_needs_a_driver_or_a_word_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def put(place: str) -> None:
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+
+    put("usr/share/vulkan/icd.d/lvp_icd.json")
+    put("dev/dri/card0")  # a screen, perhaps without anything that computes
     assert not has_gpu(tmp_path)
-    (tmp_path / "dri").mkdir()
-    (tmp_path / "dri" / "card0").touch()  # a screen, perhaps without anything that computes
-    assert not has_gpu(tmp_path)
-    (tmp_path / "dri" / "renderD128").touch()
+    put("dev/dri/renderD128")
     assert has_gpu(tmp_path)
+    (tmp_path / "usr/share/vulkan/icd.d/lvp_icd.json").unlink()
+    assert not has_gpu(tmp_path)  # a GPU without a Vulkan driver: the software driver serves
     monkeypatch.setenv("VK_DRIVER_FILES", "/some/icd.json")
     assert has_gpu(tmp_path / "nothing")
 

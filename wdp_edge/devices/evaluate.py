@@ -27,16 +27,10 @@ class Ran:
 
 
 def run_artifact(
-    target: str,
-    path: Path,
-    batches: Iterable[Tensor],
-    total: int,
-    title: str,
-    threads: int = 1,
-    processes: int = 2,
+    target: str, path: Path, batches: Iterable[Tensor], total: int, title: str, processes: int = 2
 ) -> Tensor:
     """Logits of the artifact, in the order of the images: [n, classes] float32. See `run_file`."""
-    return run_file(target, path, batches, total, title, threads, processes).outputs
+    return run_file(target, path, batches, total, title, processes=processes).outputs
 
 
 def run_file(

@@ -52,12 +52,22 @@ def time_artifacts(request: dict[str, Any], replies: IO[bytes]) -> None:
     keep_the_core(plan.threads)
     target = get_target(request["target"])
     programs = [target.load(Path(p), plan.threads) for p in request["artifacts"]]
+    check_hardware(programs)
     generator = torch.Generator().manual_seed(0)
     inputs = [some_input(p.input_shape, p.input_dtype, generator) for p in programs]
     warm_up(programs[0], inputs[0], plan)
     before = read_here()  # at work: an idle machine lowers its clock
     write_rounds([partial(timed_runs, p, x, plan) for p, x in zip(programs, inputs, strict=True)], plan, replies)
     write_message(replies, {"before": to_plain(before), "after": to_plain(read_here())})
+
+
+def check_hardware(programs: Sequence[Program]) -> None:
+    """Raises InputError where a processor stands for a GPU, whatever the system's driver says it is."""
+    if any(getattr(program, "software", False) for program in programs):
+        raise InputError(
+            "This machine's Vulkan driver computes on the processor, so its times say nothing about a GPU.",
+            "Time the file on a machine with a GPU and its driver.",
+        )
 
 
 def write_rounds(timers: Sequence[Callable[[], list[float]]], plan: TimingPlan, replies: IO[bytes]) -> None:

@@ -12,7 +12,8 @@ DRIVER, LOADER = "vk_swiftshader_icd.json", "libvulkan.so.1"
 FILES = (DRIVER, "libvk_swiftshader.so", LOADER)
 """Of the software driver, SwiftShader: its description, itself, and what finds drivers by their descriptions."""
 _CHOSEN = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
-_NODES = ("dri/renderD*", "nvidia[0-9]*")
+_DESCRIPTIONS = ("etc/vulkan/icd.d/*.json", "usr/share/vulkan/icd.d/*.json", "usr/local/share/vulkan/icd.d/*.json")
+_NODES = ("dev/dri/renderD*", "dev/nvidia[0-9]*")
 
 
 def driver_folder() -> Path:
@@ -24,9 +25,11 @@ def has_software_driver() -> bool:
     return all((driver_folder() / name).is_file() for name in FILES)
 
 
-def has_gpu(devices: Path = Path("/dev")) -> bool:
-    """Whether this machine shows a GPU, or a driver is named in the environment, which then decides."""
-    return any(os.environ.get(name) for name in _CHOSEN) or any(any(devices.glob(node)) for node in _NODES)
+def has_gpu(root: Path = Path("/")) -> bool:
+    """Whether this machine shows a GPU and a Vulkan driver, or the environment names a driver, which then decides."""
+    if any(os.environ.get(name) for name in _CHOSEN):
+        return True
+    return all(any(any(root.glob(place)) for place in places) for places in (_NODES, _DESCRIPTIONS))
 
 
 def find_driver() -> None:
